@@ -1,0 +1,36 @@
+# make demo    the whole chain on a tiny model: train, evaluate, merge, export GGUF, ask llama.cpp (10 minutes, no GPU)
+# make test    the tests, one short run of the whole chain among them
+# make setup   just the set-up, which the other two do by themselves
+
+PYTHON ?= python3
+SEED ?= 1
+# Where torch comes from, if not from pip's usual index (see README, "Without a GPU").
+TORCH_INDEX ?=
+
+PY := .venv/bin/python
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: setup demo test style clean
+
+setup:
+	@$(PYTHON) -m kit.install --torch-index "$(TORCH_INDEX)"
+
+demo: setup
+	$(PY) -m demo.base runs/demo-base --seed $(SEED)
+	$(PY) -m demo.problems runs/demo-data --seed $(SEED)
+	$(PY) train_lora.py --config demo/recipe.yaml --output-dir runs/demo --seed $(SEED) --overwrite
+	$(PY) merge_and_export.py runs/demo --gguf q8_0 q4_k_m
+	$(PY) evaluate.py runs/demo --dataset runs/demo-data/heldout.jsonl --limit 200
+	$(PY) evaluate.py runs/demo/gguf/demo.q4_k_m.gguf --ask "Ana has 12 apples and gets 7 more. How many apples does Ana have now?"
+
+test: setup
+	$(PY) -m pytest
+
+style: setup
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+	$(PY) -m mypy
+
+clean:
+	rm -rf runs .venv .pytest_cache .ruff_cache .mypy_cache

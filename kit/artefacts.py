@@ -1,0 +1,85 @@
+"""What is this path? Base model, adapter, merged model, GGUF file, or a run folder that holds all of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from kit.errors import UserError
+from kit.runs import RunFolder, run_folder_of
+
+
+class Kind(Enum):
+    """How an artefact is loaded."""
+
+    MODEL = "model"  # a Hugging Face folder or Hub id: base and merged models
+    ADAPTER = "adapter"
+    GGUF = "gguf"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """Something that answers questions. ``base`` is set for an adapter whose run folder knows its base."""
+
+    name: str
+    kind: Kind
+    path: str
+    base: str | None = None
+
+
+def find_artefacts(paths: list[str]) -> list[Artefact]:
+    """The artefacts that the paths name, in order and each once; a run folder stands for all that it holds.
+
+    Raises:
+        UserError: a path is none of these.
+    """
+    found: list[Artefact] = []
+    problems = []
+    for path in paths:
+        try:
+            found += _of_run(RunFolder(Path(path))) if RunFolder(Path(path)).exists() else [_single(path)]
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(*problems)
+    return _with_unique_names(list(dict.fromkeys(found)))
+
+
+def _of_run(run: RunFolder) -> list[Artefact]:
+    found = [Artefact("base", Kind.MODEL, run.base_model())]
+    found += [_single(str(path)) for path in (run.adapter, run.merged) if path.is_dir()]
+    by_size = sorted(run.gguf.glob("*.gguf"), key=lambda path: path.stat().st_size, reverse=True)
+    return found + [_single(str(path)) for path in by_size]
+
+
+def _single(path: str) -> Artefact:
+    local = Path(path)
+    run = run_folder_of(local)
+    if local.suffix == ".gguf":
+        if not local.is_file():
+            raise UserError(f"{path} does not exist: name an existing GGUF file")
+        return Artefact(local.name.removesuffix(".gguf").rsplit(".", 1)[-1], Kind.GGUF, path)
+    if (local / "adapter_config.json").is_file():
+        return Artefact("adapter", Kind.ADAPTER, path, base=run.base_model() if run else None)
+    if (local / "config.json").is_file():
+        return Artefact("merged" if run and run.merged.resolve() == local.resolve() else "base", Kind.MODEL, path)
+    if local.exists():
+        raise UserError(f"{path} is no model: it holds neither run.yaml, adapter_config.json nor config.json")
+    if path.count("/") != 1 or path.startswith((".", "/", "~")) or path.startswith("runs/"):
+        raise UserError(
+            f"{path} does not exist: name a run folder, a model folder, a .gguf file, or a Hub id as OWNER/NAME"
+        )
+    return Artefact("base", Kind.MODEL, path)
+
+
+def _with_unique_names(artefacts: list[Artefact]) -> list[Artefact]:
+    """Artefacts of the same name are told apart by their paths; a name is also a file name (of its transcript)."""
+    names = [artefact.name for artefact in artefacts]
+    return [
+        replace(artefact, name=re.sub(r"[^\w.-]+", "-", artefact.path).strip("-."))
+        if names.count(artefact.name) > 1
+        else artefact
+        for artefact in artefacts
+    ]

@@ -1,0 +1,104 @@
+"""PROMPT: what the model is told and how its reply is taken apart.
+
+Tags, system prompt and parser stand in one file so that they cannot disagree: the reward functions, the
+evaluation, the demo's warm start and the exported Modelfile all import them from here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+REASONING_OPEN, REASONING_CLOSE = "<reasoning>", "</reasoning>"
+ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
+TAGS = (REASONING_OPEN, REASONING_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
+_ANY_TAG = re.compile("|".join(TAGS))
+
+SYSTEM_PROMPT = f"""\
+Respond in the following format:
+{REASONING_OPEN}
+...
+{REASONING_CLOSE}
+{ANSWER_OPEN}
+...
+{ANSWER_CLOSE}"""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A completion taken apart.
+
+    ``reasoning`` and ``answer`` are the texts between the tags, stripped, or ``None`` unless each of the four
+    tags stands exactly once and in order. ``soft`` and ``strict`` say how well formed the whole reply is, and
+    ``single_tags`` counts the tags that stand exactly once (0 to 4; 0 where one tag is written into another).
+    """
+
+    text: str
+    reasoning: str | None
+    answer: str | None
+    soft: bool
+    strict: bool
+    single_tags: int
+
+
+def build_prompt(question: str, system_prompt: str = SYSTEM_PROMPT) -> list[dict[str, str]]:
+    """The chat messages for one question, in the form that TRL, transformers, vLLM and llama-server share."""
+    return [{"role": "system", "content": system_prompt}, {"role": "user", "content": question}]
+
+
+def format_reply(reasoning: str, answer: str) -> str:
+    """A strictly formed reply, as the system prompt shows it.
+
+    >>> print(format_reply("9 + 9 = 18", "18"))
+    <reasoning>
+    9 + 9 = 18
+    </reasoning>
+    <answer>
+    18
+    </answer>
+    """
+    return f"{REASONING_OPEN}\n{reasoning}\n{REASONING_CLOSE}\n{ANSWER_OPEN}\n{answer}\n{ANSWER_CLOSE}"
+
+
+def parse_reply(text: str) -> Reply:
+    """Take a completion apart, in time linear in its length (plain ``str.find``, no backtracking).
+
+    Soft form: the four tags, each exactly once, spelled exactly so, in order, something other than white space
+    inside both blocks and nothing but white space before, between and after them. Strict form also has the line
+    breaks of the system prompt, with or without a final one.
+
+    >>> parse_reply(format_reply("9 + 9 = 18", "18")).strict
+    True
+    >>> loose = parse_reply("Sure! <reasoning>9 + 9</reasoning><answer>18</answer>")
+    >>> loose.soft, loose.answer
+    (False, '18')
+    >>> parse_reply("<answer>18</answer>").answer is None
+    True
+    """
+    single_tags = 0 if _has_nested_tags(text) else sum(text.count(tag) == 1 for tag in TAGS)
+    if single_tags < len(TAGS):
+        return Reply(text, None, None, soft=False, strict=False, single_tags=single_tags)
+    starts = [text.find(tag) for tag in TAGS]
+    if starts != sorted(starts):
+        return Reply(text, None, None, soft=False, strict=False, single_tags=single_tags)
+    ends = [start + len(tag) for start, tag in zip(starts, TAGS, strict=True)]
+    before, between, after = text[: starts[0]], text[ends[1] : starts[2]], text[ends[3] :]
+    reasoning, answer = text[ends[0] : starts[1]], text[ends[2] : starts[3]]
+    outside_is_blank = not (before.strip() or between.strip() or after.strip())
+    soft = outside_is_blank and bool(reasoning.strip()) and bool(answer.strip())
+    strict = soft and (before, between) == ("", "\n") and after in ("", "\n") and _on_own_lines(reasoning, answer)
+    return Reply(text, reasoning.strip(), answer.strip(), soft=soft, strict=strict, single_tags=single_tags)
+
+
+def _on_own_lines(*blocks: str) -> bool:
+    """Does each block start and end with the line break that puts its tags on lines of their own?"""
+    return all(len(block) >= 2 and block[0] == block[-1] == "\n" for block in blocks)
+
+
+def _has_nested_tags(text: str) -> bool:
+    """Is a tag written into another, as in ``<rea<answer>soning>``?
+
+    Such a text reads differently with and without the inner tag, so a model could hide a second tag or fill an
+    empty block with the remains of one. None of its tags counts.
+    """
+    return bool(_ANY_TAG.search(_ANY_TAG.sub("", text)))

@@ -1,0 +1,37 @@
+"""What the tests share: one short, real run of the whole chain, made once in a session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def run_script(*arguments: object, check: bool = True, **options) -> subprocess.CompletedProcess[str]:
+    """Run one of the kit's scripts with this interpreter, as a user would, and return what it printed."""
+    command = [sys.executable, *(str(argument) for argument in arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, **options)
+    assert not check or done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory) -> Path:
+    """A folder with the run folder ``short`` of a tiny, hardly trained model: train, merge, export, evaluate."""
+    folder = tmp_path_factory.mktemp("chain")
+    run_script("-m", "demo.base", folder / "base", "--steps", "200")
+    run_script("-m", "demo.problems", folder / "data")
+    run_script(
+        "train_lora.py", "--config", "demo/recipe.yaml", "--model", folder / "base", "--max-steps", "3",
+        "--dataset", folder / "data" / "train.jsonl", "--output-dir", folder / "short",
+    )  # fmt: skip
+    run_script("merge_and_export.py", folder / "short", "--gguf", "f16", "q8_0")
+    run_script("evaluate.py", folder / "short", "--dataset", folder / "data" / "heldout.jsonl", "--limit", "50")
+    return folder
