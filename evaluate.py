@@ -56,7 +56,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the questions are put: the prompt, where a reply is cut off (in tokens), prompts in a batch, the 4-bit base."""
+    """How the questions are put: the prompt, where a reply is cut off (in tokens), the batch, the adapter's base."""
 
     system_prompt: str
     max_completion_length: int

@@ -1,6 +1,7 @@
 """What a reply is worth: the XML reward functions, in TRL's shape.
 
-    from rewards import REWARDS, DEFAULT_WEIGHTS
+    python rewards.py --explain reply.txt --answer 18     what each reward saw and why it paid or did not
+    python train_lora.py --rewards correctness:2,soft_format:0.5,my_rewards.py:brevity:0.2
 
 Each function takes ``completions`` (texts, or conversations of which the last message counts) and the data set's
 columns, and returns one number from 0 to 1 per completion; TRL multiplies it with its weight. They are pure: the
@@ -10,11 +11,16 @@ same reply always scores the same, whatever else is in the batch. How numbers ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import json
+import sys
+from pathlib import Path
 
-from kit.errors import UserError
+from kit.errors import UserError, run_script
 from kit.grading import gold_answer, is_correct, strict_answer
+from kit.own_rewards import RewardFunction, guarded, load_function
 from kit.prompts import TAGS, parse_reply
+from kit.reward_reasons import reason
 
 Completion = str | list[dict[str, str]]
 
@@ -54,7 +60,8 @@ def strict_format(completions: list[Completion], **columns) -> list[float]:
 def soft_format(completions: list[Completion], **columns) -> list[float]:
     """1 where the reply is well formed: both blocks, in order, with something in them and nothing around them.
 
-    >>> soft_format(["<reasoning>so</reasoning> <answer>18</answer>", "Sure! <reasoning>so</reasoning><answer>18</answer>"])
+    >>> soft_format(["<reasoning>so</reasoning> <answer>18</answer>",
+    ...              "Sure! <reasoning>so</reasoning><answer>18</answer>"])
     [1.0, 0.0]
     """
     return [float(parse_reply(_text(reply)).soft) for reply in completions]
@@ -69,31 +76,52 @@ def xml_count(completions: list[Completion], **columns) -> list[float]:
     return [parse_reply(_text(reply)).single_tags / len(TAGS) for reply in completions]
 
 
-REWARDS = {function.__name__: function for function in (correctness, integer, strict_format, soft_format, xml_count)}
+REWARDS: dict[str, RewardFunction] = {
+    function.__name__: function for function in (correctness, integer, strict_format, soft_format, xml_count)
+}
 # A correct, strictly formed reply with a whole-number answer earns 4.0, the most there is.
 DEFAULT_WEIGHTS = {"correctness": 2.0, "integer": 0.5, "strict_format": 0.5, "soft_format": 0.5, "xml_count": 0.5}
 
 
-def choose(wanted: str) -> tuple[list[Callable[..., list[float]]], list[float]]:
-    """The functions and weights that ``--rewards`` names, as in ``correctness:2,soft_format:0.5``.
+def choose(wanted: str) -> tuple[list[RewardFunction], list[float]]:
+    """The functions and weights that ``--rewards`` names: ``NAME[:WEIGHT]`` of this file, ``FILE.py:NAME[:WEIGHT]`` of
+    a user's own, separated by commas. Each is guarded: see ``kit.own_rewards.guarded``.
 
     Raises:
-        UserError: a name is unknown or a weight is no number.
+        UserError: with every name that is unknown and every weight that is no number.
     """
-    functions, weights, problems = [], [], []
+    functions: list[RewardFunction] = []
+    weights: list[float] = []
+    problems: list[str] = []
     for part in wanted.split(","):
-        name, colon, weight = part.strip().partition(":")
-        if name not in REWARDS:
-            problems.append(f"--rewards: there is no {name!r}, choose from {', '.join(REWARDS)}")
-            continue
         try:
-            weights.append(float(weight) if colon else DEFAULT_WEIGHTS[name])
-        except ValueError:
-            problems.append(f"--rewards: the weight {weight!r} of {name} is no number, write it as in {name}:2")
-        functions.append(REWARDS[name])
+            function, weight = _choose_one(*part.strip().split(":"))
+        except UserError as error:
+            problems += error.problems
+            continue
+        if function.__name__ in [chosen.__name__ for chosen in functions]:
+            problems.append(f"--rewards names {function.__name__!r} twice: name each function once")
+        functions.append(guarded(function))
+        weights.append(weight)
     if problems:
         raise UserError(*problems)
     return functions, weights
+
+
+def _choose_one(name: str, *rest: str) -> tuple[RewardFunction, float]:
+    if name.endswith(".py"):
+        if not rest:
+            raise UserError(f"--rewards: {name} is a file, name the function in it as {name}:FUNCTION")
+        function, default, rest = load_function(name, rest[0]), 1.0, rest[1:]
+    elif name in REWARDS:
+        function, default = REWARDS[name], DEFAULT_WEIGHTS[name]
+    else:
+        raise UserError(f"--rewards: there is no {name!r}, choose from {', '.join(REWARDS)}, or name FILE.py:FUNCTION")
+    try:
+        (weight,) = map(float, rest) if rest else [default]
+    except ValueError:
+        raise UserError(f"--rewards: the weight {':'.join(rest)!r} of {name} is no number, write NAME:2") from None
+    return function, weight
 
 
 def total(reply: Completion, answer: str) -> float:
@@ -104,9 +132,56 @@ def total(reply: Completion, answer: str) -> float:
     >>> total("18", "18")
     0.0
     """
-    return sum(DEFAULT_WEIGHTS[name] * REWARDS[name]([reply], answer=[answer])[0] for name in DEFAULT_WEIGHTS)
+    values = {name: REWARDS[name](completions=[reply], answer=[answer])[0] or 0.0 for name in DEFAULT_WEIGHTS}
+    return sum(weight * values[name] for name, weight in DEFAULT_WEIGHTS.items())
 
 
 def _text(completion: Completion) -> str:
     """The text of a completion, which TRL passes as a string or as the messages of a conversation."""
     return completion if isinstance(completion, str) else completion[-1]["content"]
+
+
+def explain(reply: str, answer: str) -> str:
+    """What each reward saw in ``reply``, what it paid and why, and the total: a table in plain text."""
+    lines = []
+    for name, weight in DEFAULT_WEIGHTS.items():
+        (value,) = REWARDS[name](completions=[reply], answer=[answer])
+        lines.append(f"{name:<14}{value or 0:5.2f} x {weight:.1f}   {reason(name, reply, answer)}")
+    most = sum(DEFAULT_WEIGHTS.values())
+    return "\n".join([*lines, f"{'total':<14}{total(reply, answer):5.2f} of {most:.1f}"])
+
+
+def read_replies(source: str, answer: str | None) -> list[tuple[str, str]]:
+    """The replies in a text file, a JSONL file (``reply`` and ``gold`` or ``answer`` in each line), or ``-`` for
+    standard input, each with its right answer.
+
+    Raises:
+        UserError: the file cannot be read, a line does not parse, or a right answer is missing or no number.
+    """
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--explain {source} cannot be read ({error}): name a text file, a .jsonl file, or -") from None
+    pairs = [(text, answer)]
+    if source.endswith(".jsonl"):
+        try:
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            pairs = [(row["reply"], answer or row.get("gold") or row.get("answer")) for row in rows]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"--explain {source}: each line must be a JSON object with a reply ({error!r})") from None
+    try:
+        return [(reply, str(gold_answer("" if gold is None else str(gold)))) for reply, gold in pairs]
+    except ValueError as error:
+        raise UserError(f"the right answer must be a number ({error}): give it with --answer 18") from None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--explain", required=True, metavar="FILE", help="a reply as text, a JSONL of replies, or -")
+    parser.add_argument("--answer", metavar="N", help="the right answer")
+    args = parser.parse_args()
+    print("\n\n".join(explain(reply, answer) for reply, answer in read_replies(args.explain, args.answer)))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -85,9 +85,8 @@ def as_dataset(questions: list[Row], tokenizer: Any, settings: Settings) -> Any:
         if length <= settings.max_prompt_length
     ]
     if len(rows) < len(questions):
-        print(
-            f"{len(questions) - len(rows)} questions are longer than --max-prompt-length {settings.max_prompt_length}: left out"
-        )
+        left_out = len(questions) - len(rows)
+        print(f"{left_out} questions are longer than --max-prompt-length {settings.max_prompt_length}: left out")
     if not rows:
         raise UserError(f"all prompts are longer than --max-prompt-length: raise it to {max(lengths)}")
     return Dataset.from_list(rows)

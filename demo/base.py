@@ -17,9 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os.path
 import random
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 from demo.problems import Problem, problems
@@ -103,7 +102,8 @@ def train(model, examples: list[Example], unused: int) -> None:
     from transformers import DynamicCache
 
     steps = len(examples) // BATCH
-    prefix = os.path.commonprefix([ids for ids, _ in examples])
+    first, last = min(ids for ids, _ in examples), max(ids for ids, _ in examples)
+    prefix = [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))]
     unused_logit = torch.tensor(math.log(unused))
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)

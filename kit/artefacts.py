@@ -36,7 +36,7 @@ def find_artefacts(paths: list[str]) -> list[Artefact]:
         UserError: a path is none of these.
     """
     found: list[Artefact] = []
-    problems = []
+    problems: list[str] = []
     for path in paths:
         try:
             found += _of_run(RunFolder(Path(path))) if RunFolder(Path(path)).exists() else [_single(path)]

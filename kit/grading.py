@@ -8,25 +8,36 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import deque
-from collections.abc import Iterator
 from fractions import Fraction
-from typing import NamedTuple
 
 from kit.prompts import parse_reply
 
 MAX_DIGITS = 100
 
 _MINUS = "-\N{MINUS SIGN}"
-# A maximal run of these is one candidate, well formed or not: "1,200.50" and "1/2", but also "1,20" and "1.2.3".
-_RUN = re.compile(r"[0-9.,/]+")
-_INTEGER = "(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)"
-_DECIMAL = re.compile(rf"({_INTEGER})?(?:\.([0-9]+))?")
-_RATIO = re.compile(rf"({_INTEGER})/({_INTEGER})")
-# What may stand directly before the digits: a sign and a currency sign, in either order ("-$4", "$-4", LaTeX's "\$4").
+# Letters of scripts that put a space between word and number; in the others (共18个) a word may touch its number.
+_CASED = r"A-Za-zªµº\u00c0-\u024f\u0370-\u052f"
+_INTEGER = "(?:[1-9][0-9]{0,2}(?:,[0-9]{3})++|[0-9]++)"
+# A maximal run of digits and the marks inside numbers, well formed or not: "1,200.50" and "1/2", but also "1,20".
+_RUN = re.compile(r"(?<![0-9.,/])[.,/]*+[0-9][0-9.,/]*+")
+# A run that is a number. Every part is possessive or bounded, so a hostile text costs no more than its length.
+_NUMBER = re.compile(
+    rf"""
+    (?<![0-9.,/]) (?P<before>[.,/]*+)             # punctuation before it, or the point of ".5"
+    (?<![{_CASED}^√±]) (?<![{_CASED}0-9]_)        # no part of "x2", "H2O", "x_1", "√16"
+    (?: (?P<over>{_INTEGER}) / (?=[0,]*[1-9]) (?P<under>{_INTEGER})
+      | (?P<whole>{_INTEGER}) (?:\.(?P<part>[0-9]++))? )
+    [.,/]*+ (?![0-9])                             # punctuation after it, and there the run ends
+    (?! [eE][+{_MINUS}]?[0-9] | _[0-9] )          # not "1e5", not "1_000"
+    (?! [\d⁰¹²³⁴-⁹₀-₉¼-¾⅐-↋] )                    # not "18²", not "1½"
+    """,
+    re.VERBOSE,
+)
+# What may stand directly before it: a sign and a currency sign, in either order ("-$4", "$-4", LaTeX's "\\$4").
 _LEFT = re.compile(rf"([{_MINUS}+]?)([$€£¥₹₩₽¢\\]*)([{_MINUS}+]?)$")
 _LOOSE_SIGN = re.compile(rf"[{_MINUS}+]\s+$")
-_LEFT_REACH = 8  # characters to the left that are looked at, which keeps the time linear
+_LEFT_REACH = 8  # characters to the left that are looked at
+_WINDOW = 4096  # characters that are searched at a time, from the end, for the last number
 
 
 def read_number(text: str) -> Fraction | None:
@@ -39,11 +50,12 @@ def read_number(text: str) -> Fraction | None:
     """
     if _has_foreign_digits(text):
         return None
-    found = _candidates(text)
-    only = next(found, None)
-    if only is None or next(found, None) is not None:
+    runs = _RUN.finditer(text)
+    only = next(runs, None)
+    if only is None or next(runs, None) is not None:
         return None
-    return only.value if only.clear else None
+    number = _NUMBER.match(text, only.start())
+    return _value(text, number, when_unclear=None) if number else None
 
 
 def strict_answer(text: str) -> Fraction | None:
@@ -75,8 +87,17 @@ def flexible_answer(text: str) -> Fraction | None:
     answer = strict_answer(text)
     if answer is not None:
         return answer
-    numbers = (candidate.value for candidate in _candidates(text) if candidate.value is not None)
-    return next(iter(deque(numbers, maxlen=1)), None)
+    end = len(text)
+    while end > 0:
+        start = max(0, end - _WINDOW)
+        while start > 0 and text[start - 1] in "0123456789.,/":  # do not cut a run in two
+            start -= 1
+        for number in reversed(list(_NUMBER.finditer(text, start, end))):
+            value = _value(text, number, when_unclear=1)
+            if value is not None:
+                return value
+        end = start
+    return None
 
 
 def gold_answer(text: str) -> Fraction:
@@ -100,68 +121,42 @@ def is_correct(answer: Fraction | None, gold: Fraction) -> bool:
     return answer is not None and answer == gold
 
 
-class Candidate(NamedTuple):
-    """A run of digits in a text.
+def _value(text: str, number: re.Match[str], when_unclear: int | None) -> Fraction | None:
+    """The value of a match of ``_NUMBER``, with its sign; ``None`` where it has too many digits.
 
-    ``value`` is ``None`` where the run is no number ("1,20", "1/0", "x2"). ``clear`` says whether its sign is beyond
-    doubt; "20-2" and "- 4" could be an operator, a hyphen or a bullet, and then ``value`` is unsigned.
+    Where a plus or minus stands there but may be an operator, a hyphen or a bullet ("20-2", "- 4"), the sign is
+    ``when_unclear``, or there is no number where that is ``None``.
     """
-
-    value: Fraction | None
-    clear: bool = True
-
-
-def _candidates(text: str) -> Iterator[Candidate]:
-    for run in _RUN.finditer(text):
-        start, end = run.span()
-        while end > start and text[end - 1] in ".,/":  # punctuation after the number
-            end -= 1
-        while start < end and (text[start] in ",/" or (text[start] == "." and text[start - 1 : start].isalpha())):
-            start += 1  # punctuation before it
-        if start < end:
-            yield _candidate(text, start, end)
+    if sum(map(str.isdigit, number[0])) > MAX_DIGITS:
+        return None
+    sign = _sign(text, number)
+    if sign is None:
+        sign = when_unclear
+    return None if sign is None else sign * _unsigned(text, number)
 
 
-def _candidate(text: str, start: int, end: int) -> Candidate:
-    """Read the run ``text[start:end]`` together with what stands directly before and after it."""
-    value = _unsigned(text[start:end])
+def _unsigned(text: str, number: re.Match[str]) -> Fraction:
+    if number["over"]:
+        return Fraction(int(number["over"].replace(",", "")), int(number["under"].replace(",", "")))
+    whole, part = number["whole"].replace(",", ""), number["part"] or ""
+    if number["before"] == "." and not part and not text[max(0, number.start() - 1) : number.start()].isalpha():
+        whole, part = "", whole  # ".5", but not the full stop of "Rs.5"
+    return Fraction(int(whole + part), 10 ** len(part))
+
+
+def _sign(text: str, number: re.Match[str]) -> int | None:
+    """1 or -1, or ``None`` where it is in doubt."""
+    start = number.start()
     context = text[max(0, start - _LEFT_REACH) : start]
     left = _LEFT.search(context)
     assert left is not None  # it matches the empty string
-    before = context[: left.start()][-1:]
     sign = left[1] + left[3]
-    if value is None or _is_digit_like(text[end : end + 1]) or _is_digit_like(before):
-        return Candidate(None)
-    if not left[0] and (_is_cased_letter(before) or before in "_^√±" and before):
-        return Candidate(None)  # "x2", "1e5", "H2O", "x_1"
     if not sign:
-        return Candidate(value, clear=not _LOOSE_SIGN.search(context))
-    if len(sign) > 1 or before.isalnum() or before and before in f"{_MINUS}+)":
-        return Candidate(value, clear=False)
-    return Candidate(-value if sign in _MINUS else value)
-
-
-def _unsigned(run: str) -> Fraction | None:
-    """The value of digits with correct thousands commas, a decimal point, or one fraction bar."""
-    if len(run) > 2 * MAX_DIGITS or sum(map(str.isdigit, run)) > MAX_DIGITS:
+        return None if _LOOSE_SIGN.search(context) else 1
+    before = context[: left.start()][-1:]
+    if len(sign) > 1 or before.isalnum() or (before and before in f"{_MINUS}+)"):
         return None
-    if ratio := _RATIO.fullmatch(run):
-        over, under = (int(part.replace(",", "")) for part in ratio.groups())
-        return Fraction(over, under) if under else None
-    if decimal := _DECIMAL.fullmatch(run):
-        whole, part = decimal[1] or "", decimal[2] or ""
-        return Fraction(int(whole.replace(",", "") + part), 10 ** len(part))
-    return None
-
-
-def _is_digit_like(character: str) -> bool:
-    """A digit, superscript, fraction or Roman numeral outside ASCII."""
-    return bool(character) and not character.isascii() and unicodedata.category(character).startswith("N")
-
-
-def _is_cased_letter(character: str) -> bool:
-    """Latin, Greek or Cyrillic; scripts without case put no space between word and number."""
-    return character.isalpha() and unicodedata.category(character) != "Lo"
+    return -1 if sign in _MINUS else 1
 
 
 def _has_foreign_digits(text: str) -> bool:
@@ -169,6 +164,7 @@ def _has_foreign_digits(text: str) -> bool:
     if text.isascii():
         return False
     return any(
-        _is_digit_like(character) and not (character in "²³" and _is_cased_letter(text[i - 1 : i]))
+        unicodedata.category(character).startswith("N") and not (character in "²³" and text[i - 1 : i].isalpha())
         for i, character in enumerate(text)
+        if not character.isascii()
     )

@@ -13,7 +13,7 @@ from kit.errors import UserError
 
 @dataclass(frozen=True)
 class Machine:
-    """The card, or that there is none. ``capability`` is CUDA's compute capability, ``memory_gib`` the card's memory."""
+    """The card, if there is one, with CUDA's compute capability and its memory in GiB."""
 
     card: str | None
     capability: tuple[int, int] = (0, 0)
@@ -65,7 +65,7 @@ def choose(machine: Machine, vllm: str = "auto") -> Choice:
         dtype, lack = "float32", "this machine has no CUDA card"
     else:
         dtype = "bfloat16" if machine.capability >= (8, 0) else "float16"
-        lack = None if machine.has_vllm else "vLLM is not installed"
+        lack = "" if machine.has_vllm else "vLLM is not installed"
     if vllm == "require" and lack:
         raise UserError(f"--vllm require, but {lack}: install requirements.txt on a CUDA machine, or use --vllm auto")
     use_vllm = vllm != "off" and not lack

@@ -131,8 +131,10 @@ def _download_source(scratch: Path) -> Path:
     wanted = scratch / "source.txt"
     wanted.write_text(f"llama-cpp-python=={VERSION} --hash=sha256:{SOURCE_SHA256}\n", encoding="utf-8")
     _run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-python"]
-        + ["--require-hashes", "--dest", str(scratch), "--requirement", str(wanted)],
+        [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-python"),
+            *("--require-hashes", "--dest", str(scratch), "--requirement", str(wanted)),
+        ],
         remedy="check the network connection to the package index and run the same command again",
     )
     (archive,) = scratch.glob("*.tar.gz")

@@ -68,7 +68,7 @@ def _becomes_ready(server: subprocess.Popen, address: str) -> bool:
 
 
 def ask(address: str, messages: list[dict[str, str]], max_tokens: int) -> tuple[str, int, bool]:
-    """One greedy reply through the chat template in the file: its text, its length in tokens, whether it was cut off."""
+    """One greedy reply, through the chat template in the file: text, length in tokens, whether it was cut off."""
     answer = requests.post(
         f"{address}/v1/chat/completions",
         json={"messages": messages, "max_tokens": max_tokens, "temperature": 0.0, "seed": 0},

@@ -96,8 +96,8 @@ def _parser(description: str) -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--config", metavar="FILE.yaml", help="settings from a file, such as another run's run.yaml")
-    groups = {field.metadata["group"]: None for field in FIELDS.values()}
-    groups = {title: parser.add_argument_group(title) for title in groups}
+    titles = dict.fromkeys(field.metadata["group"] for field in FIELDS.values())
+    groups = {title: parser.add_argument_group(title) for title in titles}
     for name, field in FIELDS.items():
         knob_info = field.metadata
         options: dict[str, Any] = {"help": f"{knob_info['reason']} (default: {field.default})".replace("%", "%%")}
@@ -106,7 +106,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
         elif "choices" in knob_info:
             options["choices"] = knob_info["choices"]
         else:
-            options |= {"type": _TYPES[field.type], "metavar": field.type.upper()}
+            options |= {"type": _TYPES[str(field.type)], "metavar": str(field.type).upper()}
         flags = ["--" + name.replace("_", "-"), *([knob_info["alias"]] if "alias" in knob_info else [])]
         groups[knob_info["group"]].add_argument(*flags, **options)
     return parser
@@ -120,10 +120,10 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"--config {path} cannot be read ({error.strerror}): give an existing YAML file") from None
     except yaml.YAMLError as error:
         raise UserError(f"--config {path} does not parse: {' '.join(str(error).split())}") from None
-    knobs = content.get("settings", content)
+    knobs: dict[str, Any] = content.get("settings") or content
     if unknown := [name for name in knobs if name not in FIELDS]:
         raise UserError(*(f"--config {path}: there is no setting {name!r}; --help lists them" for name in unknown))
-    return {name: _TYPES.get(FIELDS[name].type, bool)(value) for name, value in knobs.items()}
+    return {name: _TYPES.get(str(FIELDS[name].type), bool)(value) for name, value in knobs.items()}
 
 
 def find_problems(settings: Settings) -> list[str]:
@@ -143,8 +143,8 @@ def find_problems(settings: Settings) -> list[str]:
         fitting = max(1, round(settings.completions_per_step / settings.num_generations)) * settings.num_generations
         problems.append(
             f"--batch-size {settings.per_device_train_batch_size} times --gradient-accumulation-steps "
-            f"{settings.gradient_accumulation_steps} is {settings.completions_per_step} completions a step, which groups "
-            f"of --num-generations {settings.num_generations} do not divide: make the product {fitting}"
+            f"{settings.gradient_accumulation_steps} is {settings.completions_per_step} completions a step, which "
+            f"groups of --num-generations {settings.num_generations} do not divide: make the product {fitting}"
         )
     if not 0 < settings.gpu_memory_utilization < 1:
         problems.append(f"--gpu-memory-utilization is {settings.gpu_memory_utilization}: give a share between 0 and 1")

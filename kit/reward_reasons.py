@@ -1,0 +1,72 @@
+"""Why a reward paid or did not, in words, for ``python rewards.py --explain``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kit.grading import gold_answer, is_correct, read_number, strict_answer
+from kit.prompts import TAGS, Reply, parse_reply
+
+Reason = Callable[[Reply, str], str]
+
+
+def _structure(reply: Reply) -> str:
+    """Why there is no answer block to read, or an empty string where there is one."""
+    if reply.answer is not None:
+        return "" if reply.reasoning else "the reasoning block is empty"
+    counts = {tag: reply.text.count(tag) for tag in TAGS}
+    wrong = [f"{tag} stands {count} times" for tag, count in counts.items() if count != 1]
+    if wrong:
+        return ", ".join(wrong).replace("stands 0 times", "is missing")
+    return "a tag is written into another" if not reply.single_tags else "the tags stand in the wrong order"
+
+
+def _correctness(reply: Reply, gold: str) -> str:
+    if problem := _structure(reply):
+        return problem
+    answer = strict_answer(reply.text)
+    if answer is None:
+        return f"the answer block {reply.answer!r} does not hold exactly one number"
+    equal = "equals" if is_correct(answer, gold_answer(gold)) else "is not"
+    return f"the answer block gives {answer}, which {equal} {gold_answer(gold)}"
+
+
+def _integer(reply: Reply, _gold: str) -> str:
+    if problem := _structure(reply):
+        return problem
+    answer = read_number(reply.answer or "")
+    if answer is None:
+        return f"the answer block {reply.answer!r} does not hold exactly one number"
+    return f"{answer} is {'a whole' if answer.denominator == 1 else 'no whole'} number"
+
+
+def _soft(reply: Reply, _gold: str) -> str:
+    if reply.soft:
+        return "both blocks, in order, with nothing around them"
+    return _structure(reply) or (
+        "the answer block is empty" if not reply.answer else "there is text outside the blocks"
+    )
+
+
+def _strict(reply: Reply, gold: str) -> str:
+    if reply.strict:
+        return "each tag on a line of its own, as the system prompt shows"
+    return "the tags do not stand on lines of their own" if reply.soft else _soft(reply, gold)
+
+
+def _count(reply: Reply, _gold: str) -> str:
+    return f"{reply.single_tags} of {len(TAGS)} tags stand exactly once"
+
+
+REASONS: dict[str, Reason] = {
+    "correctness": _correctness,
+    "integer": _integer,
+    "strict_format": _strict,
+    "soft_format": _soft,
+    "xml_count": _count,
+}
+
+
+def reason(name: str, reply: str, gold: str) -> str:
+    """Why the reward ``name`` paid what it paid for ``reply``."""
+    return REASONS[name](parse_reply(reply), gold)

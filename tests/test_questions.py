@@ -1,0 +1,51 @@
+"""Reading questions: what is wrong is named with its line, before anything heavy starts."""
+
+import pytest
+
+from kit.errors import UserError
+from kit.questions import fingerprint, load_questions
+
+GOOD = '{"question": "9 + 9?", "answer": "9 + 9 = 18\\n#### 18"}'
+
+
+def write(tmp_path, *lines):
+    file = tmp_path / "questions.jsonl"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(file)
+
+
+def test_rows_come_in_order_and_blank_lines_do_not_count(tmp_path):
+    file = write(tmp_path, GOOD, "", GOOD.replace("9 + 9?", "Again?"))
+    assert [row["question"] for row in load_questions(file)] == ["9 + 9?", "Again?"]
+
+
+def test_plain_columns_of_other_names(tmp_path):
+    file = write(tmp_path, '{"q": "9 + 9?", "a": 18, "source": "me"}')
+    assert load_questions(file, question_column="q", answer_column="a") == [{"question": "9 + 9?", "answer": "18"}]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"question": "9 + 9?"', "line 2 is not JSON"),
+        ('{"question": "9 + 9?"}', "line 2: has no 'answer'"),
+        ('{"question": "9 + 9?", "answer": "#### twelve"}', "line 2: no single number"),
+        ("[1, 2]", "line 2: is no JSON object"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line(tmp_path, line, words):
+    with pytest.raises(UserError, match=words):
+        load_questions(write(tmp_path, GOOD, line))
+
+
+def test_missing_and_empty_files(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        load_questions(str(tmp_path / "none.jsonl"))
+    with pytest.raises(UserError, match="holds no questions"):
+        load_questions(write(tmp_path, ""))
+
+
+def test_the_fingerprint_tells_data_apart_not_files():
+    rows = [{"question": "9 + 9?", "answer": "18"}]
+    assert fingerprint(rows) == fingerprint([dict(reversed(rows[0].items()))])
+    assert fingerprint(rows) != fingerprint([{"question": "9 + 9?", "answer": "19"}])

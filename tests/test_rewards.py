@@ -1,0 +1,232 @@
+"""The laws that the rewards hold to, each over generated replies and over a table of named odd ones."""
+
+import json
+import os
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import rewards
+from kit.errors import UserError
+from kit.prompts import TAGS, format_reply, parse_reply
+from kit.questions import load_questions
+from rewards import DEFAULT_WEIGHTS, REWARDS, choose, total
+from tests.conftest import run_script
+
+GOOD = format_reply("9 + 9 = 18", "18")
+ODD = {
+    "a good reply": GOOD,
+    "with a final line break": GOOD + "\n",
+    "soft only": "<reasoning>so</reasoning><answer>18</answer>",
+    "wrong number": format_reply("so", "19"),
+    "half a number": format_reply("so", "1/2"),
+    "no number": format_reply("so", "eighteen"),
+    "two numbers": format_reply("so", "18 or 19"),
+    "bare number": "18",
+    "answer block alone": "<answer>18</answer>",
+    "empty reasoning": "<reasoning></reasoning><answer>18</answer>",
+    "reasoning of a tag's remains": "<reas<reasoning>oning></reasoning><answer>18</answer>",
+    "a tag in two": "<reasoning><reasoning></reasoning><ans<reasoning>wer>18</answer>",
+    "no closing tag": "<reasoning>so</reasoning><answer>18",
+    "two answers": "<reasoning>so</reasoning><answer>17</answer><answer>18</answer>",
+    "four answers": "<reasoning>so</reasoning>" + "<answer>18</answer>" * 4,
+    "wrong order": "<answer>18</answer><reasoning>so</reasoning>",
+    "chatter around it": "Sure!\n" + GOOD + "\nHope that helps!",
+    "all tags, no content": "".join(TAGS),
+    "nothing": "",
+}
+
+pieces = st.sampled_from(
+    [*TAGS, "18", "19", "-18", "1/2", "so", "\n", " ", "<", ">", "<ans", "wer>", "<reaso", "ning>", "$"]
+)
+replies = st.one_of(
+    st.lists(pieces, max_size=14).map("".join),
+    st.tuples(st.sampled_from(["so", "", " "]), st.sampled_from(["18", "19", "x"])).map(
+        lambda pair: format_reply(*pair)
+    ),
+    st.sampled_from(list(ODD.values())),
+)
+golds = st.sampled_from(["18", "1/2", "-18"])
+
+
+def is_correct_and_strict(reply, gold):
+    return REWARDS["correctness"]([reply], answer=[gold]) == [1.0] and parse_reply(reply).strict
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    {"a good reply": 4.0, "with a final line break": 4.0, "soft only": 3.5, "wrong number": 2.0, "half a number": 1.5,
+     "no number": 1.5, "two numbers": 1.5, "bare number": 0.0, "answer block alone": 0.25, "empty reasoning": 0.5,
+     "reasoning of a tag's remains": 0.0, "no closing tag": 0.375, "two answers": 0.25, "wrong order": 0.5,
+     "chatter around it": 3.0, "nothing": 0.0}.items(),
+)  # fmt: skip
+def test_what_a_reply_is_worth(name, expected):
+    assert total(ODD[name], "18") == expected
+
+
+@settings(max_examples=1000)
+@given(replies, golds)
+def test_law_1_correct_and_strict_beats_everything_else(reply, gold):
+    best = total(format_reply("so", gold), gold)
+    if not is_correct_and_strict(reply, gold):
+        assert total(reply, gold) < best
+    else:
+        assert total(reply, gold) == best
+
+
+@given(replies, golds)
+def test_law_2_no_credit_without_reasoning(reply, gold):
+    if not parse_reply(reply).reasoning:
+        assert REWARDS["correctness"]([reply], answer=[gold]) == [0.0]
+
+
+@settings(max_examples=500)
+@given(replies, golds, st.text(st.characters(exclude_characters="<>"), min_size=1), st.data())
+def test_law_3_words_outside_the_tags_never_pay(reply, gold, words, data):
+    assume(words.strip())  # a line break alone may be the one that strict format asks for
+    parsed = parse_reply(reply)
+    if parsed.answer is None:
+        places = [0, len(reply)]
+    else:
+        inner = reply.index(TAGS[1]) + len(TAGS[1])
+        places = [0, inner, reply.index(TAGS[2]), len(reply)]
+    place = data.draw(st.sampled_from(places))
+    assert total(reply[:place] + words + reply[place:], gold) <= total(reply, gold)
+
+
+@settings(max_examples=1000)
+@given(replies, golds, st.sampled_from(TAGS), st.data())
+def test_law_3_another_copy_of_a_tag_never_pays(reply, gold, tag, data):
+    assume(tag in reply)
+    place = data.draw(st.integers(0, len(reply)))
+    assert total(reply[:place] + tag + reply[place:], gold) <= total(reply, gold)
+
+
+@pytest.mark.parametrize("reply", ODD.values(), ids=ODD)
+def test_law_3_at_every_place_of_the_odd_replies(reply):
+    for tag in TAGS:
+        for place in range(len(reply) + 1):
+            if tag in reply:
+                assert total(reply[:place] + tag + reply[place:], "18") <= total(reply, "18")
+
+
+@given(st.lists(replies, min_size=1, max_size=6), st.randoms())
+def test_law_4_a_reply_is_worth_the_same_in_any_company(batch, rng):
+    shuffled = rng.sample(batch, len(batch))
+    for function in REWARDS.values():
+        alone = {reply: function([reply], answer=["18"])[0] for reply in batch}
+        assert function(shuffled, answer=["18"] * len(shuffled)) == [alone[reply] for reply in shuffled]
+
+
+GSM8K_FOLDER = os.environ.get("GSM8K_DIR")  # the data set is not part of the repository
+
+
+@pytest.mark.skipif(GSM8K_FOLDER is None, reason="GSM8K_DIR names no folder with GSM8K's train.jsonl and test.jsonl")
+def test_law_5_every_gold_solution_of_gsm8k_is_worth_4():
+    rows = [row for name in ("train", "test") for row in load_questions(f"{GSM8K_FOLDER}/{name}.jsonl")]
+    assert len(rows) == 7473 + 1319
+    for row in rows:
+        steps, _, gold = row["answer"].rpartition("\n#### ")
+        assert total(format_reply(steps, gold), row["answer"]) == 4.0
+        other = str(int(gold.replace(",", "")) + 1)
+        assert total(format_reply(steps, other), row["answer"]) == 4.0 - DEFAULT_WEIGHTS["correctness"]
+
+
+def test_completions_may_be_conversations():
+    conversation = [[{"role": "assistant", "content": GOOD}]]
+    for name, function in REWARDS.items():
+        assert function(completions=conversation, answer=["18"], prompts=[[]], trainer_state=None) == [1.0], name
+
+
+# --rewards
+
+
+def test_choosing_and_weighing():
+    functions, weights = choose("correctness:3, soft_format")
+    assert [function.__name__ for function in functions] == ["correctness", "soft_format"]
+    assert weights == [3.0, 0.5]
+
+
+def own(tmp_path, body):
+    file = tmp_path / "own_rewards_file.py"
+    file.write_text(f"def brevity(completions, **columns):\n    {body}\n")
+    return f"{file}:brevity"
+
+
+def test_a_users_own_function(tmp_path):
+    functions, weights = choose("correctness," + own(tmp_path, "return [1 / len(c) for c in completions]") + ":0.2")
+    assert weights == [2.0, 0.2]
+    assert functions[1](completions=["ab", "abcd"], answer=["1", "2"]) == [0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return [1 / (len(c) - 3) for c in completions]", "raised ZeroDivisionError.*'bad'"),
+        ("return [1.0]", "returned 1 rewards for 2"),
+        ("return ['x' if c == 'bad' else 1.0 for c in completions]", "returned 'x', which is no number.*'bad'"),
+        ("return [float('nan') if c == 'bad' else 1.0 for c in completions]", "returned nan.*'bad'"),
+    ],
+)
+def test_an_own_function_that_breaks_stops_the_run_with_its_name_and_the_reply(tmp_path, body, words):
+    (function,), _ = choose(own(tmp_path, body))
+    with pytest.raises(UserError, match=f"reward brevity {words}"):
+        function(completions=["good", "bad"], answer=["1", "2"])
+
+
+def test_none_means_cannot_judge(tmp_path):
+    (function,), _ = choose(own(tmp_path, "return [None for c in completions]"))
+    assert function(completions=["x"]) == [None]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ("correctnes", "there is no 'correctnes'"),
+        ("integer:much", "'much' of integer is no number"),
+        ("nowhere.py:brevity", "nowhere.py does not exist"),
+        ("rewards.py", "name the function in it"),
+        ("rewards.py:nothing", "has no function 'nothing'"),
+        ("integer,integer:2", "'integer' twice"),
+    ],
+)
+def test_a_wrong_choice_is_refused(wanted, words):
+    with pytest.raises(UserError, match=words):
+        choose(wanted)
+
+
+# --explain
+
+
+def test_explain_says_what_each_reward_saw(tmp_path):
+    reply = tmp_path / "reply.txt"
+    reply.write_text("<reasoning>so</reasoning><answer>12 or 13</answer>")
+    shown = run_script("rewards.py", "--explain", reply, "--answer", "12").stdout
+    assert "'12 or 13' does not hold exactly one number" in shown
+    assert "lines of their own" in shown
+    assert "total          1.00 of 4.0" in shown
+
+
+def test_explain_reads_the_transcripts_that_the_kit_writes(tmp_path):
+    file = tmp_path / "samples.jsonl"
+    file.write_text("\n".join(json.dumps({"reply": reply, "gold": "18"}) for reply in ODD.values()))
+    shown = run_script("rewards.py", "--explain", file).stdout
+    assert shown.count("total") == len(ODD)
+
+
+@pytest.mark.parametrize("reply", ODD.values(), ids=ODD)
+def test_every_odd_reply_can_be_explained(reply):
+    assert f"{total(reply, '18'):5.2f} of 4.0" in rewards.explain(reply, "18")
+
+
+def test_explain_refuses_in_one_sentence(tmp_path):
+    for arguments in (["nowhere.txt", "--answer", "18"], ["README.md"], ["README.md", "--answer", "many"]):
+        refused = run_script("rewards.py", "--explain", *arguments, check=False)
+        assert refused.returncode == 2
+        assert refused.stderr.count("\n") == 1
+
+
+def test_explain_needs_no_torch():
+    shown = run_script("-c", "import sys, rewards; print(sorted({'torch', 'numpy', 'trl'} & set(sys.modules)))")
+    assert shown.stdout.strip() == "[]"
