@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from fractions import Fraction
+from functools import lru_cache
 
 from kit.prompts import parse_reply
 
@@ -36,6 +37,7 @@ _NUMBER = re.compile(
 # What may stand directly before it: a sign and a currency sign, in either order ("-$4", "$-4", LaTeX's "\\$4").
 _LEFT = re.compile(rf"([{_MINUS}+]?)([$€£¥₹₩₽¢\\]*)([{_MINUS}+]?)$")
 _LOOSE_SIGN = re.compile(rf"[{_MINUS}+]\s+$")
+_DIGIT = re.compile("[0-9]")
 _LEFT_REACH = 8  # characters to the left that are looked at
 _WINDOW = 4096  # characters that are searched at a time, from the end, for the last number
 
@@ -92,7 +94,8 @@ def flexible_answer(text: str) -> Fraction | None:
         start = max(0, end - _WINDOW)
         while start > 0 and text[start - 1] in "0123456789.,/":  # do not cut a run in two
             start -= 1
-        for number in reversed(list(_NUMBER.finditer(text, start, end))):
+        numbers = list(_NUMBER.finditer(text, start, end)) if _DIGIT.search(text, start, end) else []
+        for number in reversed(numbers):
             value = _value(text, number, when_unclear=1)
             if value is not None:
                 return value
@@ -100,6 +103,7 @@ def flexible_answer(text: str) -> Fraction | None:
     return None
 
 
+@lru_cache(maxsize=10_000)  # a group shares its gold answer, and every reward asks again
 def gold_answer(text: str) -> Fraction:
     """The right answer of a data set's row: what follows ``####`` in GSM8K's form, else the whole of a plain column.
 

@@ -79,18 +79,15 @@ def save_merged(adapter: Path, base: str, dtype: str, folder: Path) -> None:
 
 
 def save_gguf(merged: Path, dtype: str, quantizations: list[str], llama_cpp: Path, folder: Path) -> dict[str, Path]:
-    """Convert a merged folder with the pinned llama.cpp; returns the file of each quantization, all in ``folder``."""
+    """Convert a merged folder with the pinned llama.cpp; returns the file of each quantization, somewhere in
+    ``folder``."""
     os.environ["UNSLOTH_LLAMA_CPP_PATH"] = str(llama_cpp)  # read by Unsloth when it is imported
     os.environ["UNSLOTH_LLAMA_CPP_SCRIPTS_DIR"] = str(llama_cpp)  # its converter, not one from the network
     model, tokenizer = load_for_inference(str(merged), dtype)
-    written = model.save_pretrained_gguf(str(folder), tokenizer, quantization_method=quantizations)
-    paths = [Path(path) for path in written]
-    return {name: _file_of(name, paths) for name in quantizations}
-
-
-def _file_of(quantization: str, paths: list[Path]) -> Path:
-    (path,) = (path for path in paths if path.name.lower().endswith(f".{quantization.lower()}.gguf"))
-    return path
+    written = model.save_pretrained_gguf(str(folder / "model"), tokenizer, quantization_method=quantizations)
+    files = written["gguf_files"] if isinstance(written, dict) else written  # a dict on a card, a list on a CPU
+    by_ending = {Path(file).name.lower().split(".")[-2]: Path(file) for file in files}
+    return {name: by_ending[name] for name in quantizations}
 
 
 def sixteen_bit_name(model: str) -> str:

@@ -7,7 +7,7 @@ evaluation, the demo's warm start and the exported Modelfile all import them fro
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 REASONING_OPEN, REASONING_CLOSE = "<reasoning>", "</reasoning>"
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
@@ -24,8 +24,7 @@ Respond in the following format:
 {ANSWER_CLOSE}"""
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """A completion taken apart.
 
     ``reasoning`` and ``answer`` are the texts between the tags, stripped, or ``None`` unless each of the four
@@ -61,7 +60,7 @@ def format_reply(reasoning: str, answer: str) -> str:
 
 
 def parse_reply(text: str) -> Reply:
-    """Take a completion apart, in time linear in its length (plain ``str.find``, no backtracking).
+    """Take a completion apart, in time linear in its length (nothing here backtracks).
 
     Soft form: the four tags, each exactly once, spelled exactly so, in order, something other than white space
     inside both blocks and nothing but white space before, between and after them. Strict form also has the line
@@ -75,12 +74,11 @@ def parse_reply(text: str) -> Reply:
     >>> parse_reply("<answer>18</answer>").answer is None
     True
     """
-    single_tags = 0 if _has_nested_tags(text) else sum(text.count(tag) == 1 for tag in TAGS)
-    if single_tags < len(TAGS):
+    tags = _ANY_TAG.findall(text)
+    single_tags = 0 if _has_nested_tags(text, len(tags)) else sum(tags.count(tag) == 1 for tag in TAGS)
+    if single_tags < len(TAGS) or tuple(tags) != TAGS:
         return Reply(text, None, None, soft=False, strict=False, single_tags=single_tags)
     starts = [text.find(tag) for tag in TAGS]
-    if starts != sorted(starts):
-        return Reply(text, None, None, soft=False, strict=False, single_tags=single_tags)
     ends = [start + len(tag) for start, tag in zip(starts, TAGS, strict=True)]
     before, between, after = text[: starts[0]], text[ends[1] : starts[2]], text[ends[3] :]
     reasoning, answer = text[ends[0] : starts[1]], text[ends[2] : starts[3]]
@@ -95,10 +93,12 @@ def _on_own_lines(*blocks: str) -> bool:
     return all(len(block) >= 2 and block[0] == block[-1] == "\n" for block in blocks)
 
 
-def _has_nested_tags(text: str) -> bool:
+def _has_nested_tags(text: str, tags_found: int) -> bool:
     """Is a tag written into another, as in ``<rea<answer>soning>``?
 
     Such a text reads differently with and without the inner tag, so a model could hide a second tag or fill an
     empty block with the remains of one. None of its tags counts.
     """
+    if text.count("<") == tags_found:  # the outer tag would have a "<" of its own
+        return False
     return bool(_ANY_TAG.search(_ANY_TAG.sub("", text)))
