@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kit.artefacts import Artefact, find_artefacts
+from kit.command_line import Parser, positive_int
 from kit.completions import Completion, Engine, open_engine
-from kit.errors import UserError, run_script
+from kit.errors import Problems, UserError, run_script
 from kit.grading import flexible_answer, gold_answer, is_correct, strict_answer
 from kit.progress import progress
 from kit.prompts import SYSTEM_PROMPT, build_prompt, parse_reply
@@ -34,13 +35,11 @@ Transcript = dict[str, object]
 
 def main() -> None:
     args = read_arguments()
-    artefacts = find_artefacts(args.paths)
     plan = make_plan(args)
     if args.ask:
-        ask_one(artefacts, args.ask, plan)
+        ask_one(find_artefacts(args.paths), args.ask, plan)
         return
-    questions = load_questions(args.dataset, args.split, args.question_column, args.answer_column, limit=args.limit)
-    output = output_folder(args)
+    artefacts, questions, output = check_everything(args)
     rows = []
     for artefact in artefacts:
         transcript = output / "transcripts" / f"{artefact.name}.jsonl"
@@ -65,7 +64,7 @@ class Plan:
 
 
 def read_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="run folder, model folder, adapter folder, .gguf file, or Hub id"
     )
@@ -84,15 +83,23 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--base-4bit", action="store_true", help="run adapters on the 4-bit base, as they were trained")
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where scores.json and transcripts/ go")
     parser.add_argument("--ask", metavar="QUESTION", help="put one question to one artefact and print the reply")
-    return parser.parse_args()
+    return parser.parse()
 
 
-def positive_int(text: str) -> int:
-    """An argparse type: a whole number from 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is too small, give 1 or more")
-    return number
+def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row], Path]:
+    """What answers, what is asked, and where the results go.
+
+    Raises:
+        UserError: with all that is wrong, before anything is loaded or written.
+    """
+    problems = Problems()
+    artefacts = problems.catch(find_artefacts, args.paths)
+    columns = (args.question_column, args.answer_column)
+    questions = problems.catch(load_questions, args.dataset, args.split, *columns, limit=args.limit)
+    output = problems.catch(output_folder, args)
+    problems.raise_any()
+    (output / "transcripts").mkdir(parents=True, exist_ok=True)
+    return artefacts, questions, output
 
 
 def run_folder(args: argparse.Namespace) -> RunFolder | None:
@@ -116,7 +123,8 @@ def output_folder(args: argparse.Namespace) -> Path:
     output = args.output_dir or (run.path if run else None)
     if output is None:
         raise UserError(f"{args.paths[0]} lies in no run folder: say where the scores go with --output-dir DIR")
-    (output / "transcripts").mkdir(parents=True, exist_ok=True)
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output-dir {output} is a file: name a folder")
     return output
 
 

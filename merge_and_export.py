@@ -19,6 +19,7 @@ import subprocess
 from pathlib import Path
 
 from kit import llama_cpp
+from kit.command_line import Parser
 from kit.errors import UserError, run_script
 from kit.runs import RunFolder
 
@@ -41,11 +42,11 @@ def main() -> None:
 
 
 def read_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("run_folder", type=Path, metavar="RUN_FOLDER", help="what train_lora.py wrote")
     parser.add_argument("--gguf", nargs="+", default=["q8_0"], type=str.lower, metavar="TYPE",
                         help="GGUF types, such as f16 q8_0 q4_k_m (default: q8_0)")  # fmt: skip
-    return parser.parse_args()
+    return parser.parse()
 
 
 def check_run(run: RunFolder) -> None:

@@ -11,11 +11,11 @@ same reply always scores the same, whatever else is in the batch. How numbers ar
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
+from kit.command_line import Parser
 from kit.errors import UserError, run_script
 from kit.grading import gold_answer, is_correct, strict_answer
 from kit.own_rewards import RewardFunction, guarded, load_function
@@ -176,10 +176,10 @@ def read_replies(source: str, answer: str | None) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--explain", required=True, metavar="FILE", help="a reply as text, a JSONL of replies, or -")
     parser.add_argument("--answer", metavar="N", help="the right answer")
-    args = parser.parse_args()
+    args = parser.parse()
     print("\n\n".join(explain(reply, answer) for reply, answer in read_replies(args.explain, args.answer)))
 
 

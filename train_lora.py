@@ -22,6 +22,8 @@ from typing import Any
 from kit import hardware, model
 from kit.errors import UserError, run_script
 from kit.hardware import Choice
+from kit.hub import check_model
+from kit.own_rewards import RewardFunction
 from kit.prompts import SYSTEM_PROMPT, build_prompt
 from kit.questions import Row, fingerprint, load_questions
 from kit.runs import RunFolder
@@ -33,11 +35,8 @@ RECORDED_PACKAGES = ("unsloth", "trl", "transformers", "peft", "bitsandbytes", "
 
 
 def main() -> None:
-    settings = read_settings(None, __doc__)
-    reward_functions, weights = choose(settings.rewards)
-    questions = load_questions(settings.dataset, settings.split, settings.question_column, settings.answer_column)
+    settings, questions, (reward_functions, weights) = check_everything()
     run = open_run_folder(settings)
-
     choice = hardware.choose(hardware.detect(), settings.vllm)
     print(choice.reason)
     policy, tokenizer = model.load_for_training(settings, choice)  # before TRL is imported: Unsloth patches it
@@ -45,30 +44,52 @@ def main() -> None:
     log = RunLog(run, settings.max_steps, settings.sample_every)
     arguments = trainer_arguments(settings, choice, weights, run)
     trainer = build_trainer(arguments, policy, tokenizer, dataset, reward_functions, log)
-    received = {name: trainer.args.to_dict()[name] for name in arguments}
-    run.write(describe_run(settings, questions, choice, received))
+    run.write(describe_run(settings, questions, choice, arguments, trainer.args))
     trainer.train()
     policy.save_pretrained(run.adapter)
     tokenizer.save_pretrained(run.adapter)
     print_next_commands(run, settings)
 
 
-def open_run_folder(settings: Settings) -> RunFolder:
-    """The run folder, empty.
+def check_everything() -> tuple[Settings, list[Row], tuple[list[RewardFunction], list[float]]]:
+    """The settings, the questions, and the rewards with their weights.
 
     Raises:
-        UserError: it is occupied and ``--overwrite`` was not given.
+        UserError: with all that is wrong, before anything heavy is loaded and with nothing on disk touched.
     """
+    settings, problems = read_settings(None, __doc__)
+    rewards = problems.catch(choose, settings.rewards)
+    problems.catch(check_run_folder, settings)
+    problems.catch(check_model, settings.model)
+    columns = (settings.question_column, settings.answer_column)
+    questions = problems.catch(load_questions, settings.dataset, settings.split, *columns)
+    problems.raise_any()
+    return settings, questions, rewards
+
+
+def check_run_folder(settings: Settings) -> None:
+    """Refuse an output folder that is occupied, unless it is a run and ``--overwrite`` was given."""
     run = RunFolder(Path(settings.output_dir))
-    if run.path.exists() and any(run.path.iterdir()):
-        if not settings.overwrite:
-            raise UserError(
-                f"{run.path} is occupied: name another --output-dir, or add --overwrite to start anew in it"
-            )
-        if not run.exists():
-            raise UserError(f"{run.path} holds something that is no run: name another --output-dir")
-        shutil.rmtree(run.path)
-    run.path.mkdir(parents=True, exist_ok=True)
+    if run.path.exists() and not run.path.is_dir():
+        raise UserError(f"--output-dir {run.path} is a file: name a folder")
+    if not run.path.exists() or not any(run.path.iterdir()):
+        return
+    if not run.exists():
+        raise UserError(f"--output-dir {run.path} holds something that is no run: name another folder")
+    if not settings.overwrite:
+        before, now = run.read().get("settings", {}), settings.as_config()
+        other = [name for name in now if name in before and before[name] != now[name] and name != "output_dir"]
+        differs = f" of other settings ({', '.join(other)})" if other else ""
+        raise UserError(
+            f"--output-dir {run.path} holds a run{differs}: name another folder, or add --overwrite to start anew in it"
+        )
+
+
+def open_run_folder(settings: Settings) -> RunFolder:
+    """The run folder, emptied; ``check_run_folder`` has allowed that."""
+    run = RunFolder(Path(settings.output_dir))
+    shutil.rmtree(run.path, ignore_errors=True)
+    run.path.mkdir(parents=True)
     return run
 
 
@@ -118,6 +139,7 @@ def trainer_arguments(settings: Settings, choice: Choice, weights: list[float], 
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,  # metrics.jsonl and our own progress bar say it better
+        **settings.further,
     }
 
 
@@ -141,18 +163,19 @@ def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, log: 
     return trainer
 
 
-def describe_run(settings: Settings, questions: list[Row], choice: Choice, received: dict[str, Any]) -> dict[str, Any]:
+def describe_run(settings: Settings, questions: list[Row], choice: Choice, arguments, received) -> dict[str, Any]:
     """What run.yaml holds: enough to repeat the run, and for the later scripts to need no other path."""
+    values = received.to_dict()  # of the trainer's own arguments, tokens masked
+    names = [function.__name__ for function in choose(settings.rewards)[0]]
     installed = {name: _version(name) for name in RECORDED_PACKAGES}
-    names = [part.split(":")[0].strip() for part in settings.rewards.split(",")]
     return {
-        "settings": vars(settings),
+        "settings": settings.as_config(),
         "system_prompt": SYSTEM_PROMPT,
-        "reward_weights": dict(zip(names, received["reward_weights"], strict=True)),
+        "reward_weights": dict(zip(names, arguments["reward_weights"], strict=True)),
         "data": {"questions": len(questions), "fingerprint": fingerprint(questions)},
         "machine": {"card": choice.card, "dtype": choice.dtype, "vllm": choice.use_vllm},
         "versions": {name: version for name, version in installed.items() if version},
-        "trainer": received,
+        "trainer": {name: values[name] for name in arguments},
     }
 
 

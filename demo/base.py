@@ -36,9 +36,12 @@ SHAPE = {
     "max_position_embeddings": 2048,
     "initializer_range": 0.08,  # the usual 0.02 is for wider models; here it costs hundreds of steps
 }
-STEPS = 1_000
 BATCH = 64  # problems a step
 LEARNING_RATE = 4e-3
+RISING_STEPS = 100
+ENOUGH_KNOWN = 0.3  # of the sums, averaged over some steps; the falling learning rate then doubles it
+FALLING_STEPS = 150
+STEPS = 1_500  # at most
 # How often a reply is shown in XML: often for one kind of question and seldom for the others. So about a third of the
 # greedy replies are in format, whatever the seed, and most groups of rollouts hold both kinds.
 XML_SHARE = {"gets": 0.75}
@@ -97,19 +100,28 @@ def _reply(problem: Problem, rng: random.Random) -> str:
 
 
 def train(model, examples: list[Example], unused: int) -> None:
-    """One pass over ``examples`` with the loss on the replies; ``unused`` is how many tokens have no embedding row."""
+    """Train on ``examples``, none seen twice, until the model knows enough, then let the learning rate fall to zero.
+
+    The loss is on the replies; ``unused`` is how many tokens have no embedding row.
+    """
     import torch
     from transformers import DynamicCache
 
-    steps = len(examples) // BATCH
     first, last = min(ids for ids, _ in examples), max(ids for ids, _ in examples)
     prefix = [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))]
     unused_logit = torch.tensor(math.log(unused))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
-    with progress("warm start", steps) as bar:
-        for start in range(0, len(examples), BATCH):
-            inputs, targets = _tensors(examples[start : start + BATCH], skip=len(prefix))
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
+    most_steps = len(examples) // BATCH
+    known, falling_since = 0.0, None
+    with progress("warm start", most_steps) as bar:
+        for step in range(most_steps):
+            if falling_since is None and (known >= ENOUGH_KNOWN or step >= most_steps - FALLING_STEPS):
+                falling_since = step
+            left = 1.0 if falling_since is None else 1 - (step - falling_since) / FALLING_STEPS
+            if left <= 0:
+                break
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * min(left, (step + 1) / RISING_STEPS)
+            inputs, targets = _tensors(examples[step * BATCH : (step + 1) * BATCH], skip=len(prefix))
             shared = DynamicCache()
             model.model(input_ids=torch.tensor([prefix]), past_key_values=shared)
             cache = DynamicCache()
@@ -123,8 +135,19 @@ def train(model, examples: list[Example], unused: int) -> None:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            schedule.step()
-            bar.advance()
+            known = 0.9 * known + 0.1 * _share_known(logits, targets)
+            bar.advance(note=f"knows {known:.0%} of the sums")
+
+
+def _share_known(logits, targets) -> float:
+    """The share of replies that are all right after their first token, which only chooses between XML and words."""
+    import torch
+
+    is_reply = targets != -100
+    wrong = torch.zeros_like(is_reply)
+    wrong[is_reply] = logits.argmax(-1) != targets[is_reply]
+    is_first = is_reply & (is_reply.cumsum(1) == 1)
+    return 1 - (wrong & ~is_first).any(1).float().mean().item()
 
 
 def _tensors(batch: list[Example], skip: int):
@@ -141,7 +164,14 @@ def _tensors(batch: list[Example], skip: int):
 
 
 def _stamp(seed: int, steps: int) -> dict[str, object]:
-    return {"seed": seed, "steps": steps, "batch": BATCH, "learning_rate": LEARNING_RATE, "shape": SHAPE}
+    return {
+        "seed": seed,
+        "steps": steps,
+        "batch": BATCH,
+        "learning_rate": LEARNING_RATE,
+        "known": ENOUGH_KNOWN,
+        "shape": SHAPE,
+    }
 
 
 def is_ready(folder: Path, seed: int, steps: int) -> bool:

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from kit.errors import UserError
+from kit.hub import check_model
 from kit.runs import RunFolder, run_folder_of
 
 
@@ -63,15 +64,9 @@ def _single(path: str) -> Artefact:
         return Artefact(local.name.removesuffix(".gguf").rsplit(".", 1)[-1], Kind.GGUF, path)
     if (local / "adapter_config.json").is_file():
         return Artefact("adapter", Kind.ADAPTER, path, base=run.base_model() if run else None)
-    if (local / "config.json").is_file():
-        return Artefact("merged" if run and run.merged.resolve() == local.resolve() else "base", Kind.MODEL, path)
-    if local.exists():
-        raise UserError(f"{path} is no model: it holds neither run.yaml, adapter_config.json nor config.json")
-    if path.count("/") != 1 or path.startswith((".", "/", "~")) or path.startswith("runs/"):
-        raise UserError(
-            f"{path} does not exist: name a run folder, a model folder, a .gguf file, or a Hub id as OWNER/NAME"
-        )
-    return Artefact("base", Kind.MODEL, path)
+    check_model(path, option="")
+    is_merged = run is not None and run.merged.resolve() == local.resolve()
+    return Artefact("merged" if is_merged else "base", Kind.MODEL, path)
 
 
 def _with_unique_names(artefacts: list[Artefact]) -> list[Artefact]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 
 class UserError(Exception):
@@ -15,6 +16,26 @@ class UserError(Exception):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class Problems:
+    """Collects what is wrong, so that all problems of one command line are reported together."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def catch(self, check: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """``check(...)``; where it raises ``UserError``, its problems are kept and ``None`` comes back."""
+        try:
+            return check(*arguments, **options)
+        except UserError as error:
+            self.found += error.problems
+            return None
+
+    def raise_any(self) -> None:
+        """End the collecting: raise ``UserError`` with all that was found, if anything was."""
+        if self.found:
+            raise UserError(*dict.fromkeys(self.found))
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kit.errors import UserError
 from kit.grading import gold_answer
+from kit.hub import check_dataset
 
 Row = dict[str, str]
 
@@ -28,7 +29,7 @@ def load_questions(
         UserError: the file is missing or does not parse, a column is missing, or a gold answer cannot be read. Each
             problem names its line; at most five are listed.
     """
-    if Path(dataset).suffix in (".jsonl", ".json") or Path(dataset).exists():
+    if Path(dataset).suffix in (".jsonl", ".json") or Path(dataset).is_file():
         raw_rows, first_number = _read_jsonl(Path(dataset)), 1
     else:
         raw_rows, first_number = _read_hub(dataset, split), 0
@@ -82,6 +83,7 @@ def _read_jsonl(path: Path) -> list[object]:
 
 
 def _read_hub(dataset: str, split: str) -> list[object]:
+    check_dataset(dataset)
     from datasets import load_dataset
 
     try:

@@ -1,24 +1,29 @@
 """Every knob of the training, once: name, default, reason. The command line, ``--config`` files and run.yaml all read
-from this one list, and the cross-checks that need no model stand below it.
+from this one list, and the checks that need neither model nor data stand below it.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from kit.errors import UserError
+from kit.command_line import Parser, nearest
+from kit.errors import Problems, UserError
+from kit.trainer_fields import trainer_fields
+
+AUTOMATIC = "chosen for the machine, see kit/hardware.py: number type, gradient checkpointing, vLLM or not"
 
 
 def knob(default: Any, reason: str, group: str, **options: Any) -> Any:
     """A dataclass field that is also a command line option; ``reason`` is its help text."""
-    return dataclasses.field(default=default, metadata={"reason": reason, "group": group, **options})
+    return field(default=default, metadata={"reason": reason, "group": group, **options})
 
 
 @dataclass
@@ -30,7 +35,7 @@ class Settings:
     vllm: str = knob(
         "auto", "rollouts through vLLM: auto, off, or require", "model", choices=("auto", "off", "require")
     )
-    gpu_memory_utilization: float = knob(0.5, "the share of the card's memory that vLLM may take", "model")
+    gpu_memory_utilization: float = knob(0.5, "the share of the card's memory that vLLM may take", "model", below=1.0)
 
     dataset: str = knob("openai/gsm8k", "Hub id or JSONL file of the questions", "data")
     split: str = knob("train", "which split of a Hub data set", "data")
@@ -42,22 +47,22 @@ class Settings:
 
     max_steps: int = knob(250, "optimizer steps", "training")
     learning_rate: float = knob(3e-5, "peak rate; the one of verl's LoRA recipe for 0.5B", "training")
-    num_generations: int = knob(8, "completions for each question (the group size)", "training")
+    num_generations: int = knob(8, "completions for each question (the group size)", "training", least=2)
     per_device_train_batch_size: int = knob(8, "completions in one forward pass", "training", alias="--batch-size")
     gradient_accumulation_steps: int = knob(4, "forward passes for each optimizer step", "training")
     max_prompt_length: int = knob(512, "longer prompts are left out, with a sentence", "training")
     max_completion_length: int = knob(512, "where a completion is cut off", "training")
     temperature: float = knob(1.0, "of the rollouts; 1.0 samples from the policy itself", "training")
-    beta: float = knob(0.0, "weight of the KL term; 0 needs no reference model", "training")
-    warmup_steps: int = knob(10, "steps until the peak learning rate", "training")
+    beta: float = knob(0.0, "weight of the KL term; 0 needs no reference model", "training", least=0)
+    warmup_steps: int = knob(10, "steps until the peak learning rate", "training", least=0)
     lr_scheduler_type: str = knob("constant_with_warmup", "shape of the learning rate", "training")
     max_grad_norm: float = knob(0.2, "gradients are clipped to this norm", "training")
     optim: str = knob("adamw_8bit", "optimizer; the 8-bit one saves memory (on a CPU: fused AdamW)", "training")
-    seed: int = knob(1, "of the adapter, the data order and the sampling", "training")
+    seed: int = knob(1, "of the adapter, the data order and the sampling", "training", least=0)
 
     rewards: str = knob(
         "correctness,integer,strict_format,soft_format,xml_count",
-        "reward functions of rewards.py, each with an optional weight, as in correctness:2,soft_format:0.5",
+        "functions of rewards.py, or FILE.py:FUNCTION, each with an optional :WEIGHT",
         "rewards",
     )
 
@@ -65,87 +70,147 @@ class Settings:
     overwrite: bool = knob(False, "start anew in a run folder that is occupied", "output")
     sample_every: int = knob(1, "steps between two entries of samples.jsonl", "output")
 
+    further: dict[str, Any] = field(default_factory=dict)  # more fields of TRL's GRPOConfig; from a file only
+
     @property
     def completions_per_step(self) -> int:
         """How many completions one optimizer step learns from."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
 
+    def as_config(self) -> dict[str, Any]:
+        """What a ``--config`` file would have to say for the same settings."""
+        return {name: getattr(self, name) for name in KNOBS} | self.further
 
-FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
-_TYPES = {"int": int, "float": float, "str": str}
+
+KNOBS = {spec.name: spec for spec in dataclasses.fields(Settings) if spec.metadata}
+
+# Fields of GRPOConfig that follow from a knob of ours, or that would take the run out of our hands.
+_NOT_FROM_A_FILE = {
+    "reward_weights": "give weights with --rewards NAME:WEIGHT",
+    "use_vllm": "use --vllm",
+    "bf16": "it follows from the card",
+    "fp16": "it follows from the card",
+    "gradient_checkpointing": "it follows from the card",
+    "report_to": "metrics.jsonl has every number",
+    "logging_steps": "every step is logged",
+    "save_strategy": "the adapter is saved at the end",
+    "disable_tqdm": "the kit has its own progress bar",
+    "hub_token": "set the environment variable HF_TOKEN, so that no file holds it",
+    "push_to_hub": "upload the run folder when it is finished",
+    "trust_remote_code": "the kit runs no code from model repositories",
+}
 
 
-def read_settings(argv: Sequence[str] | None, description: str) -> Settings:
-    """Command line over ``--config`` file over defaults.
+def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Settings, Problems]:
+    """Command line over ``--config`` file over defaults, and what is wrong with them.
+
+    A knob with a problem has its default, so that the caller can go on and find the other problems too.
 
     Raises:
-        UserError: with every problem of the command line and the file at once.
+        UserError: the command line itself cannot be understood.
     """
-    arguments = vars(_parser(description).parse_args(argv))
+    arguments = dict(vars(_parser(description).parse(argv)))
     config = arguments.pop("config", None)
-    settings = Settings(**{**(_read_config(Path(config)) if config else {}), **arguments})
-    if problems := find_problems(settings):
-        raise UserError(*problems)
-    return settings
+    problems = Problems()
+    from_file = problems.catch(_read_config, Path(config)) or {} if config else {}
+    settings = Settings()
+    for source, values in ((f"--config {config}: ", from_file), ("", arguments)):
+        for name, value in values.items():
+            if name in KNOBS:
+                converted = problems.catch(_convert, name, value, source)
+                if converted is not None:
+                    setattr(settings, name, converted)
+            else:
+                problems.catch(_check_further, name, source)
+                settings.further[name] = _number_if_it_is_one(value)
+    problems.catch(_check_groups, settings)
+    return settings, problems
 
 
-def _parser(description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
+def _parser(description: str) -> Parser:
+    parser = Parser(f"{description}\n{AUTOMATIC[0].upper()}{AUTOMATIC[1:]}.", argument_default=argparse.SUPPRESS)
     parser.add_argument("--config", metavar="FILE.yaml", help="settings from a file, such as another run's run.yaml")
-    titles = dict.fromkeys(field.metadata["group"] for field in FIELDS.values())
+    titles = dict.fromkeys(spec.metadata["group"] for spec in KNOBS.values())
     groups = {title: parser.add_argument_group(title) for title in titles}
-    for name, field in FIELDS.items():
-        knob_info = field.metadata
-        options: dict[str, Any] = {"help": f"{knob_info['reason']} (default: {field.default})".replace("%", "%%")}
-        if field.type == "bool":
+    for name, spec in KNOBS.items():
+        info = spec.metadata
+        options: dict[str, Any] = {"help": f"{info['reason']} (default: {spec.default})".replace("%", "%%")}
+        if spec.type == "bool":
             options["action"] = argparse.BooleanOptionalAction
-        elif "choices" in knob_info:
-            options["choices"] = knob_info["choices"]
-        else:
-            options |= {"type": _TYPES[str(field.type)], "metavar": str(field.type).upper()}
-        flags = ["--" + name.replace("_", "-"), *([knob_info["alias"]] if "alias" in knob_info else [])]
-        groups[knob_info["group"]].add_argument(*flags, **options)
+        else:  # converted in _convert, so that all wrong values are reported together
+            options["metavar"] = "|".join(info["choices"]) if "choices" in info else str(spec.type).upper()
+        groups[info["group"]].add_argument(_option(name), *([info["alias"]] if "alias" in info else []), **options)
     return parser
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """The knobs in a YAML file; a run.yaml is one, its knobs stand under ``settings``."""
+    """What a YAML file says; a run.yaml is one, its knobs stand under ``settings``."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
-        raise UserError(f"--config {path} cannot be read ({error.strerror}): give an existing YAML file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"--config {path} does not parse: {' '.join(str(error).split())}") from None
-    knobs: dict[str, Any] = content.get("settings") or content
-    if unknown := [name for name in knobs if name not in FIELDS]:
-        raise UserError(*(f"--config {path}: there is no setting {name!r}; --help lists them" for name in unknown))
-    return {name: _TYPES.get(str(FIELDS[name].type), bool)(value) for name, value in knobs.items()}
+        raise UserError(f"--config {path} cannot be read ({error.strerror}): name an existing YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("settings", {}), dict):
+        raise UserError(f"--config {path} must hold lines of the form NAME: VALUE, as a run.yaml does")
+    return content.get("settings", content)
 
 
-def find_problems(settings: Settings) -> list[str]:
-    """Everything that is wrong with the settings, each as a sentence with its remedy; needs no model and no data."""
-    problems = []
-    positive = ("lora_rank", "lora_alpha", "max_steps", "learning_rate", "per_device_train_batch_size",
-                "gradient_accumulation_steps", "max_prompt_length", "max_completion_length", "temperature",
-                "max_grad_norm", "sample_every")  # fmt: skip
-    for name in positive:
-        if not getattr(settings, name) > 0:
-            problems.append(f"--{name.replace('_', '-')} is {getattr(settings, name)}: it must be greater than 0")
-    if settings.num_generations < 2:
-        problems.append(
-            f"--num-generations is {settings.num_generations}: GRPO compares the completions of a group, give 2 or more"
-        )
-    elif settings.completions_per_step % settings.num_generations:
-        fitting = max(1, round(settings.completions_per_step / settings.num_generations)) * settings.num_generations
-        problems.append(
-            f"--batch-size {settings.per_device_train_batch_size} times --gradient-accumulation-steps "
-            f"{settings.gradient_accumulation_steps} is {settings.completions_per_step} completions a step, which "
-            f"groups of --num-generations {settings.num_generations} do not divide: make the product {fitting}"
-        )
-    if not 0 < settings.gpu_memory_utilization < 1:
-        problems.append(f"--gpu-memory-utilization is {settings.gpu_memory_utilization}: give a share between 0 and 1")
-    return problems
+def _convert(name: str, value: Any, source: str) -> Any:
+    """The value of a knob in its type and within its bounds."""
+    spec = KNOBS[name]
+    info, shown = spec.metadata, f"{source}{_option(name)} is {value}"
+    if spec.type == "bool":
+        if not isinstance(value, bool):
+            raise UserError(f"{shown}: write true or false")
+        return value
+    if spec.type == "str":
+        if not isinstance(value, str) or not value:
+            raise UserError(f"{shown}: give a text such as {spec.default}")
+        if "choices" in info and value not in info["choices"]:
+            raise UserError(f"{shown}: choose from {', '.join(info['choices'])}")
+        return value
+    try:
+        number = {"int": int, "float": float}[str(spec.type)](str(value))
+    except ValueError:
+        kind = "whole number" if spec.type == "int" else "number"
+        raise UserError(f"{shown}, which is no {kind}: give one such as {spec.default}") from None
+    least = info.get("least", 1 if spec.type == "int" else None)
+    if not math.isfinite(number) or (number <= 0 if least is None else number < least):
+        why = " (GRPO compares the completions of a group)" if name == "num_generations" else ""
+        raise UserError(f"{shown}: it must be {'greater than 0' if least is None else f'{least} or more'}{why}")
+    if number >= info.get("below", math.inf):
+        raise UserError(f"{shown}: it must be below {info['below']}")
+    return number
+
+
+def _check_further(name: str, source: str) -> None:
+    """Is ``name``, which is no knob, a field of GRPOConfig that a file may set?"""
+    if name in _NOT_FROM_A_FILE:
+        raise UserError(f"{source}{name} cannot be set here: {_NOT_FROM_A_FILE[name]}")
+    if name not in trainer_fields():
+        hint = nearest(str(name), [*KNOBS, *trainer_fields()]) or ": --help lists the settings"
+        raise UserError(f"{source}there is no setting {name!r}{hint}")
+
+
+def _number_if_it_is_one(value: Any) -> Any:
+    """YAML reads ``1e-4`` as a text (it wants ``1.0e-4``); people mean the number."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _check_groups(settings: Settings) -> None:
+    if settings.completions_per_step % settings.num_generations == 0:
+        return
+    fitting = max(1, round(settings.completions_per_step / settings.num_generations)) * settings.num_generations
+    raise UserError(
+        f"--batch-size {settings.per_device_train_batch_size} times --gradient-accumulation-steps "
+        f"{settings.gradient_accumulation_steps} is {settings.completions_per_step} completions a step, which "
+        f"groups of --num-generations {settings.num_generations} do not divide: make the product {fitting}"
+    )
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

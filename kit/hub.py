@@ -1,0 +1,76 @@
+"""Can a Hub id be had? Asked before anything heavy is loaded, so that a typo costs a second and not a minute."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kit.errors import UserError
+
+TIMEOUT_S = 10
+
+
+def is_hub_id(name: str) -> bool:
+    """Does ``name`` look like OWNER/NAME, and not like a path?"""
+    owner, slash, rest = name.partition("/")
+    return bool(slash and owner and rest) and "/" not in rest and not name.startswith((".", "~", "runs/"))
+
+
+def check_model(model: str, option: str = "--model") -> None:
+    """Refuse a folder or Hub id that cannot be loaded. Pickled weights count as none: reading them can run code.
+
+    Raises:
+        UserError: with the reason and the remedy.
+    """
+    folder, shown = Path(model), f"{option} {model}".strip()
+    if not folder.exists() and is_hub_id(model):
+        _check_hub(model, "model", option)
+    elif not folder.is_dir():
+        raise UserError(f"{shown} does not exist: name a model folder, or a Hub id as OWNER/NAME")
+    elif not (folder / "config.json").is_file():
+        raise UserError(f"{shown} is no model folder (it has no config.json): name one that has, or a Hub id")
+    elif not any(folder.glob("*.safetensors")):
+        raise UserError(f"{shown} holds no .safetensors weights: convert them (pickled weights can run code)")
+
+
+def check_dataset(dataset: str, option: str = "--dataset") -> None:
+    """Refuse a data set's Hub id that cannot be had.
+
+    Raises:
+        UserError: with the reason and the remedy.
+    """
+    if not is_hub_id(dataset):
+        raise UserError(f"{option} {dataset} does not exist: give a JSONL file, or a Hub id as OWNER/NAME")
+    _check_hub(dataset, "dataset", option)
+
+
+def _check_hub(repository: str, kind: str, option: str) -> None:
+    if _is_cached(repository, kind):
+        return
+    shown = f"{option} {repository}".strip()
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+        raise UserError(f"{shown} is not on this machine and HF_HUB_OFFLINE is set: unset it, or name a local path")
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        HfApi().repo_info(repository, repo_type=kind, timeout=TIMEOUT_S)
+    except GatedRepoError:
+        raise UserError(f"{shown} is gated: accept its terms on the Hub and log in with `hf auth login`") from None
+    except RepositoryNotFoundError:
+        raise UserError(f"{shown} is not on the Hub: check the spelling, or log in if it is private") from None
+    except Exception as error:  # each network library brings its own kinds
+        reason = type(error).__name__
+        raise UserError(
+            f"{shown}: the Hub cannot be reached ({reason}), check the network or name a local path"
+        ) from None
+
+
+def _is_cached(repository: str, kind: str) -> bool:
+    """Has the Hub client, or ``datasets``, a copy of it?"""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface").expanduser()
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    copies = [hub / f"{kind}s--{repository.replace('/', '--')}" / "snapshots"]
+    if kind == "dataset":
+        copies.append(Path(os.environ.get("HF_DATASETS_CACHE") or home / "datasets") / repository.replace("/", "___"))
+    return any(copy.is_dir() and any(copy.iterdir()) for copy in copies)
