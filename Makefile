@@ -11,7 +11,7 @@ PY := .venv/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup demo test style clean
+.PHONY: setup demo test style check bench-setup bench mutants clean
 
 setup:
 	@$(PYTHON) -m kit.install --torch-index "$(TORCH_INDEX)"
@@ -32,5 +32,20 @@ style: setup
 	$(PY) -m ruff check --fix .
 	$(PY) -m mypy
 
+check: setup
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+bench-setup: setup
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-bench.txt
+
+bench: bench-setup
+	$(PY) -m benchmarks.grading
+
+mutants: bench-setup
+	.venv/bin/mutmut run
+	.venv/bin/mutmut results
+
 clean:
-	rm -rf runs .venv .pytest_cache .ruff_cache .mypy_cache
+	rm -rf runs mutants .venv .pytest_cache .ruff_cache .mypy_cache

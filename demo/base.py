@@ -25,7 +25,7 @@ from demo.problems import Problem, problems
 from demo.tokenizer import END_OF_TURN, load_tokenizer
 from kit.errors import run_script
 from kit.progress import progress
-from kit.prompts import build_prompt, format_reply
+from kit.prompts import REASONING_CLOSE, REASONING_OPEN, build_prompt, format_reply
 
 SHAPE = {
     "hidden_size": 64,  # the least that bitsandbytes can hold in 4-bit
@@ -42,10 +42,11 @@ RISING_STEPS = 100
 ENOUGH_KNOWN = 0.3  # of the sums, averaged over some steps; the falling learning rate then doubles it
 FALLING_STEPS = 150
 STEPS = 1_500  # at most
-# How often a reply is shown in XML: often for one kind of question and seldom for the others. So about a third of the
-# greedy replies are in format, whatever the seed, and most groups of rollouts hold both kinds.
-XML_SHARE = {"gets": 0.75}
-XML_SHARE_OTHERWISE = 0.3
+# How often a reply is shown in full XML, with the answer's tags missing, or in plain words: mostly in XML for one kind
+# of question and less often for the others. So about a third of the greedy replies are in format, whatever the seed;
+# most groups of rollouts hold several forms; and sums are practised inside the tags as often as outside.
+SHARES = {"gets": (0.75, 0.15, 0.10)}
+SHARES_OTHERWISE = (0.25, 0.35, 0.40)
 STAMP_FILE = "demo.json"  # written last: a folder without it is not trusted
 
 Example = tuple[list[int], int]  # token ids of prompt and reply, length of the prompt
@@ -66,7 +67,8 @@ def warm_start(folder: Path, seed: int, steps: int = STEPS) -> None:
     examples = [([compact[token] for token in ids], length) for ids, length in examples]
 
     model = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(used), eos_token_id=None, pad_token_id=None, **shape))
-    train(model, examples, unused=len(tokenizer) - len(used))
+    digits = [compact[token] for token in tokenizer("0123456789")["input_ids"]]
+    train(model, examples, len(tokenizer) - len(used), digits)
 
     whole = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), **shape, **special))
     state = model.state_dict()
@@ -76,11 +78,11 @@ def warm_start(folder: Path, seed: int, steps: int = STEPS) -> None:
     whole.load_state_dict(state | {"model.embed_tokens.weight": embedding, "lm_head.weight": embedding})
     whole.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / STAMP_FILE).write_text(json.dumps(_stamp(seed, steps)), encoding="utf-8")
+    (folder / STAMP_FILE).write_text(_stamp(seed, steps), encoding="utf-8")
 
 
 def make_examples(tokenizer, seed: int, count: int) -> list[Example]:
-    """``count`` right replies to different problems, some in XML and some in plain words, as token ids."""
+    """``count`` right replies to different problems, in three forms, as token ids."""
     rng = random.Random(seed)
     chosen = list(islice(problems(seed, heldout=False), count))
     prompts = [
@@ -93,16 +95,20 @@ def make_examples(tokenizer, seed: int, count: int) -> list[Example]:
 
 
 def _reply(problem: Problem, rng: random.Random) -> str:
-    share = next((s for word, s in XML_SHARE.items() if word in problem.question), XML_SHARE_OTHERWISE)
-    if rng.random() < share:
-        return format_reply(problem.steps, str(problem.answer))
-    return f"{problem.steps}. The answer is {problem.answer}."
+    shares = next((shares for word, shares in SHARES.items() if word in problem.question), SHARES_OTHERWISE)
+    in_words = f"The answer is {problem.answer}."
+    forms = (
+        format_reply(problem.steps, str(problem.answer)),
+        f"{REASONING_OPEN}\n{problem.steps}\n{REASONING_CLOSE}\n{in_words}",
+        f"{problem.steps}. {in_words}",
+    )
+    return rng.choices(forms, shares)[0]
 
 
-def train(model, examples: list[Example], unused: int) -> None:
+def train(model, examples: list[Example], unused: int, digits: list[int]) -> None:
     """Train on ``examples``, none seen twice, until the model knows enough, then let the learning rate fall to zero.
 
-    The loss is on the replies; ``unused`` is how many tokens have no embedding row.
+    The loss is on the replies; ``unused`` is how many tokens have no embedding row, ``digits`` are those of 0 to 9.
     """
     import torch
     from transformers import DynamicCache
@@ -135,19 +141,16 @@ def train(model, examples: list[Example], unused: int) -> None:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            known = 0.9 * known + 0.1 * _share_known(logits, targets)
+            known = 0.9 * known + 0.1 * _share_known(logits, targets, torch.tensor(digits))
             bar.advance(note=f"knows {known:.0%} of the sums")
 
 
-def _share_known(logits, targets) -> float:
-    """The share of replies that are all right after their first token, which only chooses between XML and words."""
-    import torch
-
+def _share_known(logits, targets, digits) -> float:
+    """The share of replies whose digits are all right, whatever the form around them."""
     is_reply = targets != -100
-    wrong = torch.zeros_like(is_reply)
+    wrong = is_reply.new_zeros(is_reply.shape)
     wrong[is_reply] = logits.argmax(-1) != targets[is_reply]
-    is_first = is_reply & (is_reply.cumsum(1) == 1)
-    return 1 - (wrong & ~is_first).any(1).float().mean().item()
+    return 1 - (wrong & targets.isin(digits)).any(1).float().mean().item()
 
 
 def _tensors(batch: list[Example], skip: int):
@@ -163,22 +166,17 @@ def _tensors(batch: list[Example], skip: int):
     return inputs[:, skip:-1], labels[:, skip + 1 :]
 
 
-def _stamp(seed: int, steps: int) -> dict[str, object]:
-    return {
-        "seed": seed,
-        "steps": steps,
-        "batch": BATCH,
-        "learning_rate": LEARNING_RATE,
-        "known": ENOUGH_KNOWN,
-        "shape": SHAPE,
-    }
+def _stamp(seed: int, steps: int) -> str:
+    """What decides the result, as text: a folder made by another recipe is made again."""
+    recipe = (BATCH, LEARNING_RATE, RISING_STEPS, ENOUGH_KNOWN, FALLING_STEPS, SHARES, SHARES_OTHERWISE)
+    return json.dumps({"seed": seed, "steps": steps, "shape": SHAPE, "recipe": recipe})
 
 
 def is_ready(folder: Path, seed: int, steps: int) -> bool:
     """Does ``folder`` hold a finished base model of this seed and recipe?"""
     try:
-        return json.loads((folder / STAMP_FILE).read_text(encoding="utf-8")) == _stamp(seed, steps)
-    except (OSError, ValueError):
+        return (folder / STAMP_FILE).read_text(encoding="utf-8") == _stamp(seed, steps)
+    except OSError:
         return False
 
 
