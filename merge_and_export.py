@@ -12,26 +12,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
 import shutil
-import subprocess
 from pathlib import Path
 
 from kit import llama_cpp
-from kit.command_line import Parser
-from kit.errors import UserError, run_script
+from kit.command_line import Parser, nearest
+from kit.errors import Problems, UserError, run_script
+from kit.hub import check_model, sixteen_bit_name
 from kit.runs import RunFolder
-
-DIRECT_TYPES = ("f32", "f16", "bf16", "q8_0")  # the converter writes these itself
 
 
 def main() -> None:
     args = read_arguments()
     run = RunFolder(args.run_folder)
-    check_run(run)
+    check_everything(run, args.gguf)
     os.environ["UNSLOTH_LLAMA_CPP_PATH"] = str(llama_cpp.ensure())  # before Unsloth is imported
-    check_quantizations(args.gguf)
 
     from kit import hardware
 
@@ -49,21 +45,27 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse()
 
 
-def check_run(run: RunFolder) -> None:
-    """Refuse a folder that holds no finished adapter."""
-    run.read()
+def check_everything(run: RunFolder, quantizations: list[str]) -> None:
+    """Refuse what cannot be done, before anything is built, loaded or written.
+
+    Raises:
+        UserError: with all that is wrong.
+    """
+    problems = Problems()
+    if problems.catch(run.read):
+        problems.catch(check_adapter, run)
+        problems.catch(check_model, sixteen_bit_name(run.base_model()), option="the base model")
+    for name in quantizations:
+        if name not in llama_cpp.GGUF_TYPES:
+            hint = nearest(name, llama_cpp.GGUF_TYPES) or f", choose from {' '.join(llama_cpp.GGUF_TYPES)}"
+            problems.found.append(f"--gguf: there is no type {name!r}{hint}")
+    problems.raise_any()
+
+
+def check_adapter(run: RunFolder) -> None:
+    """Refuse a run that has not finished."""
     if not (run.adapter / "adapter_model.safetensors").is_file():
         raise UserError(f"{run.adapter} holds no adapter: finish training with train_lora.py --output-dir {run.path}")
-
-
-def check_quantizations(wanted: list[str]) -> None:
-    """Refuse a type that the pinned llama-quantize does not know."""
-    shown = subprocess.run([llama_cpp.program("llama-quantize"), "--help"], capture_output=True, text=True, check=False)
-    known = {name.lower() for name in re.findall(r"\bor +(\w+) +:", shown.stdout + shown.stderr)} | set(DIRECT_TYPES)
-    if unknown := [name for name in wanted if name not in known]:
-        raise UserError(
-            *(f"--gguf: there is no type {name!r}, choose from {', '.join(sorted(known))}" for name in unknown)
-        )
 
 
 def merge(run: RunFolder, dtype: str) -> None:

@@ -72,6 +72,9 @@ def check_run_folder(settings: Settings) -> None:
     run = RunFolder(Path(settings.output_dir))
     if run.path.exists() and not run.path.is_dir():
         raise UserError(f"--output-dir {run.path} is a file: name a folder")
+    existing = next(folder for folder in (run.path, *run.path.absolute().parents) if folder.exists())
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"--output-dir {run.path} cannot be written to: name another folder")
     if not run.path.exists() or not any(run.path.iterdir()):
         return
     if not run.exists():
@@ -148,11 +151,15 @@ def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, log: 
     from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
+    try:
+        args = GRPOConfig(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"TRL refuses these settings: {error}") from error
     trainer = GRPOTrainer(
         model=policy,
         processing_class=tokenizer,
         reward_funcs=[log.watch(function) for function in reward_functions],
-        args=GRPOConfig(**arguments),
+        args=args,
         train_dataset=dataset,
         callbacks=[log.callback()],
     )

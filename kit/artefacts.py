@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
 from kit.errors import UserError
-from kit.hub import check_model
+from kit.hub import check_model, sixteen_bit_name
 from kit.runs import RunFolder, run_folder_of
 
 
@@ -49,6 +50,7 @@ def find_artefacts(paths: list[str]) -> list[Artefact]:
 
 
 def _of_run(run: RunFolder) -> list[Artefact]:
+    check_model(run.base_model(), option=f"the base model of {run.path},")
     found = [Artefact("base", Kind.MODEL, run.base_model())]
     found += [_single(str(path)) for path in (run.adapter, run.merged) if path.is_dir()]
     by_size = sorted(run.gguf.glob("*.gguf"), key=lambda path: path.stat().st_size, reverse=True)
@@ -63,18 +65,24 @@ def _single(path: str) -> Artefact:
             raise UserError(f"{path} does not exist: name an existing GGUF file")
         return Artefact(local.name.removesuffix(".gguf").rsplit(".", 1)[-1], Kind.GGUF, path)
     if (local / "adapter_config.json").is_file():
-        return Artefact("adapter", Kind.ADAPTER, path, base=run.base_model() if run else None)
+        base = run.base_model() if run else _recorded_base(local)
+        check_model(sixteen_bit_name(base), option=f"the base model of {path},")
+        return Artefact("adapter", Kind.ADAPTER, path, base)
     check_model(path, option="")
     is_merged = run is not None and run.merged.resolve() == local.resolve()
     return Artefact("merged" if is_merged else "base", Kind.MODEL, path)
 
 
+def _recorded_base(adapter: Path) -> str:
+    try:
+        return json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{adapter}/adapter_config.json names no base model: save the adapter again") from None
+
+
 def _with_unique_names(artefacts: list[Artefact]) -> list[Artefact]:
-    """Artefacts of the same name are told apart by their paths; a name is also a file name (of its transcript)."""
+    """Artefacts of the same name are told apart by their paths. A name is also the name of a file, its transcript."""
     names = [artefact.name for artefact in artefacts]
-    return [
-        replace(artefact, name=re.sub(r"[^\w.-]+", "-", artefact.path).strip("-."))
-        if names.count(artefact.name) > 1
-        else artefact
-        for artefact in artefacts
-    ]
+    told_apart = [a.name if names.count(a.name) == 1 else a.path for a in artefacts]
+    safe = [re.sub(r"[^\w.-]+", "-", name).strip("-.") or f"model-{i}" for i, name in enumerate(told_apart)]
+    return [replace(artefact, name=name) for artefact, name in zip(artefacts, safe, strict=True)]

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from kit.errors import UserError
 
 TIMEOUT_S = 10
+_PREQUANTIZED = re.compile(r"(-unsloth)?-bnb-4bit$")  # repositories that hold 4-bit weights
 
 
 def is_hub_id(name: str) -> bool:
     """Does ``name`` look like OWNER/NAME, and not like a path?"""
     owner, slash, rest = name.partition("/")
     return bool(slash and owner and rest) and "/" not in rest and not name.startswith((".", "~", "runs/"))
+
+
+def sixteen_bit_name(model: str) -> str:
+    """The repository with the 16-bit weights of a model that is named by its 4-bit one.
+
+    >>> sixteen_bit_name("unsloth/Qwen2.5-0.5B-Instruct-unsloth-bnb-4bit")
+    'unsloth/Qwen2.5-0.5B-Instruct'
+    """
+    return _PREQUANTIZED.sub("", model)
 
 
 def check_model(model: str, option: str = "--model") -> None:
@@ -40,7 +51,7 @@ def check_dataset(dataset: str, option: str = "--dataset") -> None:
         UserError: with the reason and the remedy.
     """
     if not is_hub_id(dataset):
-        raise UserError(f"{option} {dataset} does not exist: give a JSONL file, or a Hub id as OWNER/NAME")
+        raise UserError(f"{option} {dataset} is no file: give a JSONL file, or a Hub id as OWNER/NAME")
     _check_hub(dataset, "dataset", option)
 
 

@@ -29,6 +29,13 @@ from kit.errors import UserError, run_script
 VERSION = "0.3.36"
 SOURCE_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 PROGRAMS = ("llama-quantize", "llama-server", "llama-cli", "llama-perplexity", "llama-imatrix", "llama-batched-bench")
+# What llama-quantize of that version writes, as it names them itself (a test compares).
+GGUF_TYPES = (
+    "f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_k", "q5_1", "q5_0", "q4_k_m", "q4_k_s", "q4_k",
+    "q4_1", "q4_0", "q3_k_l", "q3_k_m", "q3_k_s", "q3_k", "q2_k", "q2_k_s", "q2_0", "q1_0", "iq4_xs", "iq4_nl",
+    "iq3_m", "iq3_s", "iq3_xs", "iq3_xxs", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "tq2_0",
+    "tq1_0", "mxfp4_moe",
+)  # fmt: skip
 BUILD_TOOLS = ("cmake==4.1.2", "ninja==1.13.0")  # from the package index, where the system has no cmake
 CMAKE_OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from kit.errors import UserError
 from kit.hardware import Choice
+from kit.hub import sixteen_bit_name
 from kit.settings import Settings
 
 if TYPE_CHECKING:
     import torch
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-_PREQUANTIZED = re.compile(r"(-unsloth)?-bnb-4bit$")  # Hub repositories that hold 4-bit weights
 
 
 def load_for_training(settings: Settings, choice: Choice) -> tuple[Any, Any]:
@@ -88,15 +87,6 @@ def save_gguf(merged: Path, dtype: str, quantizations: list[str], llama_cpp: Pat
     files = written["gguf_files"] if isinstance(written, dict) else written  # a dict on a card, a list on a CPU
     by_ending = {Path(file).name.lower().split(".")[-2]: Path(file) for file in files}
     return {name: by_ending[name] for name in quantizations}
-
-
-def sixteen_bit_name(model: str) -> str:
-    """The repository with the 16-bit weights of a model that is named by its 4-bit one.
-
-    >>> sixteen_bit_name("unsloth/Qwen2.5-0.5B-Instruct-unsloth-bnb-4bit")
-    'unsloth/Qwen2.5-0.5B-Instruct'
-    """
-    return _PREQUANTIZED.sub("", model)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def _read_jsonl(path: Path) -> list[object]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise UserError(
-            f"--dataset {path} does not exist: give a JSONL file or a Hub data set such as openai/gsm8k"
+            f"--dataset {path} does not exist: give a JSONL file, or a Hub data set such as openai/gsm8k"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--dataset {path} cannot be read as UTF-8 text ({error}): give a JSONL file") from None

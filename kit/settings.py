@@ -21,6 +21,10 @@ from kit.trainer_fields import trainer_fields
 AUTOMATIC = "chosen for the machine, see kit/hardware.py: number type, gradient checkpointing, vLLM or not"
 
 
+SCHEDULES = ("constant_with_warmup", "constant", "linear", "cosine")
+OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fused")
+
+
 def knob(default: Any, reason: str, group: str, **options: Any) -> Any:
     """A dataclass field that is also a command line option; ``reason`` is its help text."""
     return field(default=default, metadata={"reason": reason, "group": group, **options})
@@ -55,9 +59,11 @@ class Settings:
     temperature: float = knob(1.0, "of the rollouts; 1.0 samples from the policy itself", "training")
     beta: float = knob(0.0, "weight of the KL term; 0 needs no reference model", "training", least=0)
     warmup_steps: int = knob(10, "steps until the peak learning rate", "training", least=0)
-    lr_scheduler_type: str = knob("constant_with_warmup", "shape of the learning rate", "training")
+    lr_scheduler_type: str = knob("constant_with_warmup", "shape of the learning rate", "training", choices=SCHEDULES)
     max_grad_norm: float = knob(0.2, "gradients are clipped to this norm", "training")
-    optim: str = knob("adamw_8bit", "optimizer; the 8-bit one saves memory (on a CPU: fused AdamW)", "training")
+    optim: str = knob(
+        "adamw_8bit", "the 8-bit one saves memory (on a CPU it is fused AdamW)", "training", choices=OPTIMIZERS
+    )
     seed: int = knob(1, "of the adapter, the data order and the sampling", "training", least=0)
 
     rewards: str = knob(

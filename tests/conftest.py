@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["HF_TOKEN"] = "hf_not_a_real_token"
 
 
 def run_script(*arguments: object, check: bool = True, **options) -> subprocess.CompletedProcess[str]:
@@ -28,10 +29,11 @@ def chain(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("chain")
     run_script("-m", "demo.base", folder / "base", "--steps", "200")
     run_script("-m", "demo.problems", folder / "data")
-    run_script(
+    trained = run_script(
         "train_lora.py", "--config", "demo/recipe.yaml", "--model", folder / "base", "--max-steps", "3",
         "--dataset", folder / "data" / "train.jsonl", "--output-dir", folder / "short",
     )  # fmt: skip
+    (folder / "train.log").write_text(trained.stdout + trained.stderr, encoding="utf-8")
     run_script("merge_and_export.py", folder / "short", "--gguf", "f16", "q8_0")
     run_script("evaluate.py", folder / "short", "--dataset", folder / "data" / "heldout.jsonl", "--limit", "50")
     return folder

@@ -68,3 +68,12 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path):
     broken.write_bytes(b"GGUF but not really")
     with pytest.raises(UserError, match="could not load"), running_server(broken, slots=1, context_per_slot=64):
         pass
+
+
+def test_the_gguf_types_are_those_that_the_program_names():
+    import re
+    import subprocess
+
+    shown = subprocess.run([llama_cpp.program("llama-quantize"), "--help"], capture_output=True, text=True, check=False)
+    named = re.findall(r"\bor +(\w+) +:", shown.stdout + shown.stderr)
+    assert {name.lower() for name in named} == set(llama_cpp.GGUF_TYPES)

@@ -1,0 +1,51 @@
+"""The two READMEs say the same things to type, and these exist."""
+
+import re
+
+import pytest
+
+from tests.conftest import ROOT
+
+READMES = ("README.md", "README.es.md")
+COMMAND = re.compile(r"(?:make|python|pip|\$ python) .+")
+
+
+def code_blocks(name):
+    return re.findall(r"^```\w*\n(.*?)^```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands(name):
+    """The command lines of a README's code blocks, without their comments, which are in its own language."""
+    lines = [line for block in code_blocks(name) for line in block.splitlines()]
+    return [line.split("  #")[0].strip() for line in lines if COMMAND.fullmatch(line)]
+
+
+def test_both_readmes_have_the_same_commands():
+    english, spanish = map(commands, READMES)
+    assert len(english) >= 6
+    assert english == spanish
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_scripts_and_make_targets_that_it_names_exist(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for script in set(re.findall(r"python (\w+\.py)", text)):
+        assert (ROOT / script).is_file()
+    for target in set(re.findall(r"make ([a-z-]+)", text)):
+        assert f"\n{target}:" in makefile, target
+    for link in set(re.findall(r"\]\(([\w./]+)\)", text)):
+        assert (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_replies_that_it_explains_are_explained_so(name):
+    from rewards import explain
+
+    walk = [block for block in code_blocks(name) if "correctness " in block]
+    assert len(walk) == 3
+    for block in walk:
+        reply = "\n".join(line[:40].rstrip() for line in block.splitlines()).rstrip()
+        shown = [line[40:] for line in block.splitlines() if line[40:].strip()]
+        explained = explain(reply, "18").splitlines()
+        assert set(shown) <= set(explained)
