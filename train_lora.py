@@ -45,7 +45,8 @@ def main() -> None:
     arguments = trainer_arguments(settings, choice, weights, run)
     trainer = build_trainer(arguments, policy, tokenizer, dataset, reward_functions, log)
     run.write(describe_run(settings, questions, choice, arguments, trainer.args))
-    trainer.train()
+    with log.showing_progress():
+        trainer.train()
     policy.save_pretrained(run.adapter)
     tokenizer.save_pretrained(run.adapter)
     print_next_commands(run, settings)

@@ -39,8 +39,8 @@ SHAPE = {
 BATCH = 64  # problems a step
 LEARNING_RATE = 4e-3
 RISING_STEPS = 100
-ENOUGH_KNOWN = 0.3  # of the sums, averaged over some steps; the falling learning rate then doubles it
-FALLING_STEPS = 150
+ENOUGH_KNOWN = 0.4  # of the sums, averaged over some steps; the falling learning rate then adds half as many again
+FALLING_STEPS = 250
 STEPS = 1_500  # at most
 # How often a reply is shown in full XML, with the answer's tags missing, or in plain words: mostly in XML for one kind
 # of question and less often for the others. So about a third of the greedy replies are in format, whatever the seed;

@@ -7,12 +7,12 @@ what TRL's trainer calls at the end of each step.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kit.grading import gold_answer, is_correct, strict_answer
-from kit.progress import progress
+from kit.progress import Progress, progress
 from kit.prompts import parse_reply
 from kit.runs import RunFolder, append_jsonl
 
@@ -43,6 +43,7 @@ class RunLog:
 
     def __init__(self, run: RunFolder, max_steps: int, sample_every: int) -> None:
         self.run, self.max_steps, self.sample_every = run, max_steps, sample_every
+        self._bar: Progress | None = None
         self._questions: list[str] = []
         self._golds: list[str] = []
         self._replies: list[str] = []
@@ -62,23 +63,24 @@ class RunLog:
 
         return watched
 
+    @contextmanager
+    def showing_progress(self) -> Iterator[None]:
+        """Show a progress bar while the ``with`` block trains; it is gone whatever happens."""
+        with progress("training", self.max_steps) as self._bar:
+            yield
+
     def callback(self):
-        """The trainer callback that writes the files and drives the progress bar."""
+        """The trainer callback that writes the files and moves the progress bar."""
         from transformers import TrainerCallback
 
         log = self
 
         class WriteDown(TrainerCallback):
-            def on_train_begin(self, args, state, control, **_):
-                self.closing = ExitStack()
-                self.bar = self.closing.enter_context(progress("training", log.max_steps))
-
             def on_log(self, args, state, control, logs=None, **_):
                 if logs and "loss" in logs:  # the summary at the end has none
-                    self.bar.advance(note=_one_line(log.write_step(state.global_step, logs)))
-
-            def on_train_end(self, args, state, control, **_):
-                self.closing.close()
+                    metrics = log.write_step(state.global_step, logs)
+                    if log._bar:
+                        log._bar.advance(note=_one_line(metrics))
 
         return WriteDown()
 

@@ -1,5 +1,6 @@
 """The laws that the rewards hold to, each over generated replies and over a table of named odd ones."""
 
+import io
 import json
 import os
 
@@ -199,20 +200,70 @@ def test_a_wrong_choice_is_refused(wanted, words):
 # --explain
 
 
-def test_explain_says_what_each_reward_saw(tmp_path):
+@pytest.fixture
+def explained(monkeypatch, capsys):
+    """What ``python rewards.py --explain …`` prints, from within this process."""
+
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["rewards.py", "--explain", *map(str, arguments)])
+        rewards.main()
+        return capsys.readouterr().out
+
+    return call
+
+
+HEDGE = "<reasoning>só</reasoning><answer>12 or 13</answer>"
+HEDGE_EXPLAINED = """\
+correctness    0.00 x 2.0   the answer block '12 or 13' does not hold exactly one number
+integer        0.00 x 0.5   the answer block '12 or 13' does not hold exactly one number
+strict_format  0.00 x 0.5   the tags do not stand on lines of their own
+soft_format    1.00 x 0.5   both blocks, in order, with nothing around them
+xml_count      1.00 x 0.5   4 of 4 tags stand exactly once
+total          1.00 of 4.0
+"""
+
+
+def test_explain_says_what_each_reward_saw(tmp_path, explained):
     reply = tmp_path / "reply.txt"
-    reply.write_text("<reasoning>so</reasoning><answer>12 or 13</answer>")
-    shown = run_script("rewards.py", "--explain", reply, "--answer", "12").stdout
-    assert "'12 or 13' does not hold exactly one number" in shown
-    assert "lines of their own" in shown
-    assert "total          1.00 of 4.0" in shown
+    reply.write_text(HEDGE, encoding="utf-8")
+    assert explained(reply, "--answer", "12") == HEDGE_EXPLAINED
 
 
-def test_explain_reads_the_transcripts_that_the_kit_writes(tmp_path):
+def test_explain_reads_standard_input(monkeypatch, explained):
+    monkeypatch.setattr("sys.stdin", io.StringIO(HEDGE))
+    assert explained("-", "--answer", "12") == HEDGE_EXPLAINED
+
+
+def test_explain_reads_the_transcripts_that_the_kit_writes(tmp_path, explained):
     file = tmp_path / "samples.jsonl"
-    file.write_text("\n".join(json.dumps({"reply": reply, "gold": "18"}) for reply in ODD.values()))
-    shown = run_script("rewards.py", "--explain", file).stdout
-    assert shown.count("total") == len(ODD)
+    rows = [{"reply": GOOD, "gold": "18"}, {"reply": GOOD, "answer": "#### 19"}, {"reply": HEDGE, "gold": "12"}]
+    file.write_text("\n\n".join(json.dumps(row) for row in rows))
+    first, second, third = explained(file).split("\n\n")
+    assert (first[-11:], second[-11:], third) == ("4.00 of 4.0", "2.00 of 4.0", HEDGE_EXPLAINED)
+    assert explained(file, "--answer", "18").count("4.00 of 4.0") == 2  # the command line wins
+
+
+@pytest.mark.parametrize("line", ["{oops", "[1]", '{"gold": "18"}', '"text"'])
+def test_explain_names_a_bad_line(tmp_path, explained, line):
+    file = tmp_path / "samples.jsonl"
+    file.write_text(line)
+    with pytest.raises(UserError, match="each line must be a JSON object with a reply"):
+        explained(file)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--answer", "many"]])
+def test_explain_needs_a_right_answer(tmp_path, explained, arguments):
+    file = tmp_path / "reply.txt"
+    file.write_text(GOOD)
+    with pytest.raises(UserError, match=r"the right answer must be a number .*--answer 18"):
+        explained(file, *arguments)
+
+
+def test_explain_names_a_file_that_cannot_be_read(tmp_path, explained):
+    (tmp_path / "latin.txt").write_bytes(b"\xff")
+    for file in (tmp_path / "none.txt", tmp_path / "latin.txt"):
+        with pytest.raises(UserError, match=r"cannot be read .*name a text file, a \.jsonl file, or -"):
+            explained(file, "--answer", "18")
 
 
 @pytest.mark.parametrize("reply", ODD.values(), ids=ODD)
