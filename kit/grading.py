@@ -39,6 +39,7 @@ _LEFT = re.compile(rf"([{_MINUS}+]?)([$€£¥₹₩₽¢\\]*)([{_MINUS}+]?)$")
 _LOOSE_SIGN = re.compile(rf"[{_MINUS}+]\s+$")
 _DIGIT = re.compile("[0-9]")
 _LEFT_REACH = 8  # characters to the left that are looked at
+_RIGHT_REACH = 3  # and to the right: the exponent of "1e-5"
 _WINDOW = 4096  # characters that are searched at a time, from the end, for the last number
 
 
@@ -94,8 +95,8 @@ def flexible_answer(text: str) -> Fraction | None:
         start = max(0, end - _WINDOW)
         while start > 0 and text[start - 1] in "0123456789.,/":  # do not cut a run in two
             start -= 1
-        numbers = list(_NUMBER.finditer(text, start, end)) if _DIGIT.search(text, start, end) else []
-        for number in reversed(numbers):
+        found = _NUMBER.finditer(text, start, end + _RIGHT_REACH) if _DIGIT.search(text, start, end) else ()
+        for number in reversed([number for number in found if number.start() < end]):
             value = _value(text, number, when_unclear=1)
             if value is not None:
                 return value

@@ -84,13 +84,9 @@ def parse_reply(text: str) -> Reply:
     reasoning, answer = text[ends[0] : starts[1]], text[ends[2] : starts[3]]
     outside_is_blank = not (before.strip() or between.strip() or after.strip())
     soft = outside_is_blank and bool(reasoning.strip()) and bool(answer.strip())
-    strict = soft and (before, between) == ("", "\n") and after in ("", "\n") and _on_own_lines(reasoning, answer)
+    on_own_lines = all(block[:1] == block[-1:] == "\n" for block in (reasoning, answer))
+    strict = soft and (before, between) == ("", "\n") and after in ("", "\n") and on_own_lines
     return Reply(text, reasoning.strip(), answer.strip(), soft=soft, strict=strict, single_tags=single_tags)
-
-
-def _on_own_lines(*blocks: str) -> bool:
-    """Does each block start and end with the line break that puts its tags on lines of their own?"""
-    return all(len(block) >= 2 and block[0] == block[-1] == "\n" for block in blocks)
 
 
 def _has_nested_tags(text: str, tags_found: int) -> bool:

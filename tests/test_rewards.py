@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import rewards
 from kit.errors import UserError
-from kit.prompts import TAGS, format_reply, parse_reply
+from kit.prompts import TAGS, build_prompt, format_reply, parse_reply
 from kit.questions import load_questions
 from rewards import DEFAULT_WEIGHTS, REWARDS, choose, total
 from tests.conftest import run_script
@@ -49,6 +49,42 @@ replies = st.one_of(
     st.sampled_from(list(ODD.values())),
 )
 golds = st.sampled_from(["18", "1/2", "-18"])
+
+
+STRICT = {
+    GOOD: True,
+    GOOD + "\n": True,
+    GOOD + "\n\n": False,
+    "\n" + GOOD: False,
+    GOOD.replace("</reasoning>\n", "</reasoning>"): False,
+    GOOD.replace("</reasoning>\n", "</reasoning>\n\n"): False,
+    GOOD.replace("<reasoning>\n", "<reasoning>"): False,
+    GOOD.replace("\n</reasoning>", "</reasoning>"): False,
+    GOOD.replace("<answer>\n", "<answer>"): False,
+    GOOD.replace("\n</answer>", "</answer>"): False,
+    GOOD.replace("9 + 9 = 18", "9\n+\n9"): True,
+    GOOD.replace("9 + 9 = 18", ""): False,
+    GOOD.replace("\n18\n", "\n\n"): False,
+}
+
+
+@pytest.mark.parametrize(("reply", "strict"), STRICT.items())
+def test_strict_form_has_the_line_breaks_of_the_system_prompt(reply, strict):
+    parsed = parse_reply(reply)
+    assert parsed.strict is strict
+    assert parsed.soft or not strict
+
+
+def test_the_prompt_shows_the_format_that_pays():
+    prompt = build_prompt("9 + 9?", "Be brief.")
+    assert prompt == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "9 + 9?"}]
+    shown = build_prompt("9 + 9?")[0]["content"].partition("format:\n")[2]
+    assert parse_reply(shown).strict
+
+
+def test_every_completion_needs_its_answer():
+    with pytest.raises(ValueError, match="shorter"):
+        REWARDS["correctness"]([GOOD, GOOD], answer=["18"])
 
 
 def is_correct_and_strict(reply, gold):
@@ -184,8 +220,12 @@ def test_none_means_cannot_judge(tmp_path):
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ("correctnes", "there is no 'correctnes'"),
-        ("integer:much", "'much' of integer is no number"),
+        (
+            "correctnes",
+            "'correctnes', choose from correctness, integer, strict_format, soft_format, xml_count, or name",
+        ),
+        ("integer:much", "'much' of integer is no number, write NAME:2"),
+        ("integer:1:2", "'1:2' of integer is no number"),
         ("nowhere.py:brevity", "nowhere.py does not exist"),
         ("rewards.py", "name the function in it"),
         ("rewards.py:nothing", "has no function 'nothing'"),
@@ -195,6 +235,16 @@ def test_none_means_cannot_judge(tmp_path):
 def test_a_wrong_choice_is_refused(wanted, words):
     with pytest.raises(UserError, match=words):
         choose(wanted)
+
+
+def test_all_wrong_choices_are_named(tmp_path):
+    with pytest.raises(UserError) as refusal:
+        choose("integerr,integer:much,integer,correctness:x")
+    assert len(refusal.value.problems) == 3
+
+
+def test_an_own_function_weighs_1_unless_told(tmp_path):
+    assert choose(own(tmp_path, "return [0]"))[1] == [1.0]
 
 
 # --explain
