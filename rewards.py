@@ -170,7 +170,7 @@ def read_replies(source: str, answer: str | None) -> list[tuple[str, str]]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"--explain {source}: each line must be a JSON object with a reply ({error!r})") from None
     try:
-        return [(reply, str(gold_answer("" if gold is None else str(gold)))) for reply, gold in pairs]
+        return [(reply, str(gold_answer(str(gold)))) for reply, gold in pairs]
     except ValueError as error:
         raise UserError(f"the right answer must be a number ({error}): give it with --answer 18") from None
 

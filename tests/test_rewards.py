@@ -255,7 +255,8 @@ def explained(monkeypatch, capsys):
     """What ``python rewards.py --explain …`` prints, from within this process."""
 
     def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["rewards.py", "--explain", *map(str, arguments)])
+        options = [] if "--help" in arguments else ["--explain"]
+        monkeypatch.setattr("sys.argv", ["rewards.py", *options, *map(str, arguments)])
         rewards.main()
         return capsys.readouterr().out
 
@@ -319,6 +320,21 @@ def test_explain_names_a_file_that_cannot_be_read(tmp_path, explained):
 @pytest.mark.parametrize("reply", ODD.values(), ids=ODD)
 def test_every_odd_reply_can_be_explained(reply):
     assert f"{total(reply, '18'):5.2f} of 4.0" in rewards.explain(reply, "18")
+
+
+def test_explain_must_be_told_what(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["rewards.py"])
+    with pytest.raises(UserError, match="required: --explain"):
+        rewards.main()
+
+
+def test_help_says_what_it_takes(explained, capsys):
+    with pytest.raises(SystemExit):
+        explained("--help")
+    shown = capsys.readouterr().out
+    for words in (rewards.__doc__.splitlines()[0], "--explain FILE  a reply as text, a JSONL of replies, or -",
+                  "--answer N      the right answer\n"):  # fmt: skip
+        assert words in shown
 
 
 def test_explain_refuses_in_one_sentence(tmp_path):
