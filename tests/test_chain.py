@@ -39,7 +39,7 @@ def test_samples_hold_replies_with_their_rewards(run):
 def test_run_yaml_says_what_the_trainer_received(run):
     content = yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))
     assert content["settings"]["max_steps"] == content["trainer"]["max_steps"] == 3
-    assert content["settings"]["learning_rate"] == content["trainer"]["learning_rate"] == 5e-4
+    assert content["settings"]["learning_rate"] == content["trainer"]["learning_rate"] == 1e-3
     assert content["reward_weights"]["correctness"] == 2.0
     assert content["system_prompt"].startswith("Respond in the following format")
     assert {"trl", "unsloth", "peft"} <= set(content["versions"])
