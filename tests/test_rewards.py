@@ -75,6 +75,14 @@ def test_strict_form_has_the_line_breaks_of_the_system_prompt(reply, strict):
     assert parsed.soft or not strict
 
 
+@pytest.mark.parametrize("pieces", [("so", "", ""), ("", "so", ""), ("", "", "so")])
+def test_words_before_between_or_after_the_blocks_cost_the_format(pieces):
+    before, between, after = pieces
+    reply = f"{before}<reasoning>so</reasoning>{between}<answer>18</answer>{after}"
+    assert parse_reply(reply).answer == "18"
+    assert not parse_reply(reply).soft
+
+
 def test_the_prompt_shows_the_format_that_pays():
     prompt = build_prompt("9 + 9?", "Be brief.")
     assert prompt == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "9 + 9?"}]
