@@ -13,7 +13,6 @@ GRPOTrainer trains. Everything goes into one run folder: run.yaml, adapter/, met
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shutil
 from pathlib import Path
@@ -28,10 +27,9 @@ from kit.prompts import SYSTEM_PROMPT, build_prompt
 from kit.questions import Row, fingerprint, load_questions
 from kit.runs import RunFolder
 from kit.settings import Settings, read_settings
+from kit.versions import installed_versions
 from kit.watch import RunLog
 from rewards import choose
-
-RECORDED_PACKAGES = ("unsloth", "trl", "transformers", "peft", "bitsandbytes", "datasets", "torch", "vllm")
 
 
 def main() -> None:
@@ -44,7 +42,10 @@ def main() -> None:
     log = RunLog(run, settings.max_steps, settings.sample_every)
     arguments = trainer_arguments(settings, choice, weights, run)
     trainer = build_trainer(arguments, policy, tokenizer, dataset, reward_functions, log)
-    run.write(describe_run(settings, questions, choice, arguments, trainer.args))
+    names = [function.__name__ for function in reward_functions]
+    run.write(
+        describe_run(settings, questions, choice, dict(zip(names, weights, strict=True)), arguments, trainer.args)
+    )
     with log.showing_progress():
         trainer.train()
     policy.save_pretrained(run.adapter)
@@ -171,27 +172,20 @@ def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, log: 
     return trainer
 
 
-def describe_run(settings: Settings, questions: list[Row], choice: Choice, arguments, received) -> dict[str, Any]:
+def describe_run(
+    settings: Settings, questions: list[Row], choice: Choice, weights: dict[str, float], arguments, received
+) -> dict[str, Any]:
     """What run.yaml holds: enough to repeat the run, and for the later scripts to need no other path."""
     values = received.to_dict()  # of the trainer's own arguments, tokens masked
-    names = [function.__name__ for function in choose(settings.rewards)[0]]
-    installed = {name: _version(name) for name in RECORDED_PACKAGES}
     return {
         "settings": settings.as_config(),
         "system_prompt": SYSTEM_PROMPT,
-        "reward_weights": dict(zip(names, arguments["reward_weights"], strict=True)),
+        "reward_weights": weights,
         "data": {"questions": len(questions), "fingerprint": fingerprint(questions)},
         "machine": {"card": choice.card, "dtype": choice.dtype, "vllm": choice.use_vllm},
-        "versions": {name: version for name, version in installed.items() if version},
+        "versions": installed_versions(),
         "trainer": {name: values[name] for name in arguments},
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def print_next_commands(run: RunFolder, settings: Settings) -> None:

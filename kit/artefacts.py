@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 
 from kit.errors import UserError
-from kit.hub import check_model, sixteen_bit_name
+from kit.hub import check_model, is_hub_id, revision, sixteen_bit_name
 from kit.runs import RunFolder, run_folder_of
+
+_CONTENT = {".safetensors", ".json", ".jinja", ".model", ".txt"}  # what of a model folder decides how it answers
 
 
 class Kind(Enum):
@@ -47,6 +51,40 @@ def find_artefacts(paths: list[str]) -> list[Artefact]:
     if problems:
         raise UserError(*problems)
     return _with_unique_names(list(dict.fromkeys(found)))
+
+
+def fingerprint(artefact: Artefact) -> str:
+    """A short hash of what answers: weights, settings and tokenizer, an adapter's base included; not of their names."""
+    parts = [_content(artefact.path)]
+    if artefact.kind is Kind.ADAPTER:
+        parts.append(_content(sixteen_bit_name(artefact.base or _recorded_base(Path(artefact.path)))))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+
+
+def lora_rank(adapter: Path) -> int:
+    """The rank of an adapter, from its adapter_config.json."""
+    return int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])
+
+
+def _content(path: str) -> str:
+    """A hash of a file, of a model folder's files, or the revision of a Hub repository."""
+    local = Path(path)
+    if local.is_dir():
+        files = sorted(file for file in local.iterdir() if file.suffix in _CONTENT)
+        return "".join(f"{file.name} {file_hash(file)}" for file in files)
+    return revision(path) if is_hub_id(path) and not local.exists() else file_hash(local)
+
+
+def file_hash(file: Path) -> str:
+    """The SHA-256 of a file's content; hashed once a process, unless it changes."""
+    status = file.stat()
+    return _hash(str(file), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _hash(file: str, *_: int) -> str:
+    with Path(file).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _of_run(run: RunFolder) -> list[Artefact]:

@@ -1,23 +1,27 @@
 """COMPLETIONS: one ``generate()`` over the engines that can run an artefact.
 
-Hugging Face folders and adapters run through Unsloth and transformers, GGUF files through llama-server, which needs
-neither torch nor Unsloth. Every engine is greedy and gets the same chat messages.
+Hugging Face folders and adapters run through vLLM where there is a CUDA card, else through Unsloth and transformers;
+GGUF files through llama-server, which needs neither torch nor Unsloth. Every engine gets the same chat messages.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kit.artefacts import Artefact, Kind
+from kit.artefacts import Artefact, Kind, lora_rank
+from kit.hub import sixteen_bit_name
 
 Messages = list[dict[str, str]]
 _GGUF_SLOTS_PER_CORE = 4
+_VLLM_MEMORY_SHARE = 0.8
+_VLLM_BATCHES_IN_FLIGHT = 8  # vLLM schedules inside a call, so the more prompts a call has, the fuller the card
 
 
 @dataclass(frozen=True)
@@ -29,78 +33,121 @@ class Completion:
     truncated: bool
 
 
+Finished = list[tuple[int, Completion]]  # of one batch: (index of the prompt, its completion)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What runs an artefact, known before anything is loaded: the engine's name, and in which number type."""
+
+    engine: str
+    dtype: str
+    precision: str
+    base_4bit: bool = False
+
+
 @dataclass(frozen=True)
 class Engine:
-    """Something that answers batches. ``precision`` says in which number type, and on which base."""
+    """Something that answers: ``generate(prompts, temperature, seed)`` yields batches as they are finished.
 
-    generate: Callable[[list[Messages]], list[Completion]]
-    batch_size: int
-    precision: str
+    Temperature 0 is greedy. The order in which prompts are finished is the engine's own.
+    """
+
+    generate: Callable[[list[Messages], float, int], Iterator[Finished]]
+
+
+def choose_backend(artefact: Artefact, base_4bit: bool = False) -> Backend:
+    """What will run ``artefact`` on this machine; ``base_4bit`` puts an adapter on the 4-bit base of its training."""
+    if artefact.kind is Kind.GGUF:
+        return Backend("llama.cpp", artefact.name, f"{artefact.name} GGUF")
+    from kit import hardware
+
+    in_4bit = base_4bit and artefact.kind is Kind.ADAPTER
+    choice = hardware.choose(hardware.detect(), vllm="off" if in_4bit else "auto")
+    base = f", {'4' if in_4bit else '16'}-bit base" if artefact.kind is Kind.ADAPTER else ""
+    return Backend("vLLM" if choice.use_vllm else "transformers", choice.dtype, choice.dtype + base, in_4bit)
 
 
 @contextmanager
 def open_engine(
-    artefact: Artefact, max_tokens: int, max_prompt_tokens: int, batch_size: int, base_4bit: bool = False
+    artefact: Artefact, backend: Backend, max_tokens: int, max_prompt_tokens: int, batch_size: int
 ) -> Iterator[Engine]:
     """The engine for ``artefact``, closed at the end of the ``with`` block.
 
     Args:
         artefact: what answers.
+        backend: what ``choose_backend`` said.
         max_tokens: where a completion is cut off.
-        max_prompt_tokens: room for the prompt in each of llama-server's slots.
-        batch_size: prompts in one forward pass; for llama-server, whose slots work in parallel, at least that.
-        base_4bit: run an adapter on the 4-bit base that it was trained on, not on the 16-bit one.
+        max_prompt_tokens: room for the prompt, where an engine sets room aside beforehand.
+        batch_size: prompts in one forward pass of transformers.
     """
-    if artefact.kind is Kind.GGUF:
-        with _gguf_engine(artefact, max_tokens, max_prompt_tokens) as engine:
-            yield engine
-    else:
-        yield _transformers_engine(artefact, max_tokens, batch_size, base_4bit)
+    opened = {"llama.cpp": _llama_engine, "vLLM": _vllm_engine, "transformers": _transformers_engine}[backend.engine]
+    with opened(artefact, backend, max_tokens, max_prompt_tokens, batch_size) as engine:
+        yield engine
 
 
 @contextmanager
-def _gguf_engine(artefact: Artefact, max_tokens: int, max_prompt_tokens: int) -> Iterator[Engine]:
+def _llama_engine(artefact: Artefact, _: Backend, max_tokens: int, max_prompt_tokens: int, __: int) -> Iterator[Engine]:
     from kit.llama_server import ask, running_server
 
     slots = _GGUF_SLOTS_PER_CORE * (os.cpu_count() or 2)
-    with (
-        running_server(Path(artefact.path), slots, context_per_slot=max_prompt_tokens + max_tokens) as address,
-        ThreadPoolExecutor(slots) as pool,
-    ):
+    with running_server(Path(artefact.path), slots, context_per_slot=max_prompt_tokens + max_tokens) as address:
 
-        def generate(prompts: list[Messages]) -> list[Completion]:
-            return [Completion(*reply) for reply in pool.map(lambda prompt: ask(address, prompt, max_tokens), prompts)]
+        def generate(prompts: list[Messages], temperature: float, seed: int) -> Iterator[Finished]:
+            pool = ThreadPoolExecutor(slots)
+            try:  # a slot that is done takes the next prompt at once; nothing waits for the slowest of a batch
+                asked = {
+                    pool.submit(ask, address, prompt, max_tokens, temperature, seed + index): index
+                    for index, prompt in enumerate(prompts)
+                }
+                for reply in as_completed(asked):
+                    answer = reply.result()
+                    yield [(asked[reply], Completion(answer.text, answer.tokens, answer.truncated))]
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
-        yield Engine(generate, batch_size=4 * slots, precision=f"{artefact.name} GGUF")
-
-
-def _transformers_engine(artefact: Artefact, max_tokens: int, batch_size: int, base_4bit: bool) -> Engine:
-    from kit import hardware
-    from kit.model import load_for_inference
-
-    dtype = hardware.choose(hardware.detect(), vllm="off").dtype
-    in_4bit = base_4bit and artefact.kind is Kind.ADAPTER
-    model, tokenizer = load_for_inference(artefact.path, dtype, artefact.base, load_in_4bit=in_4bit)
-
-    def generate(prompts: list[Messages]) -> list[Completion]:
-        return _generate_batch(model, tokenizer, prompts, max_tokens)
-
-    base = f", {'4' if in_4bit else '16'}-bit base" if artefact.kind is Kind.ADAPTER else ""
-    return Engine(generate, batch_size, precision=dtype + base)
+        yield Engine(generate)
 
 
-def _generate_batch(model: Any, tokenizer: Any, prompts: list[Messages], max_tokens: int) -> list[Completion]:
-    """Greedy completions of one batch, padded on the left."""
+@contextmanager
+def _transformers_engine(
+    artefact: Artefact, backend: Backend, max_tokens: int, _: int, batch_size: int
+) -> Iterator[Engine]:
     import torch
 
-    texts = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
+    from kit.model import load_for_inference
+
+    model, tokenizer = load_for_inference(artefact.path, backend.dtype, artefact.base, load_in_4bit=backend.base_4bit)
+
+    def generate(prompts: list[Messages], temperature: float, seed: int) -> Iterator[Finished]:
+        texts = [tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False) for p in prompts]
+        by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # little padding in each batch
+        for start in range(0, len(by_length), batch_size):
+            batch = by_length[start : start + batch_size]
+            torch.manual_seed(seed + batch[0])
+            completions = _generate_batch(model, tokenizer, [texts[i] for i in batch], max_tokens, temperature)
+            yield list(zip(batch, completions, strict=True))
+
+    yield Engine(generate)
+    model = None  # the next artefact needs its memory
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where there is no card
+
+
+def _generate_batch(
+    model: Any, tokenizer: Any, texts: list[str], max_tokens: int, temperature: float
+) -> list[Completion]:
+    """Completions of one batch of rendered prompts, padded on the left."""
+    import torch
+
     tokenizer.padding_side = "left"
     batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
     end = tokenizer.eos_token_id
     with torch.inference_mode():
         output = model.generate(
-            **batch, max_new_tokens=max_tokens, do_sample=False, temperature=None, top_p=None, top_k=None,
-            repetition_penalty=1.0, eos_token_id=end, pad_token_id=tokenizer.pad_token_id,
+            **batch, max_new_tokens=max_tokens, do_sample=temperature > 0, temperature=temperature or None,
+            top_p=None, top_k=0 if temperature else None, repetition_penalty=1.0, eos_token_id=end,
+            pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
     completions = []
     for ids in output[:, batch["input_ids"].shape[1] :].tolist():
@@ -108,3 +155,40 @@ def _generate_batch(model: Any, tokenizer: Any, prompts: list[Messages], max_tok
         text = tokenizer.decode(ids[:length], skip_special_tokens=True)
         completions.append(Completion(text, min(length + 1, len(ids)), truncated=end not in ids))
     return completions
+
+
+@contextmanager
+def _vllm_engine(
+    artefact: Artefact, backend: Backend, max_tokens: int, max_prompt_tokens: int, batch_size: int
+) -> Iterator[Engine]:
+    from vllm import LLM, SamplingParams
+    from vllm.lora.request import LoRARequest
+
+    weights = sixteen_bit_name(artefact.base) if artefact.base else artefact.path
+    options: dict[str, Any] = {}
+    request = None
+    if artefact.kind is Kind.ADAPTER:
+        options = {"enable_lora": True, "max_lora_rank": lora_rank(Path(artefact.path)), "tokenizer": artefact.path}
+        request = LoRARequest("adapter", 1, artefact.path)
+    llm = LLM(
+        model=weights, dtype=backend.dtype, max_model_len=max_prompt_tokens + max_tokens,
+        gpu_memory_utilization=_VLLM_MEMORY_SHARE, **options,
+    )  # fmt: skip
+
+    def generate(prompts: list[Messages], temperature: float, seed: int) -> Iterator[Finished]:
+        step = _VLLM_BATCHES_IN_FLIGHT * batch_size
+        for start in range(0, len(prompts), step):
+            batch = prompts[start : start + step]
+            sampling = [
+                SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed + start + offset)
+                for offset in range(len(batch))
+            ]
+            finished = []
+            for index, output in enumerate(llm.chat(batch, sampling, use_tqdm=False, lora_request=request), start):
+                reply = output.outputs[0]
+                cut_off = reply.finish_reason == "length"
+                finished.append((index, Completion(reply.text, len(reply.token_ids), cut_off)))
+            yield finished
+
+    yield Engine(generate)
+    llm.llm_engine.engine_core.shutdown()  # the next artefact needs the card's memory

@@ -13,6 +13,8 @@ class UserError(Exception):
     Each problem is a sentence that says what is wrong and what to change, and to what.
     """
 
+    exit_status = 2
+
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
@@ -38,14 +40,17 @@ class Problems:
             raise UserError(*dict.fromkeys(self.found))
 
 
-def run_script(main: Callable[[], None]) -> None:
-    """Run a script's ``main``; a ``UserError`` becomes its sentences on stderr and exit status 2."""
+def run_script(main: Callable[[], None], when_stopped: str = "") -> None:
+    """Run a script's ``main``; a ``UserError`` becomes its sentences on stderr and its exit status.
+
+    ``when_stopped`` is told after Ctrl-C: what is kept, and how to go on.
+    """
     try:
         main()
     except UserError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C", file=sys.stderr)
+        print(f"stopped by Ctrl-C. {when_stopped}".strip(), file=sys.stderr)
         sys.exit(130)

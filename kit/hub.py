@@ -27,6 +27,25 @@ def sixteen_bit_name(model: str) -> str:
     return _PREQUANTIZED.sub("", model)
 
 
+def revision(model: str) -> str:
+    """The commit of a Hub model: of the copy on this machine, else of the one that would be fetched.
+
+    Raises:
+        UserError: there is no copy here and the Hub cannot be reached.
+    """
+    known = _hub_cache() / f"models--{model.replace('/', '--')}" / "refs" / "main"
+    if known.is_file():
+        return known.read_text(encoding="utf-8").strip()
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi().repo_info(model, timeout=TIMEOUT_S).sha)
+    except Exception as error:  # each network library brings its own kinds
+        raise UserError(
+            f"{model}: the Hub cannot be reached ({type(error).__name__}), check the network or name a local path"
+        ) from None
+
+
 def check_model(model: str, option: str = "--model") -> None:
     """Refuse a folder or Hub id that cannot be loaded. Pickled weights count as none: reading them can run code.
 
@@ -79,9 +98,17 @@ def _check_hub(repository: str, kind: str, option: str) -> None:
 
 def _is_cached(repository: str, kind: str) -> bool:
     """Has the Hub client, or ``datasets``, a copy of it?"""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface").expanduser()
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    copies = [hub / f"{kind}s--{repository.replace('/', '--')}" / "snapshots"]
+    copies = [_hub_cache() / f"{kind}s--{repository.replace('/', '--')}" / "snapshots"]
     if kind == "dataset":
-        copies.append(Path(os.environ.get("HF_DATASETS_CACHE") or home / "datasets") / repository.replace("/", "___"))
+        copies.append(
+            Path(os.environ.get("HF_DATASETS_CACHE") or _hub_home() / "datasets") / repository.replace("/", "___")
+        )
     return any(copy.is_dir() and any(copy.iterdir()) for copy in copies)
+
+
+def _hub_home() -> Path:
+    return Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface").expanduser()
+
+
+def _hub_cache() -> Path:
+    return Path(os.environ.get("HF_HUB_CACHE") or _hub_home() / "hub")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import requests
 
@@ -18,6 +20,23 @@ from kit.llama_cpp import program
 
 START_TIMEOUT_S = 300
 REPLY_TIMEOUT_S = 3600
+# Runs the server and ends it when its own input ends, which happens when this process is gone: also after kill -9.
+_GUARD = """
+import subprocess, sys, threading
+server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+threading.Thread(target=lambda: (sys.stdin.read(), server.terminate()), daemon=True).start()
+sys.exit(server.wait())
+"""
+
+
+class Answer(NamedTuple):
+    """A reply: its text, its length in tokens, whether it was cut off, and where asked for, ``(token id, its natural
+    log-probability)`` of each token."""
+
+    text: str
+    tokens: int
+    truncated: bool
+    logprobs: list[tuple[int, float]]
 
 
 @contextmanager
@@ -34,25 +53,34 @@ def running_server(gguf: Path, slots: int, context_per_slot: int) -> Iterator[st
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     command = [
+        sys.executable, "-c", _GUARD,
         str(program("llama-server")), "--model", str(gguf), "--host", "127.0.0.1", "--port", str(port),
         "--parallel", str(slots), "--ctx-size", str(slots * context_per_slot), "--threads", str(os.cpu_count() or 2),
         "--no-webui", "--jinja", "--cache-type-k", "f32", "--cache-type-v", "f32",
     ]  # fmt: skip
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        server = subprocess.Popen(  # in a session of its own: Ctrl-C is ours to handle
+            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
             if not _becomes_ready(server, address):
-                log.seek(0)
-                last_lines = "".join(log.readlines()[-5:])
-                raise UserError(f"llama-server could not load {gguf}: export it again. Its last lines:\n{last_lines}")
+                raise UserError(f"llama-server could not load {gguf}: export it again. {_last_lines(log)}")
             yield address
+        except requests.RequestException as error:
+            raise UserError(f"llama-server stopped answering ({type(error).__name__}). {_last_lines(log)}") from error
         finally:
-            server.terminate()
+            assert server.stdin is not None
+            server.stdin.close()  # the guard's sign to end the server
             try:
                 server.wait(timeout=10)
             except subprocess.TimeoutExpired:
-                server.kill()
+                os.killpg(server.pid, 9)
                 server.wait()
+
+
+def _last_lines(log: IO[str]) -> str:
+    log.seek(0)
+    return "Its last lines:\n" + "".join(log.readlines()[-5:])
 
 
 def _becomes_ready(server: subprocess.Popen, address: str) -> bool:
@@ -61,20 +89,28 @@ def _becomes_ready(server: subprocess.Popen, address: str) -> bool:
         try:
             if requests.get(f"{address}/health", timeout=5).ok:
                 return True
-        except requests.ConnectionError:
+        except requests.RequestException:
             pass
         time.sleep(0.1)
     return False
 
 
-def ask(address: str, messages: list[dict[str, str]], max_tokens: int) -> tuple[str, int, bool]:
-    """One greedy reply, through the chat template in the file: text, length in tokens, whether it was cut off."""
-    answer = requests.post(
-        f"{address}/v1/chat/completions",
-        json={"messages": messages, "max_tokens": max_tokens, "temperature": 0.0, "seed": 0},
-        timeout=REPLY_TIMEOUT_S,
-    )
+def ask(
+    address: str, messages: list[dict[str, str]], max_tokens: int, temperature: float = 0.0, seed: int = 0,
+    logprobs: bool = False,
+) -> Answer:  # fmt: skip
+    """One reply, through the chat template in the file; temperature 0 is greedy."""
+    request = {"messages": messages, "max_tokens": max_tokens, "seed": seed, "logprobs": logprobs}
+    # Sampling is by temperature alone, as in the other engines; greedy, the likeliest token is taken at once.
+    request |= {"temperature": temperature} | ({"samplers": ["temperature"]} if temperature else {"top_k": 1})
+    answer = requests.post(f"{address}/v1/chat/completions", json=request, timeout=REPLY_TIMEOUT_S)
     answer.raise_for_status()
     body = answer.json()
     choice = body["choices"][0]
-    return choice["message"]["content"], body["usage"]["completion_tokens"], choice["finish_reason"] == "length"
+    tokens = (choice.get("logprobs") or {}).get("content") or []
+    return Answer(
+        text=choice["message"]["content"] or "",
+        tokens=body["usage"]["completion_tokens"],
+        truncated=choice["finish_reason"] == "length",
+        logprobs=[(token["id"], token["logprob"]) for token in tokens],
+    )
