@@ -23,6 +23,7 @@ from kit.artefacts import Artefact, find_artefacts
 from kit.command_line import Parser, positive_int, positive_number
 from kit.completions import choose_backend, open_engine
 from kit.errors import Problems, UserError, run_script
+from kit.model_card import write_card
 from kit.prompts import SYSTEM_PROMPT, build_prompt
 from kit.questions import Row, fingerprint, load_questions
 from kit.runs import RunFolder, run_folder_of
@@ -44,6 +45,8 @@ def main() -> None:
         rows = [row_of(collect(artefact, questions, plan, output)) for artefact in artefacts]
         source = {"dataset": args.dataset, "split": args.split, "fingerprint": fingerprint(questions)}
         print_scores(write_scores(output, rows, source, plan, args.baseline))
+        if (run := run_folder(args)) and run.path == output and run.export_file.exists():
+            write_card(run)
         print(f"{output / 'scores.json'}, {output / 'transcripts'}/")
 
 

@@ -2,10 +2,14 @@
 """Merge a trained adapter into the 16-bit weights of its base, and export GGUF files for llama.cpp and Ollama.
 
     python merge_and_export.py runs/NAME --gguf q8_0 q4_k_m
+    python merge_and_export.py runs/NAME --gguf q6_k --only-gguf      another type, from merged/ as it is
+    python merge_and_export.py runs/NAME --check                      the checks alone, on what the folder holds
+    python merge_and_export.py runs/NAME --push-to-hub OWNER/NAME     afterwards, upload it (private)
 
 Merges into the 16-bit base, never into the 4-bit one that training held in memory: 4-bit weights are rounded, and a
-merge would keep the rounding. Writes runs/NAME/merged/ and runs/NAME/gguf/NAME.<type>.gguf, and prints the llama.cpp
-commands to try them. The GGUF files are made from the merged folder, so both hold the same weights.
+merge would keep the rounding. Writes runs/NAME/merged/, runs/NAME/gguf/NAME.<type>.gguf with an Ollama Modelfile, a
+model card, and export.json with the numbers of every check. An export that fails a check is refused: exit status 3,
+and nothing under the final name.
 """
 
 from __future__ import annotations
@@ -13,28 +17,39 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import shutil
 from pathlib import Path
 
 from kit import llama_cpp
 from kit.command_line import Parser, nearest
 from kit.errors import Problems, UserError, run_script
+from kit.export import Export, check_disk
+from kit.gguf_files import NEED_IMATRIX
 from kit.hub import check_model, sixteen_bit_name
+from kit.model_card import write_card
+from kit.modelfile import write_modelfile
+from kit.publish import check_repository, push
 from kit.runs import RunFolder
 
 
 def main() -> None:
     args = read_arguments()
     run = RunFolder(args.run_folder)
-    check_everything(run, args.gguf)
-    os.environ["UNSLOTH_LLAMA_CPP_PATH"] = str(llama_cpp.ensure())  # before Unsloth is imported
-
-    from kit import hardware
-
-    dtype = hardware.choose(hardware.detect(), vllm="off").dtype
-    merge(run, dtype)
-    export_gguf(run, dtype, args.gguf)
-    print_commands(run, args.gguf)
+    check_everything(run, args)
+    llama_cpp.ensure()
+    export = Export(run)
+    with export.staging():
+        if args.check:
+            export.check()
+        else:
+            export.check_merged() if args.only_gguf else export.merge()
+            export.gguf(args.gguf)
+        export.finish()
+    if not args.check:
+        write_modelfile(run, args.gguf[-1])
+    write_card(run, args.push_to_hub)
+    report(run, export)
+    if args.push_to_hub:
+        print(push(run, args.push_to_hub, private=not args.public))
 
 
 def read_arguments() -> argparse.Namespace:
@@ -42,10 +57,14 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("run_folder", type=Path, metavar="RUN_FOLDER", help="what train_lora.py wrote")
     parser.add_argument("--gguf", nargs="+", default=["q8_0"], type=str.lower, metavar="TYPE",
                         help="GGUF types, such as f16 q8_0 q4_k_m (default: q8_0)")  # fmt: skip
+    parser.add_argument("--only-gguf", action="store_true", help="start from merged/ as it is")
+    parser.add_argument("--check", action="store_true", help="export nothing, pass what is there by the checks")
+    parser.add_argument("--push-to-hub", metavar="REPO", help="upload the export to OWNER/NAME, private")
+    parser.add_argument("--public", action="store_true", help="with --push-to-hub: for everybody to see")
     return parser.parse()
 
 
-def check_everything(run: RunFolder, quantizations: list[str]) -> None:
+def check_everything(run: RunFolder, args: argparse.Namespace) -> None:
     """Refuse what cannot be done, before anything is built, loaded or written.
 
     Raises:
@@ -53,62 +72,60 @@ def check_everything(run: RunFolder, quantizations: list[str]) -> None:
     """
     problems = Problems()
     if problems.catch(run.read):
-        problems.catch(check_adapter, run)
+        problems.catch(check_parts, run, args)
         problems.catch(check_model, sixteen_bit_name(run.base_model()), option="the base model")
-    for name in quantizations:
-        if name not in llama_cpp.GGUF_TYPES:
-            hint = nearest(name, llama_cpp.GGUF_TYPES) or f", choose from {' '.join(llama_cpp.GGUF_TYPES)}"
-            problems.found.append(f"--gguf: there is no type {name!r}{hint}")
+    for name in args.gguf:
+        problems.catch(check_type, name)
+    if args.push_to_hub:
+        problems.catch(check_repository, args.push_to_hub)
     problems.raise_any()
+    if not args.check:
+        check_disk(run, args.gguf, with_merge=not args.only_gguf)
 
 
-def check_adapter(run: RunFolder) -> None:
-    """Refuse a run that has not finished."""
-    if not (run.adapter / "adapter_model.safetensors").is_file():
+def check_parts(run: RunFolder, args: argparse.Namespace) -> None:
+    """Refuse a run that lacks what the export starts from."""
+    if args.check or args.only_gguf:
+        if not any(run.merged.glob("*.safetensors")):
+            raise UserError(f"{run.merged} holds no weights: run without {'--check' if args.check else '--only-gguf'}")
+    elif not (run.adapter / "adapter_model.safetensors").is_file():
         raise UserError(f"{run.adapter} holds no adapter: finish training with train_lora.py --output-dir {run.path}")
 
 
-def merge(run: RunFolder, dtype: str) -> None:
-    """Write merged/, under a temporary name until it is whole."""
-    from kit.model import save_merged
-
-    print(f"merging {run.adapter} into the 16-bit weights of {run.base_model()}")
-    partial = run.path / "merged.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    save_merged(run.adapter, run.base_model(), dtype, partial)
-    shutil.rmtree(run.merged, ignore_errors=True)
-    partial.rename(run.merged)
-
-
-def export_gguf(run: RunFolder, dtype: str, quantizations: list[str]) -> None:
-    """Write gguf/NAME.<type>.gguf for each type, under a temporary name until all are whole."""
-    from kit.model import save_gguf
-
-    print(f"exporting GGUF: {', '.join(quantizations)}")
-    partial = run.path / "gguf.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    written = save_gguf(run.merged, dtype, quantizations, llama_cpp.llama_cpp_folder(), partial)
-    run.gguf.mkdir(exist_ok=True)
-    for quantization, file in written.items():
-        file.rename(run.gguf_file(quantization))
-    shutil.rmtree(partial)
+def check_type(name: str) -> None:
+    """Refuse a GGUF type that llama-quantize does not know, or cannot make from weights alone."""
+    if name not in llama_cpp.GGUF_TYPES:
+        hint = nearest(name, llama_cpp.GGUF_TYPES) or f", choose from {' '.join(llama_cpp.GGUF_TYPES)}"
+        raise UserError(f"--gguf: there is no type {name!r}{hint}")
+    if name in NEED_IMATRIX:
+        raise UserError(
+            f"--gguf {name}: at so few bits llama-quantize needs an importance matrix, without one the model would be "
+            "useless: choose q2_k, q3_k_m or q4_k_m"
+        )
 
 
-def print_commands(run: RunFolder, quantizations: list[str]) -> None:
-    """What was written, and the exact commands to try it."""
-    trained = run.read()
+def report(run: RunFolder, export: Export) -> None:
+    """What there is now, and the exact commands to try it."""
     print(f"\n{run.merged}/")
-    for quantization in quantizations:
-        file = run.gguf_file(quantization)
-        print(f"{file} ({file.stat().st_size / 1e6:.0f} MB)")
-    gguf = run.gguf_file(quantizations[-1])
+    entries = export.record["gguf"].values()
+    for entry in entries:
+        size = f"{entry['bytes'] / 1e6:.0f} MB, {entry['bits_per_weight']:.2f} bits per weight"
+        divergence = entry["mean_kl_from_f16"]
+        from_f16 = f", {divergence:.4f} nats from f16" if divergence is not None else ""
+        print(f"{run.gguf / entry['file']}: {size}{from_f16}")
+    for note in {entry["note"] for entry in entries if "note" in entry}:
+        print(f"! {note}: K-quants and I-quants of this model are larger than their names say")
+    if not entries:
+        return
+    gguf = run.gguf / list(entries)[-1]["file"]
     cli, server = (shlex.quote(str(llama_cpp.program(name))) for name in ("llama-cli", "llama-server"))
-    prompt = shlex.quote(trained["system_prompt"])
+    prompt = shlex.quote(run.read()["system_prompt"])
     print(f"\nTry it:\n{cli} -m {gguf} --temp 0 -st -sys {prompt} -p 'Ana has 3 apples and gets 4 more. How many now?'")
     print(f"{server} -m {gguf} --port 8080      # then open http://localhost:8080")
+    print(f"ollama create {run.path.resolve().name} -f {run.gguf}/Modelfile")
     print(f"\nScore all of it:\npython evaluate.py {run.path}")
 
 
 if __name__ == "__main__":
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    run_script(main)
+    run_script(main, "Nothing was left half-written: run the same command again.")

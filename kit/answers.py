@@ -10,7 +10,6 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from kit.grading import flexible_answer, gold_answer, is_correct, strict_answer
 from kit.progress import Progress, progress
 from kit.prompts import build_prompt, parse_reply
 from kit.questions import Row
-from kit.runs import append_jsonl, write_whole
+from kit.runs import append_jsonl, read_jsonl, write_whole
 
 MAX_PROMPT_LENGTH = 512
 Line = dict[str, Any]
@@ -106,7 +105,7 @@ class _Transcript:
         made_by = [model, plan.system_prompt, plan.max_completion_length, backend.engine, backend.precision, decoding]
         self.fingerprint = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
         self.lines: dict[Key, Line] = {}
-        for line in read_transcript(file):
+        for line in read_jsonl(file):
             if line.get("made_by") == self.fingerprint and _asks(line, questions):
                 self.lines[line["index"], line.get("sample", 0)] = line | judge(line["reply"], line["gold"])
         if self.lines or file.exists():
@@ -162,17 +161,6 @@ def judge(reply: str, gold: str) -> dict[str, bool]:
         "flexible": is_correct(flexible_answer(reply), right),
         "in_format": parse_reply(reply).soft,
     }
-
-
-def read_transcript(file: Path) -> list[Line]:
-    """The lines of a transcript; one that a kill cut short is left out. No file, no lines."""
-    lines = []
-    with suppress(FileNotFoundError):
-        for text in file.read_text(encoding="utf-8", errors="replace").split("\n"):
-            with suppress(ValueError):
-                line = json.loads(text)
-                lines.append(line)
-    return [line for line in lines if isinstance(line, dict)]
 
 
 def _asks(line: Line, questions: list[Row]) -> bool:

@@ -12,6 +12,11 @@ TIMEOUT_S = 10
 _PREQUANTIZED = re.compile(r"(-unsloth)?-bnb-4bit$")  # repositories that hold 4-bit weights
 
 
+def is_offline() -> bool:
+    """Has the user said that the Hub is not to be asked?"""
+    return os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
+
+
 def is_hub_id(name: str) -> bool:
     """Does ``name`` look like OWNER/NAME, and not like a path?"""
     owner, slash, rest = name.partition("/")
@@ -46,6 +51,38 @@ def revision(model: str) -> str:
         ) from None
 
 
+def local_folder(model: str) -> Path:
+    """The folder that holds a model's files: the model itself, or the Hub client's copy.
+
+    Raises:
+        UserError: it is a Hub model that is not on this machine.
+    """
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, local_files_only=True))
+    except Exception:  # several kinds, all meaning that it is not here
+        raise UserError(f"{model} is not on this machine: load it once, or name a local path") from None
+
+
+def weights_bytes(model: str) -> int:
+    """The size of a model's weights; 0 where nobody here knows."""
+    try:
+        return sum(file.stat().st_size for file in local_folder(model).glob("*.safetensors"))
+    except UserError:
+        if is_offline():
+            return 0
+    from huggingface_hub import HfApi
+
+    try:
+        files = HfApi().model_info(model, files_metadata=True, timeout=TIMEOUT_S).siblings or []
+    except Exception:  # each network library brings its own kinds
+        return 0
+    return sum(file.size or 0 for file in files if file.rfilename.endswith(".safetensors"))
+
+
 def check_model(model: str, option: str = "--model") -> None:
     """Refuse a folder or Hub id that cannot be loaded. Pickled weights count as none: reading them can run code.
 
@@ -78,7 +115,7 @@ def _check_hub(repository: str, kind: str, option: str) -> None:
     if _is_cached(repository, kind):
         return
     shown = f"{option} {repository}".strip()
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+    if is_offline():
         raise UserError(f"{shown} is not on this machine and HF_HUB_OFFLINE is set: unset it, or name a local path")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError

@@ -1,4 +1,4 @@
-"""The only importer of Unsloth: load the base, attach LoRA, load what was trained, merge it, write GGUF files.
+"""The only importer of Unsloth: load the base, attach LoRA, load what was trained, merge it.
 
 Unsloth patches TRL, transformers and PEFT when it is imported and must come first, so scripts call these functions
 before they import any of the three.
@@ -7,7 +7,6 @@ before they import any of the three.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -75,18 +74,6 @@ def save_merged(adapter: Path, base: str, dtype: str, folder: Path) -> None:
     """Merge an adapter into the 16-bit weights of its base, and save them with the tokenizer as safetensors."""
     model, tokenizer = load_for_inference(str(adapter), dtype, base)
     model.save_pretrained_merged(str(folder), tokenizer, save_method="merged_16bit")
-
-
-def save_gguf(merged: Path, dtype: str, quantizations: list[str], llama_cpp: Path, folder: Path) -> dict[str, Path]:
-    """Convert a merged folder with the pinned llama.cpp; returns the file of each quantization, somewhere in
-    ``folder``."""
-    os.environ["UNSLOTH_LLAMA_CPP_PATH"] = str(llama_cpp)  # read by Unsloth when it is imported
-    os.environ["UNSLOTH_LLAMA_CPP_SCRIPTS_DIR"] = str(llama_cpp)  # its converter, not one from the network
-    model, tokenizer = load_for_inference(str(merged), dtype)
-    written = model.save_pretrained_gguf(str(folder / "model"), tokenizer, quantization_method=quantizations)
-    files = written["gguf_files"] if isinstance(written, dict) else written  # a dict on a card, a list on a CPU
-    by_ending = {Path(file).name.lower().split(".")[-2]: Path(file) for file in files}
-    return {name: by_ending[name] for name in quantizations}
 
 
 @contextmanager

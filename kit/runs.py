@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ class RunFolder:
     @property
     def gguf(self) -> Path:
         return self.path / "gguf"
+
+    @property
+    def export_file(self) -> Path:
+        return self.path / "export.json"
 
     @property
     def metrics_file(self) -> Path:
@@ -94,6 +99,17 @@ def append_jsonl(path: Path, *rows: dict[str, Any]) -> None:
     """Append rows to a JSON Lines file and flush them to disk."""
     with path.open("a", encoding="utf-8") as handle:
         handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON Lines file; one that a kill cut short is left out. No file, no rows."""
+    if not path.exists():
+        return []
+    rows = []
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        with suppress(ValueError):
+            rows.append(json.loads(text))
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def write_whole(path: Path, text: str) -> None:

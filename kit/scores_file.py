@@ -7,10 +7,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from kit.answers import Plan, read_transcript, transcript_file
+from kit.answers import Plan, transcript_file
 from kit.artefacts import find_artefacts, fingerprint
 from kit.errors import UserError
-from kit.runs import write_whole
+from kit.runs import read_jsonl, write_whole
 from kit.scoreboard import Scores, add_comparisons, compare
 from kit.versions import installed_versions
 
@@ -43,7 +43,7 @@ def write_scores(
     rows.sort(key=lambda row: _FIRST.index(row["name"]) if row["name"] in _FIRST else len(_FIRST))
     against = [row["name"] for row in rows if (row["path"] == baseline if baseline else row["name"] == "base")]
     scores["baseline"] = against[0] if against else None
-    greedy = {row["name"]: read_transcript(transcript_file(folder, row["name"])) for row in rows}
+    greedy = {row["name"]: read_jsonl(transcript_file(folder, row["name"])) for row in rows}
     scores["remarks"] = add_comparisons(rows, greedy, scores["baseline"])
     scores["rows"] = rows
     write_whole(folder / NAME, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
@@ -93,7 +93,7 @@ def compare_files(one: Path, other: Path) -> tuple[str, list[tuple[str, Scores]]
     names = {row["name"] for row in after["rows"]}
     compared = []
     for name in [row["name"] for row in before["rows"] if row["name"] in names]:
-        old, new = (read_transcript(transcript_file(file.parent, name)) for file in (one, other))
+        old, new = (read_jsonl(transcript_file(file.parent, name)) for file in (one, other))
         if result := compare(old, new):
             compared.append((name, result))
     if not compared:

@@ -1,0 +1,182 @@
+"""GGUF files, made and read with the pinned llama.cpp: convert, quantize, look inside, compare with one another."""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from kit.errors import UserError
+from kit.llama_cpp import llama_cpp_folder, program
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# File types of which llama-quantize refuses some tensor without an importance matrix (tensor_requires_imatrix in its
+# source, and tried on a model 256 wide: tests/test_gguf_files.py).
+NEED_IMATRIX = ("iq3_xxs", "iq3_xs", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "q2_k_s")
+CONVERTED = ("f32", "f16", "bf16")  # written by the converter; everything else is quantized from f16
+BLOCK = 256  # the row length that K-quants and most I-quants need a multiple of
+_LONG_ARRAY = 1000
+_KL_CONTEXT, _KL_CHUNKS = 128, 8
+
+
+def convert(merged: Path, file: Path, kind: str, name: str) -> None:
+    """Write a merged folder as one GGUF of ``kind`` f32, f16 or bf16, called ``name`` in its metadata.
+
+    Raises:
+        UserError: the converter failed.
+    """
+    converter = llama_cpp_folder() / "convert_hf_to_gguf.py"
+    _run([sys.executable, str(converter), str(merged), "--outtype", kind, "--outfile", str(file), "--model-name", name])
+
+
+def quantize(f16: Path, file: Path, kind: str) -> None:
+    """Write a quantized copy of an f16 GGUF.
+
+    Raises:
+        UserError: llama-quantize failed.
+    """
+    _run([str(program("llama-quantize")), str(f16), str(file), kind.upper()])
+
+
+def mean_kl_divergence(f16: Path, files: list[Path], text: str, scratch: Path) -> list[float | None]:
+    """The mean Kullback-Leibler divergence, in nats a token, of each file's next-token distribution from f16's.
+
+    Measured by llama-perplexity over at most 8 windows of 128 tokens of ``text`` (the second half of each window);
+    ``None`` where the text is shorter than two windows, which is what that program needs.
+    """
+    words, logits = scratch / "text.txt", scratch / "f16.logits"
+    words.write_text(text, encoding="utf-8")
+    measure = [
+        str(program("llama-perplexity")), "-f", str(words), "--ctx-size", str(_KL_CONTEXT),
+        "--batch-size", str(_KL_CONTEXT), "--chunks", str(_KL_CHUNKS), "--kl-divergence-base", str(logits), "-m",
+    ]  # fmt: skip
+    try:
+        printed = _run([*measure, str(f16)])
+        if not logits.exists() or f"at least {2 * _KL_CONTEXT} tokens" in printed:
+            return [None] * len(files)
+        results = [_run([*measure, str(file), "--kl-divergence"]) for file in files]
+        found = [re.search(r"Mean\s+KLD:\s+(-?[0-9.eE+-]+)", printed) for printed in results]
+        return [max(0.0, float(match[1])) if match else None for match in found]
+    finally:
+        logits.unlink(missing_ok=True)
+        words.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """What a GGUF file says of itself."""
+
+    path: Path
+
+    @cached_property
+    def _reader(self) -> Any:
+        return _quick_reader(self.path)
+
+    def value(self, key: str) -> Any:
+        """One metadata value; ``None`` where the file has none."""
+        field = self._reader.get_field(key)
+        return None if field is None else field.contents()
+
+    @property
+    def vocabulary_size(self) -> int:
+        return int(self._reader.get_field("tokenizer.ggml.tokens").parts[-1][0])
+
+    @property
+    def bits_per_weight(self) -> float:
+        """As it really came out, over all tensors."""
+        tensors = self._reader.tensors
+        return 8 * sum(int(t.n_bytes) for t in tensors) / sum(int(t.n_elements) for t in tensors)
+
+    @property
+    def tensor_types(self) -> dict[str, int]:
+        """How many tensors have which type, norms and biases (always f32) included."""
+        return dict(Counter(tensor.tensor_type.name.lower() for tensor in self._reader.tensors).most_common())
+
+    @property
+    def rows_not_in_blocks(self) -> tuple[int, int]:
+        """(matrices whose row length 256 does not divide, all matrices): the former cannot be K-quants."""
+        rows = [int(tensor.shape[0]) for tensor in self._reader.tensors if len(tensor.shape) == 2]
+        return sum(row % BLOCK != 0 for row in rows), len(rows)
+
+    def matrix(self, name: str) -> np.ndarray:
+        """A matrix in float32, by its name in the Hugging Face model (``….weight``); shape (out, in) as there.
+
+        Raises:
+            KeyError: the file has no such tensor.
+        """
+        gguf = gguf_library()
+        names = gguf.get_tensor_name_map(self._architecture, int(self.value(f"{self._architecture_name}.block_count")))
+        wanted = names.get_name(name, try_suffixes=(".weight",))
+        found = next((tensor for tensor in self._reader.tensors if tensor.name == wanted), None)
+        if found is None:
+            raise KeyError(name)
+        return gguf.dequantize(found.data, found.tensor_type)
+
+    @property
+    def _architecture_name(self) -> str:
+        return str(self.value("general.architecture"))
+
+    @property
+    def _architecture(self) -> Any:
+        names = gguf_library().MODEL_ARCH_NAMES
+        return next(arch for arch, name in names.items() if name == self._architecture_name)
+
+
+def _quick_reader(path: Path) -> Any:
+    """llama.cpp's reader, which steps over long arrays: 300,000 tokens and merges take it 11 s, and 0.1 s so.
+
+    Of such an array only its length is read, the field's last part.
+    """
+    import numpy as np
+
+    gguf = gguf_library()
+
+    class QuickReader(gguf.GGUFReader):  # type: ignore[name-defined, misc]
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> tuple[int, list, list[int], list]:
+            if raw_type != gguf.GGUFValueType.ARRAY:
+                return super()._get_field_parts(orig_offs, raw_type)
+            buffer = memoryview(self.data)
+            item_type, length = struct.unpack_from("<IQ", buffer, orig_offs)
+            if item_type == gguf.GGUFValueType.ARRAY or length < _LONG_ARRAY:
+                return super()._get_field_parts(orig_offs, raw_type)
+            end = orig_offs + 12
+            if item_type == gguf.GGUFValueType.STRING:
+                for _ in range(length):
+                    end += 8 + struct.unpack_from("<Q", buffer, end)[0]
+            else:
+                end += length * np.dtype(self.gguf_scalar_to_np[gguf.GGUFValueType(item_type)]).itemsize
+            return end - orig_offs, [[item_type], [length]], [], [gguf.GGUFValueType.ARRAY]
+
+    return QuickReader(str(path))
+
+
+def gguf_library() -> ModuleType:
+    """llama.cpp's own ``gguf`` package, of the same version as the converter that wrote the files."""
+    folder = str(llama_cpp_folder() / "gguf-py")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    import gguf
+
+    return gguf
+
+
+def _run(command: list[str]) -> str:
+    """Run a program of llama.cpp and return what it printed.
+
+    Raises:
+        UserError: it failed; the end of what it printed is in the message.
+    """
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if done.returncode and "you need at least" not in done.stdout:
+        name = Path(command[1] if command[0] == sys.executable else command[0]).name
+        raise UserError(f"{name} failed. Its last lines:\n" + "\n".join(done.stdout.splitlines()[-5:]))
+    return done.stdout

@@ -1,0 +1,120 @@
+"""The model card: README.md in the Hub's form, with the scoreboard, the recipe, and commands to paste."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kit.hub import is_hub_id
+from kit.runs import RunFolder, write_whole
+from kit.score_tables import markdown_table
+
+_TRY = "Ana has 3 apples and gets 4 more. How many now?"
+
+
+def write_card(run: RunFolder, repository: str | None = None) -> Path:
+    """Write the run folder's README.md from run.yaml, export.json and, where there is one, scores.json.
+
+    Args:
+        run: a run folder with ``merged/``.
+        repository: the Hub repository that the commands name; without one they name the run folder's own paths.
+    """
+    trained = run.read()
+    export = _read_json(run.export_file)
+    parts = [
+        _front_matter(trained),
+        f"# {run.path.resolve().name}",
+        _about(trained),
+        _scores(run),
+        _files(export),
+        _commands(run, trained, export, repository),
+        _recipe(trained),
+    ]
+    card = run.path / "README.md"
+    write_whole(card, "\n\n".join(part for part in parts if part) + "\n")
+    return card
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _front_matter(trained: dict[str, Any]) -> str:
+    model, dataset = trained["settings"]["model"], trained["settings"]["dataset"]
+    about: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["grpo", "trl", "unsloth", "gguf"],
+    }
+    about |= {"base_model": model} if is_hub_id(model) else {}
+    about |= {"datasets": [dataset]} if is_hub_id(dataset) else {}
+    return f"---\n{yaml.safe_dump(about, sort_keys=False)}---"
+
+
+def _about(trained: dict[str, Any]) -> str:
+    settings, data = trained["settings"], trained["data"]
+    base = settings["model"] if is_hub_id(settings["model"]) else Path(settings["model"]).name
+    return (
+        f"`{base}` fine-tuned with GRPO on {data['questions']} questions (fingerprint `{data['fingerprint']}`) for "
+        f"{settings['max_steps']} steps. It was trained with this system prompt and needs it:\n\n"
+        f"```text\n{trained['system_prompt']}\n```"
+    )
+
+
+def _scores(run: RunFolder) -> str:
+    scores = _read_json(run.path / "scores.json")
+    if not scores.get("rows"):
+        return ""
+    count = scores["rows"][0]["questions"]
+    remarks = "".join(f"\n- {remark}" for remark in scores["remarks"])
+    return (
+        f"## Scores\n\n{count} held-out questions, one greedy answer each, the same prompt and grader for all; "
+        f"percent right with 95 % intervals.\n\n{markdown_table(scores)}{chr(10) + remarks if remarks else ''}"
+    )
+
+
+def _files(export: dict[str, Any]) -> str:
+    if not export.get("gguf"):
+        return ""
+    lines = ["## GGUF files", "", "| file | MB | bits per weight | mean KL from f16, nats |", "|---|---|---|---|"]
+    for entry in export["gguf"].values():
+        divergence = entry.get("mean_kl_from_f16")
+        shown = "" if divergence is None else f"{divergence:.4f}"
+        lines.append(f"| {entry['file']} | {entry['bytes'] / 1e6:.0f} | {entry['bits_per_weight']:.2f} | {shown} |")
+    return "\n".join(lines)
+
+
+def _commands(run: RunFolder, trained: dict[str, Any], export: dict[str, Any], repository: str | None) -> str:
+    merged = repository or str(run.merged)
+    prompt = json.dumps(trained["system_prompt"])
+    python = (
+        "from transformers import pipeline\n\n"
+        f'ask = pipeline("text-generation", {json.dumps(merged)})\n'
+        f'messages = [{{"role": "system", "content": {prompt}}},\n'
+        f'            {{"role": "user", "content": "{_TRY}"}}]\n'
+        'print(ask(messages, max_new_tokens=512, do_sample=False)[0]["generated_text"][-1]["content"])'
+    )
+    blocks = [f"## Use\n\ntransformers:\n\n```python\n{python}\n```", f"vLLM:\n\n```bash\nvllm serve {merged}\n```"]
+    files = [entry["file"] for entry in export.get("gguf", {}).values()]
+    if files:
+        where = f"hf download {repository} {files[-1]} Modelfile --local-dir .\n" if repository else f"cd {run.gguf}\n"
+        asked = trained["system_prompt"].replace("'", "'\\''")
+        blocks.append(
+            f"llama.cpp:\n\n```bash\n{where}llama-cli -m {files[-1]} --temp 0 -st -sys '{asked}' -p '{_TRY}'\n```"
+        )
+        blocks.append(
+            "Ollama (the Modelfile sets system prompt, template, stop token and temperature 0):\n\n"
+            f"```bash\n{where}ollama create {run.path.resolve().name} -f Modelfile\n"
+            f"ollama run {run.path.resolve().name} '{_TRY}'\n```"
+        )
+    return "\n\n".join(blocks)
+
+
+def _recipe(trained: dict[str, Any]) -> str:
+    keep = ("learning_rate", "lora_rank", "lora_alpha", "num_generations", "temperature", "beta", "seed")
+    settings = {name: trained["settings"][name] for name in keep if name in trained["settings"]}
+    facts = settings | {"rewards": trained["reward_weights"], "versions": trained["versions"]}
+    return f"## Training\n\n```yaml\n{yaml.safe_dump(facts, sort_keys=False)}```"
