@@ -18,7 +18,7 @@ from typing import Any
 from kit import gate
 from kit.artefacts import file_hash
 from kit.gate import Check, ExportRefused
-from kit.gguf_files import BLOCK, CONVERTED, GgufFile, convert, mean_kl_divergence, quantize
+from kit.gguf_files import BLOCK, CONVERTED, GgufFile, convert, mean_kl_divergence, quantize, with_readable_weights
 from kit.hub import sixteen_bit_name, weights_bytes
 from kit.prompts import build_prompt, format_reply
 from kit.runs import RunFolder, read_jsonl, write_whole
@@ -152,7 +152,8 @@ class Export:
         readers = {kind: GgufFile(file) for kind, file in files.items()}
         for gguf in readers.values():
             checks.append(gate.gguf_metadata_agrees(gguf, self.run.merged))
-            checks.append(gate.gguf_carries_adapter(gguf, self.run.merged, self.base))
+            readable = with_readable_weights(gguf, self.partial)
+            checks.append(gate.gguf_carries_adapter(gguf.path.name, readable, self.run.merged, self.base))
         self._pass(*checks)
         divergences = mean_kl_divergence(f16, list(files.values()), self.text, self.partial)
         return {

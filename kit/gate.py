@@ -170,7 +170,7 @@ def gguf_answers_as_merged(f16: Path, merged: Path, prompts: list[list[dict[str,
     return Check(f16.name, "answers", passed, says + remedy, numbers)
 
 
-def gguf_carries_adapter(gguf: GgufFile, merged: Path, base: str) -> Check:
+def gguf_carries_adapter(name: str, gguf: GgufFile, merged: Path, base: str) -> Check:
     """How much of what training changed is in the GGUF's weights? 1 is all of it, 0 is the base.
 
     The share is the projection of (GGUF - base) on (merged - base), over all matrices that training changed. Query and
@@ -180,13 +180,13 @@ def gguf_carries_adapter(gguf: GgufFile, merged: Path, base: str) -> Check:
 
     shared = total = 0.0
     originals = dict(_tensors(local_folder(base)))
-    for name, tensor in _tensors(merged):
-        if tensor.dim() != 2 or name not in originals or "q_proj" in name or "k_proj" in name:
+    for key, tensor in _tensors(merged):
+        if tensor.dim() != 2 or key not in originals or "q_proj" in key or "k_proj" in key:
             continue
-        original = originals[name].float()
+        original = originals[key].float()
         change = tensor.float() - original
         if change.any():
-            in_file = original.new_tensor(gguf.matrix(name))
+            in_file = original.new_tensor(gguf.matrix(key))
             shared += ((in_file - original) * change).sum().item()
             total += change.square().sum().item()
     share = shared / total if total else 0.0
@@ -195,7 +195,7 @@ def gguf_carries_adapter(gguf: GgufFile, merged: Path, base: str) -> Check:
     remedy = (
         "" if passed else f" ({CARRIED[0]} to {CARRIED[1]} allowed): it was made from other weights, export it again"
     )
-    return Check(gguf.path.name, "carries_adapter", passed, says + remedy, {"share": share})
+    return Check(name, "carries_adapter", passed, says + remedy, {"share": share})
 
 
 def _model(path: Path | str) -> Any:

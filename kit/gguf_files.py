@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # source, and tried on a model 256 wide: tests/test_gguf_files.py).
 NEED_IMATRIX = ("iq3_xxs", "iq3_xs", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "q2_k_s")
 CONVERTED = ("f32", "f16", "bf16")  # written by the converter; everything else is quantized from f16
+_ONLY_IN_C = {"q1_0", "q2_0"}  # llama.cpp's Python package cannot read these types; its programs can
 BLOCK = 256  # the row length that K-quants and most I-quants need a multiple of
 _LONG_ARRAY = 1000
 _KL_CONTEXT, _KL_CHUNKS = 128, 8
@@ -45,6 +46,15 @@ def quantize(f16: Path, file: Path, kind: str) -> None:
         UserError: llama-quantize failed.
     """
     _run([str(program("llama-quantize")), str(f16), str(file), kind.upper()])
+
+
+def with_readable_weights(gguf: GgufFile, scratch: Path) -> GgufFile:
+    """The same file, or an f32 copy of it in ``scratch`` where ``matrix`` cannot read a type in it."""
+    if not _ONLY_IN_C & set(gguf.tensor_types):
+        return gguf
+    copy = scratch / f"{gguf.path.stem}.readable.gguf"
+    _run([str(program("llama-quantize")), "--allow-requantize", str(gguf.path), str(copy), "F32"])
+    return GgufFile(copy)
 
 
 def mean_kl_divergence(f16: Path, files: list[Path], text: str, scratch: Path) -> list[float | None]:

@@ -66,12 +66,22 @@ WRONG_CALLS = {
     "export of no run": (["merge_and_export.py", "{p}/stuff"], "is no run folder"),
     "export before training": (["merge_and_export.py", "{p}/run"], "holds no adapter"),
     "unknown quantization": (["merge_and_export.py", "{p}/run", "--gguf", "q4_k_n"], "did you mean q4_k"),
+    "type that needs an importance matrix": (
+        ["merge_and_export.py", "{p}/run", "--gguf", "iq2_xs"],
+        "needs an importance matrix",
+    ),
+    "check before the export": (["merge_and_export.py", "{p}/run", "--check"], "run without --check"),
+    "upload without a login": (["merge_and_export.py", "{p}/run", "--push-to-hub", "some/model"], "hf auth login"),
+    "upload to a path": (["merge_and_export.py", "{p}/run", "--push-to-hub", "./model"], "is no Hub id"),
+    "comparison of no scores": (["evaluate.py", "--compare", "{p}/good.jsonl", "{p}/x.json"], "is no scores.json"),
+    "comparison and scoring at once": (["evaluate.py", "{p}/m", "--compare", "a", "b"], "or two scores.json"),
+    "temperature of nothing": (["evaluate.py", "{p}/model", "--temperature", "0"], "'0' is no number above 0"),
     "score of nothing": (["evaluate.py", "{p}/stuff", "--dataset", "{p}/good.jsonl"], "is no model folder"),
     "score of a missing GGUF": (["evaluate.py", "{p}/x.gguf", "--dataset", "{p}/good.jsonl"], "x.gguf does not exist"),
     "no place for scores": (["evaluate.py", "{p}/model", "--dataset", "{p}/good.jsonl"], "--output-dir DIR"),
     "limit of none": (["evaluate.py", "{p}/model", "--limit", "0"], "'0' is no whole number from 1"),
     "question to many": (["evaluate.py", "{p}/model", "{p}/./model", "--ask", "9 + 9?"], "wants one artefact"),
-    "no path": (["evaluate.py"], "required: PATH"),
+    "no path": (["evaluate.py"], "name what to score"),
 }
 
 
