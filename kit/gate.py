@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ F16_MEAN, TIE = 0.01, 0.05
 # Quantizing adds noise that knows nothing of the adapter, so its share stays near 1; a file of the base has 0.
 CARRIED = (0.5, 1.5)
 MAX_REPLY_TOKENS = 96
+_SLOTS = 4
 
 
 @dataclass(frozen=True)
@@ -147,8 +150,8 @@ def gguf_answers_as_merged(f16: Path, merged: Path, prompts: list[list[dict[str,
     """
     from kit.llama_server import ask, running_server
 
-    with running_server(f16, slots=1, context_per_slot=4096) as address:
-        answers = [ask(address, prompt, MAX_REPLY_TOKENS, logprobs=True) for prompt in prompts]
+    with running_server(f16, _SLOTS, context_per_slot=4096) as address, ThreadPoolExecutor(_SLOTS) as pool:
+        answers = list(pool.map(lambda prompt: ask(address, prompt, MAX_REPLY_TOKENS, logprobs=True), prompts))
     tokenizer = _tokenizer(merged)
     differences, gaps = [], []
     model = _model(merged)
@@ -208,9 +211,16 @@ def _model(path: Path | str) -> Any:
 
 
 def _tokenizer(path: Path | str) -> Any:
+    files = sorted(Path(path).glob("*.j*")) if Path(path).is_dir() else []
+    return _load_tokenizer(str(path), tuple(file.stat().st_mtime_ns for file in files))
+
+
+@lru_cache(maxsize=4)
+def _load_tokenizer(path: str, _: tuple[int, ...]) -> Any:
+    """Loaded once while its files stay as they are: 150,000 tokens take a second or two."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(path))
+    return AutoTokenizer.from_pretrained(path)
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:

@@ -161,10 +161,10 @@ def test_a_gguf_of_a_tokenizer_with_another_end_of_turn_is_refused(run, tmp_path
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 40 MB: room for merged (20 MB), not for the GGUF files too."""
+    """A file system of 100 MB: too little for what the check wants to have free."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100m", "none", str(disk)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small file system is not allowed here")
     yield disk
@@ -178,6 +178,8 @@ def test_a_full_disk_is_refused_before_and_while_writing(chain, small_disk):
     assert refused.returncode == 3
     assert "GB are free: make room" in refused.stderr
     shutil.copytree(chain / "short" / "merged", run.merged)
+    free = shutil.disk_usage(small_disk).free
+    (small_disk / "filler").write_bytes(bytes(free - 5_000_000))  # an f16 GGUF of the demo has 26 MB
     export = Export(run, say=lambda _: None)
 
     def export_gguf():
