@@ -41,6 +41,10 @@ class RunFolder:
         return self.path / "export.json"
 
     @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
     def metrics_file(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -75,7 +79,7 @@ class RunFolder:
     def write(self, content: dict[str, Any]) -> None:
         """Write run.yaml, in the order given."""
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
-        self.settings_file.write_text(text, encoding="utf-8")
+        write_whole(self.settings_file, text)
 
     def base_model(self) -> str:
         """The model that this run started from: the folder or Hub id in run.yaml.

@@ -26,7 +26,10 @@ OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fuse
 
 
 def knob(default: Any, reason: str, group: str, **options: Any) -> Any:
-    """A dataclass field that is also a command line option; ``reason`` is its help text."""
+    """A dataclass field that is also a command line option; ``reason`` is its help text.
+
+    A ``free`` one may be another when a run is continued: it does not change what is learned.
+    """
     return field(default=default, metadata={"reason": reason, "group": group, **options})
 
 
@@ -37,9 +40,10 @@ class Settings:
     model: str = knob("unsloth/Qwen2.5-0.5B-Instruct", "Hub id or folder of the base model", "model")
     load_in_4bit: bool = knob(True, "hold the frozen base weights in 4 bits", "model")
     vllm: str = knob(
-        "auto", "rollouts through vLLM: auto, off, or require", "model", choices=("auto", "off", "require")
+        "auto", "rollouts through vLLM: auto, off, or require", "model", choices=("auto", "off", "require"), free=True
     )
-    gpu_memory_utilization: float = knob(0.5, "the share of the card's memory that vLLM may take", "model", below=1.0)
+    gpu_memory_utilization: float = knob(0.5, "the share of the card's memory that vLLM may take", "model", below=1.0,
+                                          free=True)  # fmt: skip
 
     dataset: str = knob("openai/gsm8k", "Hub id or JSONL file of the questions", "data")
     split: str = knob("train", "which split of a Hub data set", "data")
@@ -72,9 +76,17 @@ class Settings:
         "rewards",
     )
 
-    output_dir: str = knob("runs/qwen2.5-0.5b-gsm8k", "the run folder; everything the run makes goes there", "output")
-    overwrite: bool = knob(False, "start anew in a run folder that is occupied", "output")
-    sample_every: int = knob(1, "steps between two entries of samples.jsonl", "output")
+    output_dir: str = knob("runs/qwen2.5-0.5b-gsm8k", "the run folder; everything the run makes goes there", "output",
+                           free=True)  # fmt: skip
+    overwrite: bool = knob(False, "start anew in a run folder that is occupied", "output", free=True)
+    sample_every: int = knob(1, "steps between two entries of samples.jsonl", "output", free=True)
+
+    save_steps: int = knob(50, "steps between two checkpoints", "checkpoints", free=True)
+    save_minutes: float = knob(10.0, "and a checkpoint whenever so many minutes have passed", "checkpoints", free=True)
+    keep_checkpoints: int = knob(2, "how many are kept; should the last be damaged, the one before is used",
+                                 "checkpoints", free=True)  # fmt: skip
+    mirror: str = knob("", "copy each checkpoint to this folder too, such as a mounted Google Drive", "checkpoints",
+                       free=True)  # fmt: skip
 
     further: dict[str, Any] = field(default_factory=dict)  # more fields of TRL's GRPOConfig; from a file only
 
@@ -99,7 +111,9 @@ _NOT_FROM_A_FILE = {
     "gradient_checkpointing": "it follows from the card",
     "report_to": "metrics.jsonl has every number",
     "logging_steps": "every step is logged",
-    "save_strategy": "the adapter is saved at the end",
+    "save_strategy": "use --save-steps and --save-minutes",
+    "save_total_limit": "use --keep-checkpoints",
+    "resume_from_checkpoint": "the same command line again continues a run",
     "disable_tqdm": "the kit has its own progress bar",
     "hub_token": "set the environment variable HF_TOKEN, so that no file holds it",
     "push_to_hub": "upload the run folder when it is finished",
@@ -140,7 +154,7 @@ def _parser(description: str) -> Parser:
     groups = {title: parser.add_argument_group(title) for title in titles}
     for name, spec in KNOBS.items():
         info = spec.metadata
-        options: dict[str, Any] = {"help": f"{info['reason']} (default: {spec.default})".replace("%", "%%")}
+        options: dict[str, Any] = {"help": f"{info['reason']} (default: {spec.default or 'none'})".replace("%", "%%")}
         if spec.type == "bool":
             options["action"] = argparse.BooleanOptionalAction
         else:  # converted in _convert, so that all wrong values are reported together
@@ -171,7 +185,7 @@ def _convert(name: str, value: Any, source: str) -> Any:
             raise UserError(f"{shown}: write true or false")
         return value
     if spec.type == "str":
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not (value or spec.default == ""):
             raise UserError(f"{shown}: give a text such as {spec.default}")
         if "choices" in info and value not in info["choices"]:
             raise UserError(f"{shown}: choose from {', '.join(info['choices'])}")

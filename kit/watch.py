@@ -39,10 +39,11 @@ class RunLog:
         run: the run folder that the files go to.
         max_steps: how many steps the run has, for the time left.
         sample_every: steps between two entries of samples.jsonl.
+        done: steps that an earlier part of the run has behind it.
     """
 
-    def __init__(self, run: RunFolder, max_steps: int, sample_every: int) -> None:
-        self.run, self.max_steps, self.sample_every = run, max_steps, sample_every
+    def __init__(self, run: RunFolder, max_steps: int, sample_every: int, done: int = 0) -> None:
+        self.run, self.max_steps, self.sample_every, self.done = run, max_steps, sample_every, done
         self._bar: Progress | None = None
         self._questions: list[str] = []
         self._golds: list[str] = []
@@ -66,7 +67,7 @@ class RunLog:
     @contextmanager
     def showing_progress(self) -> Iterator[None]:
         """Show a progress bar while the ``with`` block trains; it is gone whatever happens."""
-        with progress("training", self.max_steps) as self._bar:
+        with progress("training", self.max_steps, self.done) as self._bar:
             yield
 
     def callback(self):

@@ -1,0 +1,63 @@
+"""What went wrong while training, as a sentence with the setting to change; what nobody foresaw stays a traceback."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kit.checkpoints import checkpoints_in, step_of
+from kit.errors import UserError
+from kit.runs import RunFolder
+from kit.settings import Settings
+
+_FULL_BYTES = 32e6  # with less than this left, whatever failed to be written failed for want of room
+
+
+class RunStopped(UserError):
+    """Training could not go on; its checkpoints are whole."""
+
+    exit_status = 1
+
+
+@contextmanager
+def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
+    """Turn memory or disk running out, and what a reward raised, into sentences that say what is kept.
+
+    Raises:
+        RunStopped: memory or disk ran out.
+        UserError: a reward function failed.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(*error.problems, _what_is_kept(run)) from error
+    except Exception as error:  # torch, safetensors and the system each have their own kinds
+        if _is_out_of_memory(error):
+            raise RunStopped(f"out of memory: {_less_memory(settings)}", _what_is_kept(run)) from error
+        if shutil.disk_usage(run.path).free < _FULL_BYTES:
+            raise RunStopped(
+                f"the disk of {run.path} is full ({type(error).__name__}): make room and run the same command again",
+                _what_is_kept(run),
+            ) from error
+        raise
+
+
+def _what_is_kept(run: RunFolder) -> str:
+    steps = [step_of(checkpoint) for checkpoint in checkpoints_in(run.checkpoints)]
+    return f"the checkpoint of step {steps[-1]} is whole" if steps else "no checkpoint had been saved yet"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
+
+
+def _less_memory(settings: Settings) -> str:
+    batch, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
+    if batch > 1:
+        return (
+            f"lower --batch-size from {batch} to {batch // 2} and raise --gradient-accumulation-steps from "
+            f"{accumulation} to {settings.completions_per_step // (batch // 2)}, which learns the same"
+        )
+    length = settings.max_completion_length
+    return f"lower --max-completion-length from {length} to {length // 2}"

@@ -1,0 +1,102 @@
+"""The same command again: does it continue the run that is there, and from where?"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kit.checkpoints import newest_whole, step_of
+from kit.errors import UserError
+from kit.mirror import Mirror
+from kit.questions import Row, fingerprint
+from kit.runs import RunFolder, read_jsonl, write_whole
+from kit.settings import KNOBS, Settings
+
+_DATA_KNOBS = ("dataset", "split", "question_column", "answer_column")  # their questions' fingerprint is compared
+
+
+def check_same_run(run: RunFolder, settings: Settings, questions: list[Row] | None) -> None:
+    """Refuse to continue a run with settings or questions that would make another run of it.
+
+    Raises:
+        UserError: naming each of them, from and to.
+    """
+    recorded = run.read()
+    before, now = recorded.get("settings", {}), settings.as_config()
+    free = {name for name, spec in KNOBS.items() if spec.metadata.get("free")} | {*_DATA_KNOBS}
+    differs = [
+        f"{name} {before.get(name)} → {now.get(name)}"
+        for name in dict.fromkeys([*before, *now])
+        if name not in free and before.get(name) != now.get(name) and not _is_moved_base(name, now, run)
+    ]
+    if questions and recorded.get("data", {}).get("fingerprint") not in (None, fingerprint(questions)):
+        differs.append("the questions are others")
+    if differs:
+        raise UserError(
+            f"--output-dir {run.path} holds a run of other settings ({'; '.join(differs)}): with its own settings it "
+            "would be continued; name another folder, or add --overwrite to start anew in it"
+        )
+
+
+def _is_moved_base(name: str, now: dict[str, Any], run: RunFolder) -> bool:
+    return name == "model" and Path(run.base_model()).resolve() == Path(now["model"]).resolve()
+
+
+def is_finished(run: RunFolder) -> bool:
+    """Has it trained to its last step? The adapter gets its name when all of it is written."""
+    return (run.adapter / "adapter_model.safetensors").is_file()
+
+
+def cut_logs(run: RunFolder, step: int) -> None:
+    """Forget what was logged after ``step``: those steps are done again, and no step may stand there twice."""
+    for file in (run.metrics_file, run.samples_file):
+        if file.exists():
+            rows = [row for row in read_jsonl(file) if row["step"] <= step]
+            write_whole(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def check_run_folder(settings: Settings, questions: list[Row] | None) -> None:
+    """Refuse an output folder that is occupied, unless it is this run, or a run and ``--overwrite`` was given."""
+    run = RunFolder(Path(settings.output_dir))
+    if run.path.exists() and not run.path.is_dir():
+        raise UserError(f"--output-dir {run.path} is a file: name a folder")
+    existing = next(folder for folder in (run.path, *run.path.absolute().parents) if folder.exists())
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"--output-dir {run.path} cannot be written to: name another folder")
+    if not run.exists() and settings.mirror:
+        run = Mirror(run, Path(settings.mirror).expanduser(), say=print).copy
+    if not run.path.exists() or not any(path.name != "checkpoints" for path in run.path.iterdir()):
+        return
+    if not run.exists():
+        raise UserError(f"--output-dir {run.path} holds something that is no run: name another folder")
+    if not settings.overwrite:
+        check_same_run(run, settings, questions)
+
+
+def open_run_folder(settings: Settings) -> tuple[RunFolder, Mirror | None]:
+    """The run folder, emptied with ``--overwrite``, else as it is or as its mirror has it; and the mirror."""
+    run = RunFolder(Path(settings.output_dir))
+    mirror = Mirror(run, Path(settings.mirror).expanduser(), say=print) if settings.mirror else None
+    if settings.overwrite:
+        shutil.rmtree(run.path, ignore_errors=True)
+        if mirror:
+            mirror.start_anew()
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    if mirror and mirror.restore():
+        print(f"restored from {mirror.copy.path}")
+    return run, mirror
+
+
+def where_to_start(run: RunFolder) -> tuple[str | None, int]:
+    """The checkpoint to go on from, ``None`` for the beginning, and its step, to which the logs are cut."""
+    start = newest_whole(run.checkpoints, say=print)
+    step = step_of(start) if start else 0
+    if start:
+        print(f"continuing {run.path} after step {step}")
+    elif run.exists():
+        print(f"{run.path} was stopped before its first checkpoint: starting from the beginning")
+    cut_logs(run, step)
+    return (str(start) if start else None), step

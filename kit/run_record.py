@@ -1,0 +1,47 @@
+"""What a run leaves behind: run.yaml, and the adapter that says that it is finished."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from kit.checkpoints import sync
+from kit.hardware import Choice
+from kit.own_rewards import RewardFunction
+from kit.prompts import SYSTEM_PROMPT
+from kit.questions import Row, fingerprint
+from kit.runs import RunFolder
+from kit.settings import Settings
+from kit.versions import installed_versions
+
+
+def describe_run(settings: Settings, questions: list[Row], functions: list[RewardFunction], weights) -> dict[str, Any]:
+    """What run.yaml holds: enough to repeat the run, and for the later scripts to need no other path."""
+    names = [function.__name__ for function in functions]
+    return {
+        "settings": settings.as_config(),
+        "system_prompt": SYSTEM_PROMPT,
+        "reward_weights": dict(zip(names, weights, strict=True)),
+        "data": {"questions": len(questions), "fingerprint": fingerprint(questions)},
+        "versions": installed_versions(),
+    }
+
+
+def describe_trainer(choice: Choice, arguments: dict[str, Any], trainer: Any) -> dict[str, Any]:
+    """What run.yaml holds besides, once the trainer is there: the machine, and what the trainer really received."""
+    values = trainer.args.to_dict()  # tokens masked
+    return {
+        "machine": {"card": choice.card, "dtype": choice.dtype, "vllm": choice.use_vllm},
+        "trainer": {name: values[name] for name in arguments},
+    }
+
+
+def save_adapter(run: RunFolder, policy: Any, tokenizer: Any) -> None:
+    """Write adapter/, which says that the run is finished, under a temporary name until it is whole."""
+    partial = run.path / "adapter.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    policy.save_pretrained(partial, selected_adapters=["default"])  # not the frozen copy that a KL term compares with
+    tokenizer.save_pretrained(partial)
+    for file in partial.iterdir():
+        sync(file)
+    partial.rename(run.adapter)

@@ -1,0 +1,89 @@
+"""TRL's GRPOTrainer, put together from the kit's settings, questions and rewards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kit.errors import UserError
+from kit.hardware import Choice
+from kit.prompts import build_prompt
+from kit.questions import Row
+from kit.runs import RunFolder
+from kit.saving import partial_folder
+from kit.settings import Settings
+from kit.watch import RunLog
+
+
+def as_dataset(questions: list[Row], tokenizer: Any, settings: Settings) -> Any:
+    """The questions as TRL wants them: a ``prompt`` of chat messages and the ``answer`` column for the rewards."""
+    from datasets import Dataset
+
+    prompts = [build_prompt(row["question"]) for row in questions]
+    texts = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
+    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    rows = [
+        {"prompt": prompt, "answer": row["answer"]}
+        for prompt, row, length in zip(prompts, questions, lengths, strict=True)
+        if length <= settings.max_prompt_length
+    ]
+    if len(rows) < len(questions):
+        left_out = len(questions) - len(rows)
+        print(f"{left_out} questions are longer than --max-prompt-length {settings.max_prompt_length}: left out")
+    if not rows:
+        raise UserError(f"all prompts are longer than --max-prompt-length: raise it to {max(lengths)}")
+    return Dataset.from_list(rows)
+
+
+def trainer_arguments(settings: Settings, choice: Choice, weights: list[float], run: RunFolder) -> dict[str, Any]:
+    """The fields of TRL's GRPOConfig that the kit sets; all others keep TRL's defaults."""
+    return {
+        "output_dir": str(partial_folder(run)),
+        "max_steps": settings.max_steps,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.lr_scheduler_type,
+        "warmup_steps": settings.warmup_steps,
+        "max_grad_norm": settings.max_grad_norm,
+        "optim": settings.optim,
+        "beta": settings.beta,
+        "seed": settings.seed,
+        "per_device_train_batch_size": settings.per_device_train_batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "num_generations": settings.num_generations,
+        "max_completion_length": settings.max_completion_length,
+        "temperature": settings.temperature,
+        "reward_weights": weights,
+        "use_vllm": choice.use_vllm,
+        "bf16": choice.dtype == "bfloat16",
+        "fp16": choice.dtype == "float16",
+        "gradient_checkpointing": choice.gradient_checkpointing,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,  # metrics.jsonl and our own progress bar say it better
+        **settings.further,
+    }
+
+
+def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, log: RunLog, keeper: Any) -> Any:
+    """TRL's GRPOTrainer, with every completion passing by the log, and ``keeper`` saving checkpoints."""
+    from transformers import PrinterCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    try:
+        args = GRPOConfig(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"TRL refuses these settings: {error}") from error
+    trainer = GRPOTrainer(
+        model=policy,
+        processing_class=tokenizer,
+        reward_funcs=[log.watch(function) for function in reward_functions],
+        args=args,
+        train_dataset=dataset,
+        callbacks=[log.callback(), keeper],
+    )
+    keeper.trainer = trainer
+    trainer.remove_callback(PrinterCallback)
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:  # TRL casts LoRA to bfloat16, where small updates round away
+            parameter.data = parameter.data.float()
+    return trainer
