@@ -1,5 +1,6 @@
 # make demo    the whole chain on a tiny model: train, evaluate, merge, export GGUF, ask llama.cpp (10 minutes, no GPU)
 # make test    the tests, one short run of the whole chain among them
+# make test-all   the slow tests besides: kills at random moments, full disks, every GGUF type (40 minutes)
 # make setup   just the set-up, which the other two do by themselves
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ PY := .venv/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup demo test style check bench-setup bench mutants clean
+.PHONY: setup demo test test-all style check bench-setup bench mutants clean
 
 setup:
 	@$(PYTHON) -m kit.install --torch-index "$(TORCH_INDEX)"
@@ -25,7 +26,10 @@ demo: setup
 	$(PY) evaluate.py runs/demo/gguf/demo.q4_k_m.gguf --ask "Ana has 12 apples and gets 7 more. How many apples does Ana have now?"
 
 test: setup
-	$(PY) -m pytest
+	$(PY) -m pytest -m "not slow"
+
+test-all: setup
+	$(PY) -m pytest -m slow
 
 style: setup
 	$(PY) -m ruff format .

@@ -55,7 +55,7 @@ WRONG_CALLS = {
     "missing config": ([*TRAIN, "--config", "{p}/none.yaml"], "none.yaml cannot be read"),
     "unknown option": ([*TRAIN, "--max-stepz", "3"], "did you mean --max-steps?"),
     "option without its value": ([*TRAIN, "--seed"], "--seed: expected one argument"),
-    "run of other settings": ([*TRAIN, "--output-dir", "{p}/run"], "other settings (lora_rank)"),
+    "run of other settings": ([*TRAIN, "--output-dir", "{p}/run"], "other settings (lora_rank "),
     "folder that is no run": ([*TRAIN, "--output-dir", "{p}/stuff", "--overwrite"], "something that is no run"),
     "output that is a file": ([*TRAIN, "--output-dir", "{p}/good.jsonl"], "is a file"),
     "folder that is no model": ([*TRAIN, "--model", "{p}/stuff"], "is no model folder"),
