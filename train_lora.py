@@ -21,7 +21,7 @@ from pathlib import Path
 from kit import hardware, model
 from kit.errors import run_script
 from kit.failures import explained
-from kit.hub import check_model
+from kit.hub import check_model, fetching, sixteen_bit_name
 from kit.own_rewards import RewardFunction
 from kit.questions import Row, load_questions
 from kit.resuming import check_run_folder, is_finished, open_run_folder, where_to_start
@@ -53,7 +53,8 @@ def main() -> None:
     arguments = trainer_arguments(settings, choice, weights, run)
     trainer = build_trainer(arguments, policy, tokenizer, dataset, functions, log, keeper)
     run.write(record | describe_trainer(choice, arguments, trainer))
-    with explained(run, settings), stop.listening(), log.showing_progress():
+    base = sixteen_bit_name(settings.model)  # what merging needs
+    with explained(run, settings), stop.listening(), fetching(base), log.showing_progress():
         trainer.train(resume_from_checkpoint=start)
         if trainer.state.global_step >= settings.max_steps:
             save_adapter(run, policy, tokenizer)
@@ -74,6 +75,8 @@ def check_everything() -> tuple[Settings, list[Row], tuple[list[RewardFunction],
     settings, problems = read_settings(None, __doc__)
     rewards = problems.catch(choose, settings.rewards)
     problems.catch(check_model, settings.model)
+    if (base := sixteen_bit_name(settings.model)) != settings.model:
+        problems.catch(check_model, base, option="--model: the 16-bit weights that merging needs,")
     columns = (settings.question_column, settings.answer_column)
     questions = problems.catch(load_questions, settings.dataset, settings.split, *columns)
     problems.catch(check_run_folder, settings, questions)

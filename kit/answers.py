@@ -16,11 +16,12 @@ from typing import Any
 
 from kit.artefacts import Artefact, fingerprint
 from kit.completions import Backend, Completion, Engine, choose_backend, open_engine
+from kit.disk import write_whole
 from kit.grading import flexible_answer, gold_answer, is_correct, strict_answer
 from kit.progress import Progress, progress
 from kit.prompts import build_prompt, parse_reply
 from kit.questions import Row
-from kit.runs import append_jsonl, read_jsonl, write_whole
+from kit.runs import append_jsonl, read_jsonl
 
 MAX_PROMPT_LENGTH = 512
 Line = dict[str, Any]

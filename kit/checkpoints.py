@@ -7,13 +7,13 @@ recognised by its manifest, and the one before is used.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from kit import disk
 from kit.artefacts import file_hash
-from kit.runs import write_whole
+from kit.disk import write_whole
 
 MANIFEST = "manifest.json"
 _PREFIX = "step-"
@@ -41,24 +41,11 @@ def publish(partial: Path, folder: Path, step: int, keep: int) -> Path:
         str(file.relative_to(partial)): {"bytes": file.stat().st_size, "sha256": file_hash(file)} for file in files
     }
     write_whole(partial / MANIFEST, json.dumps({"step": step, "files": content}, indent=2))
-    for path in (*files, partial):
-        sync(path)
     final = folder / f"{_PREFIX}{step}"
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    sync(folder)
+    disk.publish(partial, final)
     for old in checkpoints_in(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
-
-
-def sync(path: Path) -> None:
-    """Have a file, or a folder's list of names, written to the disk itself."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def damage(checkpoint: Path) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,16 +16,16 @@ from typing import Any
 
 from kit import gate
 from kit.artefacts import file_hash
+from kit.disk import is_full, publish, write_whole
 from kit.gate import Check, ExportRefused
 from kit.gguf_files import BLOCK, CONVERTED, GgufFile, convert, mean_kl_divergence, quantize, with_readable_weights
 from kit.hub import sixteen_bit_name, weights_bytes
 from kit.prompts import build_prompt, format_reply
-from kit.runs import RunFolder, read_jsonl, write_whole
+from kit.runs import RunFolder, read_jsonl
 from kit.versions import installed_versions
 
 PROMPTS_CHECKED = 16
 _SPARE_BYTES = 300e6  # KL's logits and a margin
-_FULL_BYTES = 32e6  # with less than this left, whatever failed did so for want of room
 _RELATIVE_SIZE = {"f32": 2.0, "f16": 1.0, "bf16": 1.0}  # to 16-bit weights; of quantized files, at most:
 _QUANTIZED_SIZE = 0.6
 # Asked where a run folder has no samples.jsonl to take questions from.
@@ -77,7 +76,7 @@ class Export:
         except ExportRefused:
             raise
         except Exception as error:  # each library has its own way to say that the disk is full
-            if shutil.disk_usage(self.run.path).free > _FULL_BYTES:
+            if not is_full(self.run.path):
                 raise
             raise ExportRefused(
                 f"the disk of {self.run.path} is full ({type(error).__name__}): make room and run the command again"
@@ -100,9 +99,7 @@ class Export:
         dtype = hardware.choose(hardware.detect(), vllm="off").dtype
         save_merged(self.run.adapter, self.run.base_model(), dtype, merged)
         self.check_merged(merged)
-        if self.run.merged.exists():
-            self.run.merged.rename(self.partial / "merged-before")
-        _publish(merged, self.run.merged)
+        publish(merged, self.run.merged)
 
     def check_merged(self, merged: Path | None = None) -> None:
         """Pass a merged folder, the run's own where none is given, by the gate.
@@ -137,7 +134,7 @@ class Export:
         entries = self.check_gguf(made, f16)
         self.run.gguf.mkdir(exist_ok=True)
         for kind, file in made.items():
-            _publish(file, self.run.gguf_file(kind))
+            publish(file, self.run.gguf_file(kind))
         self.record["gguf"] = self._kept() | entries
 
     def check_gguf(self, files: dict[str, Path], f16: Path | None = None) -> dict[str, Any]:
@@ -241,11 +238,3 @@ def check_disk(run: RunFolder, kinds: list[str], with_merge: bool) -> None:
 
 def _weights_hash(folder: Path) -> str:
     return "-".join(file_hash(file)[:16] for file in sorted(folder.glob("*.safetensors")))
-
-
-def _publish(partial: Path, final: Path) -> None:
-    """Give something its final name, once its content is on the disk."""
-    for file in [partial] if partial.is_file() else partial.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
-    partial.replace(final)

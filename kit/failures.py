@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kit.checkpoints import checkpoints_in, step_of
+from kit.disk import is_full
 from kit.errors import UserError
 from kit.runs import RunFolder
 from kit.settings import Settings
-
-_FULL_BYTES = 32e6  # with less than this left, whatever failed to be written failed for want of room
 
 
 class RunStopped(UserError):
@@ -35,7 +33,7 @@ def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
     except Exception as error:  # torch, safetensors and the system each have their own kinds
         if _is_out_of_memory(error):
             raise RunStopped(f"out of memory: {_less_memory(settings)}", _what_is_kept(run)) from error
-        if shutil.disk_usage(run.path).free < _FULL_BYTES:
+        if is_full(run.path):
             raise RunStopped(
                 f"the disk of {run.path} is full ({type(error).__name__}): make room and run the same command again",
                 _what_is_kept(run),

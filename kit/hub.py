@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kit.errors import UserError
@@ -81,6 +84,30 @@ def weights_bytes(model: str) -> int:
     except Exception:  # each network library brings its own kinds
         return 0
     return sum(file.size or 0 for file in files if file.rfilename.endswith(".safetensors"))
+
+
+@contextmanager
+def fetching(model: str) -> Iterator[None]:
+    """Fetch a Hub model that is not here while the ``with`` block runs, and wait for the rest of it at its end.
+
+    A failure is said and stops nothing: what needs the model later will try again.
+    """
+
+    def fetch() -> None:
+        from huggingface_hub import snapshot_download
+
+        try:
+            snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"])
+        except Exception as error:  # each network library brings its own kinds
+            print(f"{model} could not be fetched ({type(error).__name__}): merging will need it")
+
+    if not is_hub_id(model) or Path(model).exists() or _is_cached(model, "model"):
+        yield
+        return
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    yield
+    thread.join()
 
 
 def check_model(model: str, option: str = "--model") -> None:

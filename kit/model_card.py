@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
+from kit.disk import write_whole
 from kit.hub import is_hub_id
-from kit.runs import RunFolder, write_whole
+from kit.runs import RunFolder
 from kit.score_tables import markdown_table
 
 _TRY = "Ana has 3 apples and gets 4 more. How many now?"

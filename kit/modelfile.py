@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kit.runs import RunFolder, write_whole
+from kit.disk import write_whole
+from kit.runs import RunFolder
 
 _SYSTEM, _USER, _REPLY, _NEXT = "\x01system\x01", "\x01user\x01", "\x01reply\x01", "\x01next\x01"
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from kit.checkpoints import newest_whole, step_of
+from kit.disk import write_whole
 from kit.errors import UserError
 from kit.mirror import Mirror
 from kit.questions import Row, fingerprint
-from kit.runs import RunFolder, read_jsonl, write_whole
+from kit.runs import RunFolder, read_jsonl
 from kit.settings import KNOBS, Settings
 
 _DATA_KNOBS = ("dataset", "split", "question_column", "answer_column")  # their questions' fingerprint is compared

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from kit.checkpoints import sync
+from kit.disk import publish
 from kit.hardware import Choice
 from kit.own_rewards import RewardFunction
 from kit.prompts import SYSTEM_PROMPT
@@ -42,6 +42,4 @@ def save_adapter(run: RunFolder, policy: Any, tokenizer: Any) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     policy.save_pretrained(partial, selected_adapters=["default"])  # not the frozen copy that a KL term compares with
     tokenizer.save_pretrained(partial)
-    for file in partial.iterdir():
-        sync(file)
-    partial.rename(run.adapter)
+    publish(partial, run.adapter)

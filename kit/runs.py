@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from kit.disk import write_whole
 from kit.errors import UserError
 
 
@@ -114,13 +114,3 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         with suppress(ValueError):
             rows.append(json.loads(text))
     return [row for row in rows if isinstance(row, dict)]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name, sync and rename it: a kill leaves the old one or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    partial.replace(path)

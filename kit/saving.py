@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kit.checkpoints import publish, sync
+from kit.checkpoints import publish
+from kit.disk import sync
 from kit.errors import UserError
 from kit.mirror import Mirror
 from kit.runs import RunFolder

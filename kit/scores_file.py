@@ -9,8 +9,9 @@ from pathlib import Path
 
 from kit.answers import Plan, transcript_file
 from kit.artefacts import find_artefacts, fingerprint
+from kit.disk import write_whole
 from kit.errors import UserError
-from kit.runs import read_jsonl, write_whole
+from kit.runs import read_jsonl
 from kit.scoreboard import Scores, add_comparisons, compare
 from kit.versions import installed_versions
 

@@ -1,0 +1,40 @@
+"""Files that are whole or not there: written under a temporary name, synced to the disk, renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+_FULL_BYTES = 32e6
+
+
+def is_full(path: Path) -> bool:
+    """Is so little room left on the disk of ``path`` that whatever just failed to be written failed for want of it?"""
+    return shutil.disk_usage(path).free < _FULL_BYTES
+
+
+def sync(path: Path) -> None:
+    """Have a file, or a folder's list of names, written to the disk itself."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Give a finished file or folder its final name, in place of what has that name."""
+    for path in (*partial.rglob("*"), partial):
+        sync(path)
+    if final.is_dir():
+        shutil.rmtree(final)
+    partial.rename(final)
+    sync(final.parent)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file; a kill leaves the old one or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    publish(partial, path)
