@@ -10,6 +10,7 @@ import time
 import pytest
 
 from kit.checkpoints import checkpoints_in, damage, newest_whole, publish, step_of
+from kit.errors import UserError
 from kit.failures import RunStopped, explained
 from kit.mirror import Mirror
 from kit.resuming import cut_logs
@@ -173,3 +174,18 @@ def test_memory_that_runs_out_names_the_setting(run):
         fail()
     assert "lower --batch-size from 8 to 4 and raise --gradient-accumulation-steps from 4 to 8" in str(stopped.value)
     assert "the checkpoint of step 6 is whole" in str(stopped.value)
+
+
+def test_weights_that_are_no_numbers_are_not_saved():
+    import torch
+
+    from kit.saving import check_weights
+
+    model = torch.nn.Linear(4, 4)
+    check_weights(model, 7)
+    with torch.no_grad():
+        model.weight[1, 2] = float("nan")
+    with pytest.raises(UserError, match="after step 7 the adapter holds NaN"):
+        check_weights(model, 7)
+    model.requires_grad_(False)  # the frozen base is not what is saved
+    check_weights(model, 7)
