@@ -49,6 +49,7 @@ class RunLog:
         self._golds: list[str] = []
         self._replies: list[str] = []
         self._rewards: dict[str, list[float | None]] = {}
+        self._of_batch: dict[str, Any] = {}
 
     def watch(self, reward: Callable[..., list[float | None]]) -> Callable[..., list[float | None]]:
         """The same reward function, which also leaves its completions and results here."""
@@ -92,7 +93,11 @@ class RunLog:
             for reply, gold in zip(self._replies, self._golds, strict=True)
         ]
         metrics: dict[str, Any] = {"step": step}
-        metrics |= {name: logs[key] for name, key in _FROM_TRL.items() if key in logs}
+        known = {name: logs[key] for name, key in _FROM_TRL.items() if key in logs}
+        if "reward" in known:
+            self._of_batch = known
+        # with num_iterations above 1 a batch is learned from again: TRL says nothing of its rewards then
+        metrics |= self._of_batch | known
         metrics["format_rate"] = _mean([parse_reply(reply).soft for reply in self._replies])
         metrics["correct_rate"] = _mean(verdicts)
         metrics["rewards"] = {name: _mean(results) for name, results in self._rewards.items()}
