@@ -18,8 +18,8 @@ import argparse
 import os
 from pathlib import Path
 
-from kit.answers import MAX_PROMPT_LENGTH, Plan, collect
-from kit.artefacts import Artefact, find_artefacts
+from kit.answers import Plan, collect
+from kit.artefacts import Artefact, artefact_at, find_artefacts
 from kit.command_line import Parser, positive_int, positive_number
 from kit.completions import choose_backend, open_engine
 from kit.errors import Problems, UserError, run_script
@@ -44,7 +44,8 @@ def main() -> None:
         artefacts, questions, output, plan = check_everything(args)
         rows = [row_of(collect(artefact, questions, plan, output)) for artefact in artefacts]
         source = {"dataset": args.dataset, "split": args.split, "fingerprint": fingerprint(questions)}
-        print_scores(write_scores(output, rows, source, plan, args.baseline))
+        baseline = artefact_at(args.baseline, artefacts).name if args.baseline else None
+        print_scores(write_scores(output, rows, source, plan, baseline))
         if (run := run_folder(args)) and run.path == output and run.export_file.exists():
             write_card(run)
         print(f"{output / 'scores.json'}, {output / 'transcripts'}/")
@@ -92,8 +93,9 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
         UserError: with all that is wrong, before anything is loaded or written.
     """
     problems = Problems()
-    baseline = [args.baseline] if args.baseline else []
-    artefacts = problems.catch(find_artefacts, baseline + args.paths)
+    artefacts = problems.catch(find_artefacts, [*args.paths, *([args.baseline] if args.baseline else [])])
+    if args.baseline and artefacts and len(problems.catch(find_artefacts, [args.baseline]) or [0]) != 1:
+        problems.found.append(f"--baseline {args.baseline} holds several artefacts: name one, such as its adapter")
     columns = (args.question_column, args.answer_column)
     questions = problems.catch(load_questions, args.dataset, args.split, *columns, limit=args.limit)
     output = problems.catch(output_folder, args)
@@ -115,8 +117,16 @@ def make_plan(args: argparse.Namespace) -> Plan:
     length = args.max_completion_length or trained["settings"].get(
         "max_completion_length", DEFAULT_MAX_COMPLETION_LENGTH
     )
-    prompt = trained.get("system_prompt", SYSTEM_PROMPT)
-    return Plan(prompt, length, args.batch_size, args.base_4bit, args.samples, args.temperature, args.seed)
+    return Plan(
+        system_prompt=trained.get("system_prompt", SYSTEM_PROMPT),
+        max_completion_length=length,
+        max_prompt_length=trained["settings"].get("max_prompt_length", Plan.max_prompt_length),
+        batch_size=args.batch_size,
+        base_4bit=args.base_4bit,
+        samples=args.samples,
+        temperature=args.temperature,
+        seed=args.seed,
+    )
 
 
 def output_folder(args: argparse.Namespace) -> Path:
@@ -137,7 +147,7 @@ def ask_one(artefacts: list[Artefact], question: str, plan: Plan) -> None:
             f"--ask wants one artefact, not {len(artefacts)}: name one of {', '.join(a.path for a in artefacts)}"
         )
     backend = choose_backend(artefacts[0], plan.base_4bit)
-    with open_engine(artefacts[0], backend, plan.max_completion_length, MAX_PROMPT_LENGTH, 1) as engine:
+    with open_engine(artefacts[0], backend, plan.max_completion_length, plan.max_prompt_length, 1) as engine:
         ((_, reply),) = next(engine.generate([build_prompt(question, plan.system_prompt)], 0.0, 0))
     print(reply.text)
 

@@ -26,7 +26,7 @@ from kit.export import Export, check_disk
 from kit.gguf_files import NEED_IMATRIX
 from kit.hub import check_model, sixteen_bit_name
 from kit.model_card import write_card
-from kit.modelfile import write_modelfile
+from kit.modelfile import gguf_of, write_modelfile
 from kit.publish import check_repository, push
 from kit.runs import RunFolder
 
@@ -115,15 +115,15 @@ def report(run: RunFolder, export: Export) -> None:
         print(f"{run.gguf / entry['file']}: {size}{from_f16}")
     for note in {entry["note"] for entry in entries if "note" in entry}:
         print(f"! {note}: K-quants and I-quants of this model are larger than their names say")
-    if not entries:
+    if not (name := gguf_of(run)):
         return
-    gguf = run.gguf / list(entries)[-1]["file"]
+    gguf, folder = shlex.quote(str(run.gguf / name)), shlex.quote(str(run.path))
     cli, server = (shlex.quote(str(llama_cpp.program(name))) for name in ("llama-cli", "llama-server"))
     prompt = shlex.quote(run.read()["system_prompt"])
     print(f"\nTry it:\n{cli} -m {gguf} --temp 0 -st -sys {prompt} -p 'Ana has 3 apples and gets 4 more. How many now?'")
     print(f"{server} -m {gguf} --port 8080      # then open http://localhost:8080")
-    print(f"ollama create {run.path.resolve().name} -f {run.gguf}/Modelfile")
-    print(f"\nScore all of it:\npython evaluate.py {run.path}")
+    print(f"ollama create {shlex.quote(run.path.resolve().name)} -f {folder}/gguf/Modelfile")
+    print(f"\nScore all of it:\npython evaluate.py {folder}")
 
 
 if __name__ == "__main__":

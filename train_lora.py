@@ -15,6 +15,7 @@ The same command again continues a run that was stopped, from its last checkpoin
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -37,30 +38,32 @@ from rewards import choose
 
 def main() -> None:
     settings, questions, (functions, weights) = check_everything()
+    choice = hardware.choose(hardware.detect(), settings.vllm)
     run, mirror = open_run_folder(settings)
     if is_finished(run):
+        if mirror:
+            mirror.finish()
         print(f"{run.path} is trained to its last step; --overwrite would start anew.")
         print_next_commands(run, settings)
         return
     start, done = where_to_start(run)
     run.write(record := describe_run(settings, questions, functions, weights))
-    choice = hardware.choose(hardware.detect(), settings.vllm)
     print(choice.reason)
-    policy, tokenizer = model.load_for_training(settings, choice)  # before TRL is imported: Unsloth patches it
-    dataset = as_dataset(questions, tokenizer, settings)
     stop, log = StopRequest(), RunLog(run, settings.max_steps, settings.sample_every, done)
     keeper = checkpointing(run, settings, stop, mirror, start)
-    arguments = trainer_arguments(settings, choice, weights, run)
-    trainer = build_trainer(arguments, policy, tokenizer, dataset, functions, log, keeper)
-    run.write(record | describe_trainer(choice, arguments, trainer))
-    base = sixteen_bit_name(settings.model)  # what merging needs
-    with explained(run, settings), stop.listening(), fetching(base), log.showing_progress():
-        trainer.train(resume_from_checkpoint=start)
+    with explained(run, settings):
+        policy, tokenizer = model.load_for_training(settings, choice)  # before TRL is imported: Unsloth patches it
+        dataset = as_dataset(questions, tokenizer, settings)
+        arguments = trainer_arguments(settings, choice, weights, run)
+        trainer = build_trainer(arguments, policy, tokenizer, dataset, functions, log, keeper)
+        run.write(record | describe_trainer(choice, arguments, trainer))
+        with stop.listening(), fetching(sixteen_bit_name(settings.model), stop), log.showing_progress():
+            trainer.train(resume_from_checkpoint=start)
         if trainer.state.global_step >= settings.max_steps:
             save_adapter(run, policy, tokenizer)
     if mirror:
         mirror.finish()
-    if stop.signal is not None:
+    if not is_finished(run):
         print(f"stopped after step {trainer.state.global_step}: the same command goes on from there", file=sys.stderr)
         sys.exit(stop.exit_status)
     print_next_commands(run, settings)
@@ -87,13 +90,12 @@ def check_everything() -> tuple[Settings, list[Row], tuple[list[RewardFunction],
 def print_next_commands(run: RunFolder, settings: Settings) -> None:
     """The exact commands that come next."""
     print(f"\nThe adapter is in {run.adapter}. Next:")
-    print(f"  python merge_and_export.py {run.path} --gguf q8_0 q4_k_m")
+    folder = shlex.quote(str(run.path))
+    print(f"  python merge_and_export.py {folder} --gguf q8_0 q4_k_m")
     is_file = Path(settings.dataset).exists()
-    print(
-        f"  python evaluate.py {run.path} --dataset {'YOUR_HELD_OUT_QUESTIONS.jsonl' if is_file else settings.dataset}"
-    )
+    print(f"  python evaluate.py {folder} --dataset {'YOUR_HELD_OUT_QUESTIONS.jsonl' if is_file else settings.dataset}")
 
 
 if __name__ == "__main__":
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    run_script(main, "Nothing was trained yet.")
+    run_script(main, "The same command begins where it was.")

@@ -23,7 +23,6 @@ from kit.prompts import build_prompt, parse_reply
 from kit.questions import Row
 from kit.runs import append_jsonl, read_jsonl
 
-MAX_PROMPT_LENGTH = 512
 Line = dict[str, Any]
 Key = tuple[int, int]  # (index of the question, number of the sample; 0 for the greedy reply)
 
@@ -35,7 +34,8 @@ class Plan:
     Args:
         system_prompt: what the model is told first.
         max_completion_length: where a reply is cut off, in tokens.
-        batch_size: prompts in one forward pass; the only one of these that does not change what is measured.
+        max_prompt_length: room for the prompt, where an engine sets room aside beforehand.
+        batch_size: prompts in one forward pass. This and the room do not change what is measured.
         base_4bit: run adapters on the 4-bit base that they were trained on.
         samples: replies a question at ``temperature``, beside the greedy one.
         temperature: of the samples.
@@ -44,6 +44,7 @@ class Plan:
 
     system_prompt: str
     max_completion_length: int
+    max_prompt_length: int = 512
     batch_size: int = 64
     base_4bit: bool = False
     samples: int = 0
@@ -52,16 +53,20 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """What the scores depend on."""
-        return {name: value for name, value in asdict(self).items() if name != "batch_size"}
+        return {name: value for name, value in asdict(self).items() if name not in ("batch_size", "max_prompt_length")}
 
 
 @dataclass(frozen=True)
 class Answers:
-    """All replies of one artefact: the greedy ones in the order of the questions, and the samples."""
+    """All replies of one artefact: the greedy ones in the order of the questions, and the samples.
+
+    ``fingerprint`` is of the model, ``made_by`` of all that the greedy replies depend on; each of their lines has it.
+    """
 
     artefact: Artefact
     backend: Backend
     fingerprint: str
+    made_by: str
     greedy: list[Line]
     samples: list[Line]
 
@@ -87,12 +92,19 @@ def collect(artefact: Artefact, questions: list[Row], plan: Plan, folder: Path) 
         rest = ", going on with the rest" if missing else ""
         print(f"{artefact.name}: {total - missing} of {total} replies are there already{rest}")
     if missing:
-        size = (plan.max_completion_length, MAX_PROMPT_LENGTH, plan.batch_size)
+        size = (plan.max_completion_length, plan.max_prompt_length, plan.batch_size)
         with open_engine(artefact, backend, *size) as engine, progress(artefact.name, missing) as bar:
             for transcript, keys in tasks:
                 transcript.fill(engine, [key for key in keys if not transcript.has(key)], bar)
     wanted = [key for transcript, keys in tasks[1:] for key in keys]
-    return Answers(artefact, backend, model, greedy.finish(tasks[0][1]), sampled.finish(wanted) if wanted else [])
+    return Answers(
+        artefact,
+        backend,
+        model,
+        greedy.fingerprint,
+        greedy.finish(tasks[0][1]),
+        sampled.finish(wanted) if wanted else [],
+    )
 
 
 class _Transcript:

@@ -41,16 +41,30 @@ def find_artefacts(paths: list[str]) -> list[Artefact]:
     Raises:
         UserError: a path is none of these.
     """
-    found: list[Artefact] = []
+    found: dict[str, Artefact] = {}
+    own: set[str] = set()  # of the first run folder, whose artefacts keep their short names
     problems: list[str] = []
     for path in paths:
+        run = RunFolder(Path(path))
         try:
-            found += _of_run(RunFolder(Path(path))) if RunFolder(Path(path)).exists() else [_single(path)]
+            held = {_place(artefact.path): artefact for artefact in (_of_run(run) if run.exists() else [_single(path)])}
         except UserError as error:
             problems += error.problems
+            continue
+        own = own or (set(held) if run.exists() else set())
+        found |= held if run.exists() else {place: held[place] for place in held if place not in found}
     if problems:
         raise UserError(*problems)
-    return _with_unique_names(list(dict.fromkeys(found)))
+    return _with_unique_names(found, own)
+
+
+def artefact_at(path: str, artefacts: list[Artefact]) -> Artefact:
+    """The one of ``artefacts`` that lies at ``path``, however that is spelled."""
+    return next(artefact for artefact in artefacts if _place(artefact.path) == _place(path))
+
+
+def _place(path: str) -> str:
+    return str(Path(path).resolve()) if Path(path).exists() else path
 
 
 def fingerprint(artefact: Artefact) -> str:
@@ -88,8 +102,9 @@ def _hash(file: str, *_: int) -> str:
 
 
 def _of_run(run: RunFolder) -> list[Artefact]:
-    check_model(run.base_model(), option=f"the base model of {run.path},")
-    found = [Artefact("base", Kind.MODEL, run.base_model())]
+    base = sixteen_bit_name(run.base_model())  # what merging starts from, also where training had 4-bit weights
+    check_model(base, option=f"the base model of {run.path},")
+    found = [Artefact("base", Kind.MODEL, base)]
     found += [_single(str(path)) for path in (run.adapter, run.merged) if path.is_dir()]
     by_size = sorted(run.gguf.glob("*.gguf"), key=lambda path: path.stat().st_size, reverse=True)
     return found + [_single(str(path)) for path in by_size]
@@ -108,7 +123,7 @@ def _single(path: str) -> Artefact:
         return Artefact("adapter", Kind.ADAPTER, path, base)
     check_model(path, option="")
     is_merged = run is not None and run.merged.resolve() == local.resolve()
-    return Artefact("merged" if is_merged else "base", Kind.MODEL, path)
+    return Artefact("merged" if is_merged else Path(path).name or "model", Kind.MODEL, path)
 
 
 def _recorded_base(adapter: Path) -> str:
@@ -118,9 +133,14 @@ def _recorded_base(adapter: Path) -> str:
         raise UserError(f"{adapter}/adapter_config.json names no base model: save the adapter again") from None
 
 
-def _with_unique_names(artefacts: list[Artefact]) -> list[Artefact]:
+def _with_unique_names(found: dict[str, Artefact], own: set[str]) -> list[Artefact]:
     """Artefacts of the same name are told apart by their paths. A name is also the name of a file, its transcript."""
-    names = [artefact.name for artefact in artefacts]
-    told_apart = [a.name if names.count(a.name) == 1 else a.path for a in artefacts]
-    safe = [re.sub(r"[^\w.-]+", "-", name).strip("-.") or f"model-{i}" for i, name in enumerate(told_apart)]
-    return [replace(artefact, name=name) for artefact, name in zip(artefacts, safe, strict=True)]
+    names = [artefact.name for artefact in found.values()]
+    named: dict[str, Artefact] = {}
+    for place, artefact in sorted(found.items(), key=lambda item: item[0] not in own):
+        alone = place in own or names.count(artefact.name) == 1
+        name = re.sub(r"[^\w.-]+", "-", artefact.name if alone else artefact.path).strip("-.") or "model"
+        number = next(n for n in range(1, len(names) + 1) if (name if n == 1 else f"{name}-{n}") not in named)
+        named[name if number == 1 else f"{name}-{number}"] = artefact
+    by_place = {_place(artefact.path): replace(artefact, name=name) for name, artefact in named.items()}
+    return [by_place[place] for place in found]

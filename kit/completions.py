@@ -6,7 +6,6 @@ GGUF files through llama-server, which needs neither torch nor Unsloth. Every en
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -20,6 +19,8 @@ from kit.hub import sixteen_bit_name
 
 Messages = list[dict[str, str]]
 _GGUF_SLOTS_PER_CORE = 4
+_MOST_SLOTS = 32  # each has a KV cache of its own
+_VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM makes room for
 _VLLM_MEMORY_SHARE = 0.8
 _VLLM_BATCHES_IN_FLIGHT = 8  # vLLM schedules inside a call, so the more prompts a call has, the fuller the card
 
@@ -90,7 +91,7 @@ def open_engine(
 def _llama_engine(artefact: Artefact, _: Backend, max_tokens: int, max_prompt_tokens: int, __: int) -> Iterator[Engine]:
     from kit.llama_server import ask, running_server
 
-    slots = _GGUF_SLOTS_PER_CORE * (os.cpu_count() or 2)
+    slots = min(_GGUF_SLOTS_PER_CORE * (os.cpu_count() or 2), _MOST_SLOTS)
     with running_server(Path(artefact.path), slots, context_per_slot=max_prompt_tokens + max_tokens) as address:
 
         def generate(prompts: list[Messages], temperature: float, seed: int) -> Iterator[Finished]:
@@ -115,6 +116,7 @@ def _transformers_engine(
 ) -> Iterator[Engine]:
     import torch
 
+    from kit.hardware import free_card
     from kit.model import load_for_inference
 
     model, tokenizer = load_for_inference(artefact.path, backend.dtype, artefact.base, load_in_4bit=backend.base_4bit)
@@ -130,8 +132,7 @@ def _transformers_engine(
 
     yield Engine(generate)
     model = None  # the next artefact needs its memory
-    gc.collect()
-    torch.cuda.empty_cache()  # does nothing where there is no card
+    free_card()
 
 
 def _generate_batch(
@@ -168,7 +169,8 @@ def _vllm_engine(
     options: dict[str, Any] = {}
     request = None
     if artefact.kind is Kind.ADAPTER:
-        options = {"enable_lora": True, "max_lora_rank": lora_rank(Path(artefact.path)), "tokenizer": artefact.path}
+        rank = next(rank for rank in _VLLM_RANKS if rank >= lora_rank(Path(artefact.path)))
+        options = {"enable_lora": True, "max_lora_rank": rank, "tokenizer": artefact.path}
         request = LoRARequest("adapter", 1, artefact.path)
     llm = LLM(
         model=weights, dtype=backend.dtype, max_model_len=max_prompt_tokens + max_tokens,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
 
+FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)  # no room, or none in this user's quota
 _FULL_BYTES = 32e6
 
 
@@ -27,10 +29,13 @@ def publish(partial: Path, final: Path) -> None:
     """Give a finished file or folder its final name, in place of what has that name."""
     for path in (*partial.rglob("*"), partial):
         sync(path)
+    before = final.with_name(f".{final.name}.before")
+    shutil.rmtree(before, ignore_errors=True)
     if final.is_dir():
-        shutil.rmtree(final)
+        final.rename(before)  # so that a kill never leaves half of it under the final name
     partial.rename(final)
     sync(final.parent)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -20,6 +20,12 @@ class UserError(Exception):
         self.problems = problems
 
 
+def first_line(error: Exception) -> str:
+    """What a library's exception says, in one line; its kind where it says nothing."""
+    said = str(error).strip().splitlines()
+    return said[0][:200] if said else type(error).__name__
+
+
 class Problems:
     """Collects what is wrong, so that all problems of one command line are reported together."""
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from kit import gate
 from kit.artefacts import file_hash
-from kit.disk import is_full, publish, write_whole
+from kit.disk import FULL_ERRORS, is_full, publish, write_whole
 from kit.gate import Check, ExportRefused
 from kit.gguf_files import BLOCK, CONVERTED, GgufFile, convert, mean_kl_divergence, quantize, with_readable_weights
 from kit.hub import sixteen_bit_name, weights_bytes
@@ -76,7 +76,7 @@ class Export:
         except ExportRefused:
             raise
         except Exception as error:  # each library has its own way to say that the disk is full
-            if not is_full(self.run.path):
+            if not is_full(self.run.path) and getattr(error, "errno", None) not in FULL_ERRORS:
                 raise
             raise ExportRefused(
                 f"the disk of {self.run.path} is full ({type(error).__name__}): make room and run the command again"
@@ -98,6 +98,7 @@ class Export:
         merged = self.partial / "merged"
         dtype = hardware.choose(hardware.detect(), vllm="off").dtype
         save_merged(self.run.adapter, self.run.base_model(), dtype, merged)
+        hardware.free_card()
         self.check_merged(merged)
         publish(merged, self.run.merged)
 
@@ -135,7 +136,7 @@ class Export:
         self.run.gguf.mkdir(exist_ok=True)
         for kind, file in made.items():
             publish(file, self.run.gguf_file(kind))
-        self.record["gguf"] = self._kept() | entries
+        self.record["gguf"] = self._kept(made) | entries
 
     def check_gguf(self, files: dict[str, Path], f16: Path | None = None) -> dict[str, Any]:
         """Pass GGUF files by the gate, f16's replies among it; returns their entries of export.json by kind.
@@ -183,14 +184,16 @@ class Export:
         convert(self.run.merged, file, "f16", name)
         return file
 
-    def _kept(self) -> dict[str, Any]:
+    def _kept(self, made: dict[str, Path]) -> dict[str, Any]:
         """Entries of files from earlier exports of the same merged weights; files of other weights are removed."""
         kept = {}
         for kind, entry in self.record["gguf"].items():
-            file = self.run.gguf_file(kind)
+            file = self.run.gguf / entry["file"]
+            if kind in made or not file.exists():
+                continue
             if entry["merged_sha256"] == self.record["merged"]["sha256"]:
                 kept[kind] = entry
-            elif file.exists() and file_hash(file) == entry["sha256"]:
+            elif file_hash(file) == entry["sha256"]:
                 self._say(f"removing {file}: it was made from an earlier merge")
                 file.unlink()
         return kept

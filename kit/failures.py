@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kit.checkpoints import checkpoints_in, step_of
-from kit.disk import is_full
+from kit.disk import FULL_ERRORS, is_full
 from kit.errors import UserError
 from kit.runs import RunFolder
 from kit.settings import Settings
@@ -33,7 +33,7 @@ def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
     except Exception as error:  # torch, safetensors and the system each have their own kinds
         if _is_out_of_memory(error):
             raise RunStopped(f"out of memory: {_less_memory(settings)}", _what_is_kept(run)) from error
-        if is_full(run.path):
+        if is_full(run.path) or getattr(error, "errno", None) in FULL_ERRORS:
             raise RunStopped(
                 f"the disk of {run.path} is full ({type(error).__name__}): make room and run the same command again",
                 _what_is_kept(run),
@@ -47,15 +47,16 @@ def _what_is_kept(run: RunFolder) -> str:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
+    of_a_card = type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
+    return isinstance(error, MemoryError) or of_a_card
 
 
 def _less_memory(settings: Settings) -> str:
     batch, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
-    if batch > 1:
+    if batch % 2 == 0:
         return (
             f"lower --batch-size from {batch} to {batch // 2} and raise --gradient-accumulation-steps from "
             f"{accumulation} to {settings.completions_per_step // (batch // 2)}, which learns the same"
         )
     length = settings.max_completion_length
-    return f"lower --max-completion-length from {length} to {length // 2}"
+    return f"lower --max-completion-length from {length} to {length // 2} and start anew with --overwrite"

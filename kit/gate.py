@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.errors import UserError
 from kit.gguf_files import GgufFile
+from kit.hardware import free_card
 
 if TYPE_CHECKING:
     import torch
@@ -202,12 +203,14 @@ def gguf_carries_adapter(name: str, gguf: GgufFile, merged: Path, base: str) -> 
 
 
 def _model(path: Path | str) -> Any:
-    """A model in float32, on the card if there is one."""
+    """A model in float32, on the card if there is one with room for it."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32).to(device).eval()
+    model = AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32).eval()
+    free_card()
+    fits = torch.cuda.is_available() and 1.5 * model.get_memory_footprint() < torch.cuda.mem_get_info()[0]
+    return model.to("cuda") if fits else model
 
 
 def _tokenizer(path: Path | str) -> Any:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 from dataclasses import dataclass
 
@@ -73,3 +74,11 @@ def choose(machine: Machine, vllm: str = "auto") -> Choice:
     if not use_vllm:
         reason = f"vLLM fast inference is off ({lack or 'as asked'}): Unsloth generates the rollouts itself."
     return Choice(machine.card, dtype, use_vllm, gradient_checkpointing=machine.has_cuda, reason=reason)
+
+
+def free_card() -> None:
+    """Give back what models that are no longer used hold of the card's memory."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where there is no card

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kit.errors import UserError
+from kit.stopping import StopRequest
 
 TIMEOUT_S = 10
 _PREQUANTIZED = re.compile(r"(-unsloth)?-bnb-4bit$")  # repositories that hold 4-bit weights
@@ -24,6 +25,11 @@ def is_hub_id(name: str) -> bool:
     """Does ``name`` look like OWNER/NAME, and not like a path?"""
     owner, slash, rest = name.partition("/")
     return bool(slash and owner and rest) and "/" not in rest and not name.startswith((".", "~", "runs/"))
+
+
+def is_remote(name: str) -> bool:
+    """A Hub id, and no path that is here or that ends as a data file does."""
+    return is_hub_id(name) and not Path(name).exists() and Path(name).suffix not in (".json", ".jsonl")
 
 
 def sixteen_bit_name(model: str) -> str:
@@ -87,8 +93,8 @@ def weights_bytes(model: str) -> int:
 
 
 @contextmanager
-def fetching(model: str) -> Iterator[None]:
-    """Fetch a Hub model that is not here while the ``with`` block runs, and wait for the rest of it at its end.
+def fetching(model: str, stop: StopRequest) -> Iterator[None]:
+    """Fetch a Hub model that is not here while the ``with`` block runs; wait for the rest of it, unless stopped.
 
     A failure is said and stops nothing: what needs the model later will try again.
     """
@@ -107,7 +113,8 @@ def fetching(model: str) -> Iterator[None]:
     thread = threading.Thread(target=fetch, daemon=True)
     thread.start()
     yield
-    thread.join()
+    if stop.signal is None:
+        thread.join()
 
 
 def check_model(model: str, option: str = "--model") -> None:

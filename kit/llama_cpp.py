@@ -29,6 +29,9 @@ from kit.errors import UserError, run_script
 VERSION = "0.3.36"
 SOURCE_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 PROGRAMS = ("llama-quantize", "llama-server", "llama-cli", "llama-perplexity", "llama-imatrix", "llama-batched-bench")
+# What a folder of the user's own must have in it:
+NEEDED_PROGRAMS = ("llama-quantize", "llama-server", "llama-cli", "llama-perplexity")
+NEEDED_SOURCE = ("convert_hf_to_gguf.py", "gguf-py")
 # What llama-quantize of that version writes, as it names them itself (a test compares).
 GGUF_TYPES = (
     "f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_k", "q5_1", "q5_0", "q4_k_m", "q4_k_s", "q4_k",
@@ -63,7 +66,8 @@ def is_ready() -> bool:
     """Is there a llama.cpp to use? A folder that the user named counts when it has the programs that we call."""
     folder = llama_cpp_folder()
     if "UNSLOTH_LLAMA_CPP_PATH" in os.environ:
-        return all(os.access(folder / name, os.X_OK) for name in ("llama-quantize", "llama-server"))
+        has_programs = all(os.access(folder / name, os.X_OK) for name in NEEDED_PROGRAMS)
+        return has_programs and all((folder / name).exists() for name in NEEDED_SOURCE)
     try:
         return json.loads((folder / STAMP_FILE).read_text(encoding="utf-8")) == _stamp()
     except (OSError, ValueError):
@@ -93,8 +97,9 @@ def ensure() -> Path:
         return folder
     if "UNSLOTH_LLAMA_CPP_PATH" in os.environ:
         raise UserError(
-            f"UNSLOTH_LLAMA_CPP_PATH names {folder}, which has no llama-quantize and llama-server in its root: "
-            "put them there, or unset the variable to have the pinned llama.cpp built"
+            f"UNSLOTH_LLAMA_CPP_PATH names {folder}, which lacks some of "
+            f"{', '.join(NEEDED_PROGRAMS + NEEDED_SOURCE)} in its root: put them there, or "
+            "unset the variable to have the pinned llama.cpp built"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _only_one_builder(folder.with_suffix(".lock")):

@@ -56,7 +56,7 @@ def running_server(gguf: Path, slots: int, context_per_slot: int) -> Iterator[st
         sys.executable, "-c", _GUARD,
         str(program("llama-server")), "--model", str(gguf), "--host", "127.0.0.1", "--port", str(port),
         "--parallel", str(slots), "--ctx-size", str(slots * context_per_slot), "--threads", str(os.cpu_count() or 2),
-        "--no-webui", "--jinja", "--cache-type-k", "f32", "--cache-type-v", "f32",
+        "--no-webui", "--jinja", "--reasoning-format", "none", "--cache-type-k", "f32", "--cache-type-v", "f32",
     ]  # fmt: skip
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         server = subprocess.Popen(  # in a session of its own: Ctrl-C is ours to handle
@@ -66,6 +66,8 @@ def running_server(gguf: Path, slots: int, context_per_slot: int) -> Iterator[st
             if not _becomes_ready(server, address):
                 raise UserError(f"llama-server could not load {gguf}: export it again. {_last_lines(log)}")
             yield address
+        except requests.HTTPError as error:
+            raise UserError(f"llama-server refused a prompt: {error.response.text[:300]}") from error
         except requests.RequestException as error:
             raise UserError(f"llama-server stopped answering ({type(error).__name__}). {_last_lines(log)}") from error
         finally:
@@ -78,6 +80,13 @@ def running_server(gguf: Path, slots: int, context_per_slot: int) -> Iterator[st
                 server.wait()
 
 
+def _local() -> requests.Session:
+    """Requests that never go through a proxy."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
+
+
 def _last_lines(log: IO[str]) -> str:
     log.seek(0)
     return "Its last lines:\n" + "".join(log.readlines()[-5:])
@@ -87,7 +96,7 @@ def _becomes_ready(server: subprocess.Popen, address: str) -> bool:
     deadline = time.monotonic() + START_TIMEOUT_S
     while server.poll() is None and time.monotonic() < deadline:
         try:
-            if requests.get(f"{address}/health", timeout=5).ok:
+            if _local().get(f"{address}/health", timeout=5).ok:
                 return True
         except requests.RequestException:
             pass
@@ -103,7 +112,7 @@ def ask(
     request = {"messages": messages, "max_tokens": max_tokens, "seed": seed, "logprobs": logprobs}
     # Sampling is by temperature alone, as in the other engines; greedy, the likeliest token is taken at once.
     request |= {"temperature": temperature} | ({"samplers": ["temperature"]} if temperature else {"top_k": 1})
-    answer = requests.post(f"{address}/v1/chat/completions", json=request, timeout=REPLY_TIMEOUT_S)
+    answer = _local().post(f"{address}/v1/chat/completions", json=request, timeout=REPLY_TIMEOUT_S)
     answer.raise_for_status()
     body = answer.json()
     choice = body["choices"][0]

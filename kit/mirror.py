@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from kit.checkpoints import checkpoints_in, damage, newest_whole
+from kit.checkpoints import MANIFEST, checkpoints_in, damage, newest_whole
+from kit.disk import publish
 from kit.runs import RunFolder
 
 _TRIES_AT_THE_END = 3
@@ -29,7 +30,6 @@ class Mirror:
         self.run, self._say = run, say
         self.copy = RunFolder(folder / run.path.resolve().name)
         self._pool = ThreadPoolExecutor(1)
-        self._last: Future[bool] | None = None
 
     def restore(self) -> bool:
         """Fill an empty run folder from the mirror; was there something to restore?"""
@@ -46,12 +46,12 @@ class Mirror:
 
     def start_anew(self) -> None:
         """Forget the copies of an earlier run of the same name."""
-        if self.copy.exists():
-            shutil.rmtree(self.copy.path, ignore_errors=True)
+        if self.copy.checkpoints.exists() or self.copy.exists():
+            shutil.rmtree(self.copy.path)
 
     def update(self) -> None:
         """Copy what is new, in the background; a copy that is still going on is not waited for."""
-        self._last = self._pool.submit(self._copy_all)
+        self._pool.submit(self._copy_all)
 
     def finish(self) -> None:
         """Copy what is new and wait for it, trying again a few times."""
@@ -65,7 +65,7 @@ class Mirror:
             held = checkpoints_in(self.run.checkpoints)
             for checkpoint in held:
                 target = self.copy.checkpoints / checkpoint.name
-                if not target.exists() or damage(target):
+                if not _is_copy(checkpoint, target):
                     _copy_folder(checkpoint, target)
             if self.run.adapter.is_dir():
                 _copy_folder(self.run.adapter, self.copy.adapter)
@@ -85,15 +85,20 @@ class Mirror:
         return [file for file in (run.metrics_file, run.samples_file, run.settings_file) if file.exists()]
 
 
+def _is_copy(checkpoint: Path, target: Path) -> bool:
+    """The same manifest, and every file as it says."""
+    manifests = [path / MANIFEST for path in (checkpoint, target)]
+    return manifests[1].is_file() and manifests[0].read_bytes() == manifests[1].read_bytes() and damage(target) is None
+
+
 def _copy_folder(source: Path, target: Path) -> None:
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    publish(partial, target)
 
 
 def _copy_file(source: Path, target: Path) -> None:
     partial = target.with_name(f".{target.name}.partial")
     shutil.copyfile(source, partial)
-    partial.replace(target)
+    publish(partial, target)

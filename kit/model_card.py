@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from kit.disk import write_whole
-from kit.hub import is_hub_id
+from kit.hub import is_remote
+from kit.modelfile import gguf_of
 from kit.runs import RunFolder
 from kit.score_tables import markdown_table
 
@@ -31,7 +33,7 @@ def write_card(run: RunFolder, repository: str | None = None) -> Path:
         _about(trained),
         _scores(run),
         _files(export),
-        _commands(run, trained, export, repository),
+        _commands(run, trained, repository),
         _recipe(trained),
     ]
     card = run.path / "README.md"
@@ -50,14 +52,14 @@ def _front_matter(trained: dict[str, Any]) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["grpo", "trl", "unsloth", "gguf"],
     }
-    about |= {"base_model": model} if is_hub_id(model) else {}
-    about |= {"datasets": [dataset]} if is_hub_id(dataset) else {}
+    about |= {"base_model": model} if is_remote(model) else {}
+    about |= {"datasets": [dataset]} if is_remote(dataset) else {}
     return f"---\n{yaml.safe_dump(about, sort_keys=False)}---"
 
 
 def _about(trained: dict[str, Any]) -> str:
     settings, data = trained["settings"], trained["data"]
-    base = settings["model"] if is_hub_id(settings["model"]) else Path(settings["model"]).name
+    base = settings["model"] if is_remote(settings["model"]) else Path(settings["model"]).name
     return (
         f"`{base}` fine-tuned with GRPO on {data['questions']} questions (fingerprint `{data['fingerprint']}`) for "
         f"{settings['max_steps']} steps. It was trained with this system prompt and needs it:\n\n"
@@ -88,8 +90,9 @@ def _files(export: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _commands(run: RunFolder, trained: dict[str, Any], export: dict[str, Any], repository: str | None) -> str:
+def _commands(run: RunFolder, trained: dict[str, Any], repository: str | None) -> str:
     merged = repository or str(run.merged)
+    name = shlex.quote(run.path.resolve().name)
     prompt = json.dumps(trained["system_prompt"])
     python = (
         "from transformers import pipeline\n\n"
@@ -98,18 +101,21 @@ def _commands(run: RunFolder, trained: dict[str, Any], export: dict[str, Any], r
         f'            {{"role": "user", "content": "{_TRY}"}}]\n'
         'print(ask(messages, max_new_tokens=512, do_sample=False)[0]["generated_text"][-1]["content"])'
     )
-    blocks = [f"## Use\n\ntransformers:\n\n```python\n{python}\n```", f"vLLM:\n\n```bash\nvllm serve {merged}\n```"]
-    files = [entry["file"] for entry in export.get("gguf", {}).values()]
-    if files:
-        where = f"hf download {repository} {files[-1]} Modelfile --local-dir .\n" if repository else f"cd {run.gguf}\n"
+    blocks = [
+        f"## Use\n\ntransformers:\n\n```python\n{python}\n```",
+        f"vLLM:\n\n```bash\nvllm serve {shlex.quote(merged)}\n```",
+    ]
+    gguf = gguf_of(run)
+    if gguf:
+        file = shlex.quote(gguf)
+        fetch = f"hf download {repository} {file} Modelfile --local-dir .\n"
+        where = fetch if repository else f"cd {shlex.quote(str(run.gguf))}\n"
         asked = trained["system_prompt"].replace("'", "'\\''")
-        blocks.append(
-            f"llama.cpp:\n\n```bash\n{where}llama-cli -m {files[-1]} --temp 0 -st -sys '{asked}' -p '{_TRY}'\n```"
-        )
+        blocks.append(f"llama.cpp:\n\n```bash\n{where}llama-cli -m {file} --temp 0 -st -sys '{asked}' -p '{_TRY}'\n```")
         blocks.append(
             "Ollama (the Modelfile sets system prompt, template, stop token and temperature 0):\n\n"
-            f"```bash\n{where}ollama create {run.path.resolve().name} -f Modelfile\n"
-            f"ollama run {run.path.resolve().name} '{_TRY}'\n```"
+            f"```bash\n{where}ollama create {name} -f Modelfile\n"
+            f"ollama run {name} '{_TRY}'\n```"
         )
     return "\n\n".join(blocks)
 

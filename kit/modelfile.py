@@ -44,6 +44,15 @@ def write_modelfile(run: RunFolder, kind: str) -> Path:
     return file
 
 
+def gguf_of(run: RunFolder) -> str | None:
+    """The name of the GGUF file that the run folder's Modelfile is for."""
+    try:
+        lines = (run.gguf / "Modelfile").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    return next((line.removeprefix("FROM ./") for line in lines if line.startswith("FROM ./")), None)
+
+
 def ollama_template(tokenizer: Any) -> str | None:
     """The chat template in Ollama's Go notation, found by rendering a conversation of marks and cutting at the marks.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kit.errors import UserError
+from kit.errors import UserError, first_line
 from kit.hub import is_hub_id, is_offline
 from kit.runs import RunFolder
 
@@ -24,7 +24,7 @@ def check_repository(repository: str) -> None:
     try:
         HfApi().whoami()
     except Exception as error:  # each network library brings its own kinds
-        reason = str(error).strip().splitlines()[0][:120]
+        reason = first_line(error)
         raise UserError(f"--push-to-hub: the Hub does not know you ({reason}): log in with `hf auth login`") from None
 
 
@@ -49,8 +49,12 @@ def push(run: RunFolder, repository: str, private: bool) -> str:
     operations = [CommitOperationAdd(name, str(file)) for name, file in files.items()]
     try:
         address = HfApi().create_repo(repository, private=private, exist_ok=True)
+        if private and not HfApi().repo_info(repository).private:
+            raise UserError(f"--push-to-hub {repository} is public: add --public if that is meant, or name another")
         HfApi().create_commit(repository, operations, commit_message="Model, GGUF files, scores and how they were made")
+    except UserError:
+        raise
     except Exception as error:  # each network library brings its own kinds
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"--push-to-hub {repository} failed ({reason}): the export is whole in {run.path}") from None
     return str(address)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from kit.errors import UserError
+from kit.errors import UserError, first_line
 from kit.grading import gold_answer
 from kit.hub import check_dataset
 
@@ -89,7 +89,7 @@ def _read_hub(dataset: str, split: str) -> list[object]:
     try:
         return load_dataset(dataset, HUB_CONFIGS.get(dataset), split=split).to_list()
     except Exception as error:  # the Hub client raises many kinds; all mean that the data did not come
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"--dataset {dataset} could not be loaded ({reason}): check the id, the network, or give a JSONL file"
+            f"--dataset {dataset} could not be loaded ({first_line(error)}): check the id and the network, or give a "
+            "JSONL file"
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from kit.questions import Row, fingerprint
 from kit.runs import RunFolder, read_jsonl
 from kit.settings import KNOBS, Settings
 
+_BATCH_KNOBS = ("per_device_train_batch_size", "gradient_accumulation_steps")  # their product is compared
 _DATA_KNOBS = ("dataset", "split", "question_column", "answer_column")  # their questions' fingerprint is compared
 
 
@@ -27,12 +29,15 @@ def check_same_run(run: RunFolder, settings: Settings, questions: list[Row] | No
     """
     recorded = run.read()
     before, now = recorded.get("settings", {}), settings.as_config()
-    free = {name for name, spec in KNOBS.items() if spec.metadata.get("free")} | {*_DATA_KNOBS}
+    free = {name for name, spec in KNOBS.items() if spec.metadata.get("free")} | {*_DATA_KNOBS, *_BATCH_KNOBS}
     differs = [
         f"{name} {before.get(name)} → {now.get(name)}"
         for name in dict.fromkeys([*before, *now])
         if name not in free and before.get(name) != now.get(name) and not _is_moved_base(name, now, run)
     ]
+    batches = [math.prod(int(values.get(name, 1)) for name in _BATCH_KNOBS) for values in (before, now)]
+    if set(_BATCH_KNOBS) <= set(before) and batches[0] != batches[1]:
+        differs.append(f"{' times '.join(_BATCH_KNOBS)} {batches[0]} → {batches[1]}")
     if questions and recorded.get("data", {}).get("fingerprint") not in (None, fingerprint(questions)):
         differs.append("the questions are others")
     if differs:
@@ -67,20 +72,34 @@ def check_run_folder(settings: Settings, questions: list[Row] | None) -> None:
     existing = next(folder for folder in (run.path, *run.path.absolute().parents) if folder.exists())
     if not os.access(existing, os.W_OK):
         raise UserError(f"--output-dir {run.path} cannot be written to: name another folder")
-    if not run.exists() and settings.mirror:
-        run = Mirror(run, Path(settings.mirror).expanduser(), say=print).copy
-    if not run.path.exists() or not any(path.name != "checkpoints" for path in run.path.iterdir()):
-        return
-    if not run.exists():
+    mirror = mirror_of(run, settings)
+    copied = mirror is not None and mirror.copy.exists() and not settings.overwrite
+    ours = {"checkpoints"} | ({"adapter", run.metrics_file.name, run.samples_file.name} if copied else set())
+    if run.path.exists() and not run.exists() and any(path.name not in ours for path in run.path.glob("[!.]*")):
         raise UserError(f"--output-dir {run.path} holds something that is no run: name another folder")
-    if not settings.overwrite:
-        check_same_run(run, settings, questions)
+    for known in (run, mirror.copy if mirror else None):
+        if known and known.exists() and not settings.overwrite:
+            check_same_run(known, settings, questions)
+
+
+def mirror_of(run: RunFolder, settings: Settings) -> Mirror | None:
+    """The mirror that ``--mirror`` asks for.
+
+    Raises:
+        UserError: its copy would be the run folder itself.
+    """
+    if not settings.mirror:
+        return None
+    mirror = Mirror(run, Path(settings.mirror).expanduser(), say=print)
+    if mirror.copy.path.resolve() == run.path.resolve():
+        raise UserError(f"--mirror {settings.mirror} would copy {run.path} onto itself: name a folder on another disk")
+    return mirror
 
 
 def open_run_folder(settings: Settings) -> tuple[RunFolder, Mirror | None]:
     """The run folder, emptied with ``--overwrite``, else as it is or as its mirror has it; and the mirror."""
     run = RunFolder(Path(settings.output_dir))
-    mirror = Mirror(run, Path(settings.mirror).expanduser(), say=print) if settings.mirror else None
+    mirror = mirror_of(run, settings)
     if settings.overwrite:
         shutil.rmtree(run.path, ignore_errors=True)
         if mirror:

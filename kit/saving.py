@@ -40,6 +40,7 @@ def checkpointing(
 
         def on_step_end(self, args, state, control, **_):
             if state.global_step >= state.max_steps:
+                check_weights(self.trainer.model, state.global_step)
                 return  # the adapter itself comes next
             waited = time.monotonic() - self.saved_at
             at_step = state.global_step % settings.save_steps == 0

@@ -27,6 +27,7 @@ def row_of(answers: Answers) -> Scores:
         "engine": answers.backend.engine,
         "precision": answers.backend.precision,
         "fingerprint": answers.fingerprint,
+        "made_by": answers.made_by,
         "questions": len(lines),
     }
     for reading in READINGS:

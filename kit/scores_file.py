@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from kit.answers import Plan, transcript_file
+from kit.answers import Line, Plan, transcript_file
 from kit.artefacts import find_artefacts, fingerprint
 from kit.disk import write_whole
 from kit.errors import UserError
@@ -32,7 +32,7 @@ def write_scores(
         rows: of ``scoreboard.row_of``.
         source: where the questions came from, with their fingerprint.
         plan: how they were put.
-        baseline: path of the artefact to compare with, where it is not the row named ``base``.
+        baseline: name of the row to compare with, where it is not ``base``.
     """
     scores: Scores = {
         **source,
@@ -40,34 +40,44 @@ def write_scores(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": installed_versions(),
     }
-    rows = _still_valid_rows(folder / NAME, scores, rows) + rows
+    rows = _still_valid_rows(folder, scores, rows) + rows
     rows.sort(key=lambda row: _FIRST.index(row["name"]) if row["name"] in _FIRST else len(_FIRST))
-    against = [row["name"] for row in rows if (row["path"] == baseline if baseline else row["name"] == "base")]
-    scores["baseline"] = against[0] if against else None
-    greedy = {row["name"]: read_jsonl(transcript_file(folder, row["name"])) for row in rows}
+    wanted = baseline or "base"
+    scores["baseline"] = wanted if any(row["name"] == wanted for row in rows) else None
+    greedy = {row["name"]: _lines_of(folder, row) for row in rows}
     scores["remarks"] = add_comparisons(rows, greedy, scores["baseline"])
     scores["rows"] = rows
     write_whole(folder / NAME, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
     return scores
 
 
-def _still_valid_rows(file: Path, scores: Scores, rows: list[Scores]) -> list[Scores]:
-    if not file.exists():
+def _lines_of(folder: Path, row: Scores) -> list[Line]:
+    """The transcript of a row, without lines that something else has written."""
+    lines = read_jsonl(transcript_file(folder, row["name"]))
+    return [line for line in lines if line.get("made_by") == row["made_by"]]
+
+
+def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[Scores]:
+    """Rows of other artefacts whose questions, prompt, model and transcript are still the same."""
+    try:
+        before = read_scores(folder / NAME)
+    except UserError:
         return []
-    before = json.loads(file.read_text(encoding="utf-8"))
-    if any(before.get(key) != scores[key] for key in ("fingerprint", "settings")):
-        return []
+    same = before.get("fingerprint") == scores["fingerprint"] and all(
+        before["settings"].get(name) == scores["settings"][name] for name in ("system_prompt", "max_completion_length")
+    )
     names = {row["name"] for row in rows}
-    return [row for row in before["rows"] if row["name"] not in names and _is_the_same(row)]
+    return [row for row in before["rows"] if same and row["name"] not in names and _still_holds(folder, row)]
 
 
-def _is_the_same(row: Scores) -> bool:
-    """Does the path of a row still hold the model that was scored?"""
+def _still_holds(folder: Path, row: Scores) -> bool:
+    """Does the path of a row still hold the model that was scored, and its transcript the replies?"""
     try:
         (artefact,) = find_artefacts([row["path"]])
-    except UserError:
+        same_model = fingerprint(replace(artefact, base=row["base"] or artefact.base)) == row["fingerprint"]
+        return same_model and len(_lines_of(folder, row)) == row["questions"]
+    except (UserError, OSError, KeyError, ValueError):
         return False
-    return fingerprint(replace(artefact, base=row.get("base") or artefact.base)) == row.get("fingerprint")
 
 
 def read_scores(file: Path) -> Scores:

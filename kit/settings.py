@@ -96,8 +96,11 @@ class Settings:
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
 
     def as_config(self) -> dict[str, Any]:
-        """What a ``--config`` file would have to say for the same settings."""
-        return {name: getattr(self, name) for name in KNOBS} | self.further
+        """What a ``--config`` file would have to say for the same settings.
+
+        ``overwrite`` is left out: a run.yaml given back as ``--config`` must not delete the run that it describes.
+        """
+        return {name: getattr(self, name) for name in KNOBS if name != "overwrite"} | self.further
 
 
 KNOBS = {spec.name: spec for spec in dataclasses.fields(Settings) if spec.metadata}
@@ -116,7 +119,7 @@ _NOT_FROM_A_FILE = {
     "resume_from_checkpoint": "the same command line again continues a run",
     "disable_tqdm": "the kit has its own progress bar",
     "hub_token": "set the environment variable HF_TOKEN, so that no file holds it",
-    "push_to_hub": "upload the run folder when it is finished",
+    "push_to_hub": "use merge_and_export.py --push-to-hub",
     "trust_remote_code": "the kit runs no code from model repositories",
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -28,6 +29,7 @@ def place(tmp_path):
     (tmp_path / "stuff" / "notes.txt").write_text("mine")
     (tmp_path / "run" / "adapter").mkdir(parents=True)
     (tmp_path / "run" / "run.yaml").write_text(f"settings:\n  model: {tmp_path / 'model'}\n  lora_rank: 4\n")
+    shutil.copytree(tmp_path / "model", tmp_path / "model2")
     return tmp_path
 
 
@@ -57,6 +59,11 @@ WRONG_CALLS = {
     "option without its value": ([*TRAIN, "--seed"], "--seed: expected one argument"),
     "run of other settings": ([*TRAIN, "--output-dir", "{p}/run"], "other settings (lora_rank "),
     "folder that is no run": ([*TRAIN, "--output-dir", "{p}/stuff", "--overwrite"], "something that is no run"),
+    "folder that is no run, with a mirror": (
+        [*TRAIN, "--output-dir", "{p}/stuff", "--mirror", "{p}/drive", "--overwrite"],
+        "something that is no run",
+    ),
+    "mirror onto itself": ([*TRAIN, "--mirror", "{p}"], "onto itself"),
     "output that is a file": ([*TRAIN, "--output-dir", "{p}/good.jsonl"], "is a file"),
     "folder that is no model": ([*TRAIN, "--model", "{p}/stuff"], "is no model folder"),
     "pickled weights": ([*TRAIN, "--model", "{p}/pickled"], "holds no .safetensors weights"),
@@ -80,7 +87,7 @@ WRONG_CALLS = {
     "score of a missing GGUF": (["evaluate.py", "{p}/x.gguf", "--dataset", "{p}/good.jsonl"], "x.gguf does not exist"),
     "no place for scores": (["evaluate.py", "{p}/model", "--dataset", "{p}/good.jsonl"], "--output-dir DIR"),
     "limit of none": (["evaluate.py", "{p}/model", "--limit", "0"], "'0' is no whole number from 1"),
-    "question to many": (["evaluate.py", "{p}/model", "{p}/./model", "--ask", "9 + 9?"], "wants one artefact"),
+    "question to many": (["evaluate.py", "{p}/model", "{p}/model2", "--ask", "9 + 9?"], "wants one artefact"),
     "no path": (["evaluate.py"], "name what to score"),
 }
 
@@ -126,12 +133,17 @@ def test_names_from_outside_stay_inside_the_run_folder(tmp_path):
         assert artefact.name.strip(".")
         assert "/" not in artefact.name
     (tmp_path / "run").mkdir()
-    twice = find_artefacts([str(tmp_path / "x...gguf"), str(tmp_path / "run" / ".." / "x...gguf")])
+    once = find_artefacts([str(tmp_path / "x...gguf"), str(tmp_path / "run" / ".." / "x...gguf")])
+    assert len(once) == 1
+    (tmp_path / "run" / "x...gguf").write_bytes(b"")
+    twice = find_artefacts([str(tmp_path / "x...gguf"), str(tmp_path / "run" / "x...gguf")])
     assert len({artefact.name for artefact in twice}) == 2
     assert not any("/" in artefact.name for artefact in twice)
 
 
 def test_weights_are_safetensors_only(chain):
+    """Optimizer and random states in checkpoints are torch's own; they are read with ``weights_only``."""
     pickles = [path for path in chain.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
-    assert pickles == []
+    assert {path.name for path in pickles} <= {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
+    assert all(path.parent.parent.name == "checkpoints" for path in pickles)
     assert json.loads((chain / "short" / "adapter" / "adapter_config.json").read_text())["peft_type"] == "LORA"

@@ -157,3 +157,29 @@ def test_a_stored_verdict_is_the_graders(chain):
     for text in file.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
         assert judge(line["reply"], line["gold"]) == {name: line[name] for name in ("strict", "flexible", "in_format")}
+
+
+def test_a_run_keeps_its_short_names_beside_strangers(chain, tmp_path):
+    import shutil
+
+    from kit.artefacts import artefact_at, find_artefacts
+
+    run = chain / "short"
+    other = shutil.copytree(run / "adapter", tmp_path / "adapter")
+    found = find_artefacts([str(other), f"{run}/", f"{run}/adapter/"])
+    assert [artefact.name for artefact in found][1:] == ["base", "adapter", "merged", "f16", "q8_0"]
+    assert found[0].name.endswith("-adapter")
+    assert artefact_at(f"{run}/adapter", found).name == "adapter"
+
+
+def test_a_row_whose_transcript_is_anothers_is_not_kept(chain, gguf, heldout, tmp_path):
+    command = ["--dataset", heldout, "--limit", "3", "--output-dir", tmp_path]
+    run_script("evaluate.py", gguf, *command)
+    run_script("evaluate.py", gguf.with_name("short.f16.gguf"), *command)
+    names = [row["name"] for row in json.loads((tmp_path / "scores.json").read_text())["rows"]]
+    assert names == ["q8_0", "f16"]
+    transcript = tmp_path / "transcripts" / "q8_0.jsonl"
+    transcript.write_text(transcript.read_text().replace('"made_by": "', '"made_by": "x'))
+    run_script("evaluate.py", gguf.with_name("short.f16.gguf"), *command)
+    names = [row["name"] for row in json.loads((tmp_path / "scores.json").read_text())["rows"]]
+    assert names == ["f16"]

@@ -18,6 +18,8 @@ def own_cache(tmp_path, monkeypatch):
 
 def make_programs(folder):
     folder.mkdir(parents=True)
+    for name in llama_cpp.NEEDED_SOURCE:
+        (folder / name).touch()
     for name in llama_cpp.PROGRAMS:
         (folder / name).write_text("#!/bin/sh\n")
         (folder / name).chmod(0o755)

@@ -34,6 +34,7 @@ def test_what_run_yaml_records_is_a_config_for_the_same_settings(tmp_path):
 
     settings = read("--config", write(tmp_path, "max_steps: 7\nweight_decay: 0.1\n"), "--overwrite")
     recorded = yaml.safe_dump({"settings": settings.as_config(), "versions": {"torch": "1"}})
+    settings.overwrite = False  # the one that is not recorded
     assert read("--config", write(tmp_path, recorded)) == settings
 
 
@@ -107,3 +108,9 @@ def test_unknown_options_are_named_together_with_the_nearest():
 
 def test_every_knob_has_a_reason():
     assert all(knob.metadata["reason"] for knob in KNOBS.values())
+
+
+def test_a_run_yaml_given_back_does_not_delete_its_run():
+    settings, _ = read_settings(["--overwrite"], "")
+    assert settings.overwrite
+    assert "overwrite" not in settings.as_config()

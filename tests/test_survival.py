@@ -172,7 +172,7 @@ def test_killed_at_thirty_random_moments_it_is_the_same_run(chain, tmp_path):
 def test_a_disk_that_fills_stops_the_run_with_a_sentence(chain, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(disk)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small file system is not allowed here")
     try:
