@@ -46,6 +46,7 @@ bench-setup: setup
 
 bench: bench-setup
 	$(PY) -m benchmarks.grading
+	$(PY) -m benchmarks.evaluation runs/demo runs/demo-data/heldout.jsonl
 
 mutants: bench-setup
 	.venv/bin/mutmut run
