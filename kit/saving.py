@@ -45,7 +45,7 @@ def checkpointing(
             waited = time.monotonic() - self.saved_at
             at_step = state.global_step % settings.save_steps == 0
             self.due |= at_step or waited > 60 * settings.save_minutes or stop.signal is not None
-            used_up = self.trainer._step % (args.steps_per_generation * self.trainer.num_iterations) == 0
+            used_up = self.trainer._step % (args.steps_per_generation * args.num_iterations) == 0
             if self.due and used_up:
                 check_weights(self.trainer.model, state.global_step)
                 control.should_save = True
