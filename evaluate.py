@@ -101,6 +101,8 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
     output = problems.catch(output_folder, args)
     plan = problems.catch(make_plan, args)
     problems.raise_any()
+    if (run := run_folder(args)) and not run.has_adapter:
+        print(f"{run.path} has no adapter: its training has not finished, the same train_lora.py command continues it")
     (output / "transcripts").mkdir(parents=True, exist_ok=True)
     return artefacts, questions, output, plan
 

@@ -88,7 +88,7 @@ def check_parts(run: RunFolder, args: argparse.Namespace) -> None:
     if args.check or args.only_gguf:
         if not any(run.merged.glob("*.safetensors")):
             raise UserError(f"{run.merged} holds no weights: run without {'--check' if args.check else '--only-gguf'}")
-    elif not (run.adapter / "adapter_model.safetensors").is_file():
+    elif not run.has_adapter:
         raise UserError(f"{run.adapter} holds no adapter: finish training with train_lora.py --output-dir {run.path}")
 
 

@@ -25,7 +25,7 @@ from kit.failures import explained
 from kit.hub import check_model, fetching, sixteen_bit_name
 from kit.own_rewards import RewardFunction
 from kit.questions import Row, load_questions
-from kit.resuming import check_run_folder, is_finished, open_run_folder, where_to_start
+from kit.resuming import check_run_folder, open_run_folder, where_to_start
 from kit.run_record import describe_run, describe_trainer, save_adapter
 from kit.runs import RunFolder
 from kit.saving import checkpointing
@@ -40,7 +40,7 @@ def main() -> None:
     settings, questions, (functions, weights) = check_everything()
     choice = hardware.choose(hardware.detect(), settings.vllm)
     run, mirror = open_run_folder(settings)
-    if is_finished(run):
+    if run.has_adapter:
         if mirror:
             mirror.finish()
         print(f"{run.path} is trained to its last step; --overwrite would start anew.")
@@ -63,7 +63,7 @@ def main() -> None:
             save_adapter(run, policy, tokenizer)
     if mirror:
         mirror.finish()
-    if not is_finished(run):
+    if not run.has_adapter:
         print(f"stopped after step {trainer.state.global_step}: the same command goes on from there", file=sys.stderr)
         sys.exit(stop.exit_status)
     print_next_commands(run, settings)

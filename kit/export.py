@@ -109,9 +109,8 @@ class Export:
             ExportRefused: a check failed.
         """
         merged = merged or self.run.merged
-        has_adapter = (self.run.adapter / "adapter_model.safetensors").exists()
-        checks = [gate.tokens_agree(merged, self.run.adapter if has_adapter else self.base)]
-        if has_adapter:
+        checks = [gate.tokens_agree(merged, self.run.adapter if self.run.has_adapter else self.base)]
+        if self.run.has_adapter:
             checks.append(gate.merged_agrees(merged, self.run.adapter, self.base, self.conversations))
         self._pass(*checks)
         self.record["merged"] = {"base": self.base, "sha256": _weights_hash(merged)}
@@ -165,7 +164,7 @@ class Export:
         Raises:
             ExportRefused: a check failed.
         """
-        if (self.run.adapter / "adapter_model.safetensors").exists():
+        if self.run.has_adapter:
             self._pass(gate.adapter_is_trained(self.run.adapter))
         self.check_merged()
         held = {file.name.split(".")[-2]: file for file in sorted(self.run.gguf.glob("*.gguf"))}

@@ -38,7 +38,7 @@ class Mirror:
         self.run.checkpoints.mkdir(parents=True, exist_ok=True)
         if newest := newest_whole(self.copy.checkpoints, self._say):
             _copy_folder(newest, self.run.checkpoints / newest.name)
-        if self.copy.adapter.is_dir():
+        if self.copy.has_adapter:
             _copy_folder(self.copy.adapter, self.run.adapter)
         for file in self._logs(self.copy):
             _copy_file(file, self.run.path / file.name)
@@ -67,7 +67,7 @@ class Mirror:
                 target = self.copy.checkpoints / checkpoint.name
                 if not _is_copy(checkpoint, target):
                     _copy_folder(checkpoint, target)
-            if self.run.adapter.is_dir():
+            if self.run.has_adapter:
                 _copy_folder(self.run.adapter, self.copy.adapter)
             for file in self._logs(self.run):
                 _copy_file(file, self.copy.path / file.name)

@@ -51,11 +51,6 @@ def _is_moved_base(name: str, now: dict[str, Any], run: RunFolder) -> bool:
     return name == "model" and Path(run.base_model()).resolve() == Path(now["model"]).resolve()
 
 
-def is_finished(run: RunFolder) -> bool:
-    """Has it trained to its last step? The adapter gets its name when all of it is written."""
-    return (run.adapter / "adapter_model.safetensors").is_file()
-
-
 def cut_logs(run: RunFolder, step: int) -> None:
     """Forget what was logged after ``step``: those steps are done again, and no step may stand there twice."""
     for file in (run.metrics_file, run.samples_file):

@@ -29,6 +29,11 @@ class RunFolder:
         return self.path / "adapter"
 
     @property
+    def has_adapter(self) -> bool:
+        """Has the run trained to its last step? The adapter gets its name when all of it is written."""
+        return (self.adapter / "adapter_model.safetensors").is_file()
+
+    @property
     def merged(self) -> Path:
         return self.path / "merged"
 
