@@ -108,3 +108,35 @@ def test_an_occupied_run_folder_is_refused(run):
     assert refused.returncode == 2
     assert "--overwrite" in refused.stderr
     assert (run / "adapter").exists()
+
+
+@pytest.mark.slow
+def test_a_base_of_4_bit_weights_is_merged_into_its_16_bit_twin(chain, tmp_path):
+    """As with the Hub's ``NAME-bnb-4bit`` repositories: trained on the one, merged, checked and scored on the other."""
+    import shutil
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    base = shutil.copytree(chain / "base", tmp_path / "base")
+    in_4bit = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.float32,
+        bnb_4bit_use_double_quant=True,
+    )
+    model = AutoModelForCausalLM.from_pretrained(base, quantization_config=in_4bit)
+    model.save_pretrained(tmp_path / "base-bnb-4bit")
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "base-bnb-4bit")
+    run = tmp_path / "run"
+    run_script(
+        "train_lora.py", "--config", "demo/recipe.yaml", "--model", tmp_path / "base-bnb-4bit", "--max-steps", "2",
+        "--dataset", chain / "data" / "train.jsonl", "--output-dir", run,
+    )  # fmt: skip
+    run_script("merge_and_export.py", run)
+    checks = json.loads((run / "export.json").read_text())["checks"]
+    assert checks["merged"]["log_probabilities"]["mean_difference"] < 0.05
+    run_script("evaluate.py", run, "--dataset", chain / "data" / "heldout.jsonl", "--limit", "5")
+    assert [line["reply"] for line in transcript(run, "adapter")] == [
+        line["reply"] for line in transcript(run, "merged")
+    ]
