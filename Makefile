@@ -1,6 +1,6 @@
 # make demo    the whole chain on a tiny model: train, evaluate, merge, export GGUF, ask llama.cpp (10 minutes, no GPU)
 # make test    the tests, one short run of the whole chain among them
-# make test-all   the slow tests besides: kills at random moments, full disks, every GGUF type (40 minutes)
+# make test-all   the slow tests besides: kills at random moments, full disks, every GGUF type (20 minutes)
 # make setup   just the set-up, which the other two do by themselves
 
 PYTHON ?= python3
