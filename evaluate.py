@@ -26,6 +26,7 @@ from kit.errors import Problems, UserError, run_script
 from kit.model_card import write_card
 from kit.prompts import SYSTEM_PROMPT, build_prompt
 from kit.questions import Row, fingerprint, load_questions
+from kit.report import write_report
 from kit.runs import RunFolder, run_folder_of
 from kit.score_tables import print_comparisons, print_scores
 from kit.scoreboard import row_of
@@ -46,8 +47,10 @@ def main() -> None:
         source = {"dataset": args.dataset, "split": args.split, "fingerprint": fingerprint(questions)}
         baseline = artefact_at(args.baseline, artefacts).name if args.baseline else None
         print_scores(write_scores(output, rows, source, plan, baseline))
-        if (run := run_folder(args)) and run.path == output and run.export_file.exists():
-            write_card(run)
+        if (run := run_folder(args)) and run.path == output:
+            if run.export_file.exists():
+                write_card(run)
+            print(write_report(run))
         print(f"{output / 'scores.json'}, {output / 'transcripts'}/")
 
 

@@ -108,6 +108,14 @@ def choose(wanted: str) -> tuple[list[RewardFunction], list[float]]:
     return functions, weights
 
 
+def maxima(functions: list[RewardFunction]) -> dict[str, float]:
+    """The most that each function can pay, before its weight: 1 for those of this file, else its ``maximum`` if it has
+    that attribute. A function that pays more raises an alarm."""
+    known = {function.__name__: getattr(function, "maximum", None) for function in functions}
+    own = {name: 1.0 for name, function in REWARDS.items() if name in known}
+    return own | {name: float(value) for name, value in known.items() if value is not None}
+
+
 def _choose_one(name: str, *rest: str) -> tuple[RewardFunction, float]:
     if name.endswith(".py"):
         if not rest:

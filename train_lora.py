@@ -3,6 +3,7 @@
 
     python train_lora.py                                             Qwen2.5-0.5B on GSM8K, 250 steps
     python train_lora.py --dataset my.jsonl --output-dir runs/mine   your own questions
+    python train_lora.py --plan --gpu t4                             does it fit? Trains nothing, needs no card
 
 GRPO: for each question the model writes a group of completions; the rewards score them; the adapter learns to make
 the better ones of each group more likely. Left out on purpose: full fine-tuning, several GPUs, a learned reward model.
@@ -23,44 +24,56 @@ from kit import hardware, model
 from kit.errors import run_script
 from kit.failures import explained
 from kit.hub import check_model, fetching, sixteen_bit_name
+from kit.model_shape import known_shape
 from kit.own_rewards import RewardFunction
+from kit.plan import make_plan
+from kit.plan_report import print_plan
+from kit.preflight import rehearse
 from kit.questions import Row, load_questions
-from kit.resuming import check_run_folder, open_run_folder, where_to_start
+from kit.report import write_report
+from kit.resuming import as_recorded, check_run_folder, is_trained, open_run_folder, where_to_start
 from kit.run_record import describe_run, describe_trainer, save_adapter
 from kit.runs import RunFolder
 from kit.saving import checkpointing
 from kit.settings import Settings, read_settings
 from kit.stopping import StopRequest
-from kit.training import as_dataset, build_trainer, trainer_arguments
+from kit.training import as_dataset, build_trainer, prepare_reporting, trainer_arguments
 from kit.watch import RunLog
-from rewards import choose
+from rewards import choose, maxima
 
 
 def main() -> None:
     settings, questions, (functions, weights) = check_everything()
-    choice = hardware.choose(hardware.detect(), settings.vllm)
-    run, mirror = open_run_folder(settings)
-    if run.has_adapter:
-        if mirror:
-            mirror.finish()
-        print(f"{run.path} is trained to its last step; --overwrite would start anew.")
-        print_next_commands(run, settings)
+    if is_trained(settings):
+        finish_again(settings)
         return
+    machine = hardware.detect()
+    plan = make_plan(as_recorded(settings), machine, known_shape(settings.model) if machine.has_cuda else None)
+    settings = plan.settings
+    run, mirror = open_run_folder(settings)
     start, done = where_to_start(run)
-    run.write(record := describe_run(settings, questions, functions, weights))
-    print(choice.reason)
-    stop, log = StopRequest(), RunLog(run, settings.max_steps, settings.sample_every, done)
+    run.write(describe_run(settings, questions, functions, weights))
+    print(*plan.reasons, sep="\n")
+    stop, log = StopRequest(), RunLog(run, settings, done, maxima(functions))
     keeper = checkpointing(run, settings, stop, mirror, start)
     with explained(run, settings):
-        policy, tokenizer = model.load_for_training(settings, choice)  # before TRL is imported: Unsloth patches it
+        policy, tokenizer, plan = model.load_for_training(plan)  # before TRL is imported: Unsloth patches it
+        settings, choice = plan.settings, plan.choice
         dataset = as_dataset(questions, tokenizer, settings)
         arguments = trainer_arguments(settings, choice, weights, run)
-        trainer = build_trainer(arguments, policy, tokenizer, dataset, functions, log, keeper)
+        if choice.card:
+            rehearse(arguments, policy, tokenizer, dataset)
+        rewards = [log.watch(function) for function in functions]
+        prepare_reporting(run)
+        trainer = build_trainer(arguments, policy, tokenizer, dataset, rewards, [log.callback(), keeper])
+        keeper.trainer = trainer
+        record = describe_run(settings, questions, functions, weights)
         run.write(record | describe_trainer(choice, arguments, trainer))
-        with stop.listening(), fetching(sixteen_bit_name(settings.model), stop), log.showing_progress():
+        with stop.listening(), fetching(sixteen_bit_name(settings.model), stop):
             trainer.train(resume_from_checkpoint=start)
         if trainer.state.global_step >= settings.max_steps:
             save_adapter(run, policy, tokenizer)
+    write_report(run)
     if mirror:
         mirror.finish()
     if not run.has_adapter:
@@ -70,12 +83,16 @@ def main() -> None:
 
 
 def check_everything() -> tuple[Settings, list[Row], tuple[list[RewardFunction], list[float]]]:
-    """The settings, the questions, and the rewards with their weights.
+    """The settings, the questions, and the rewards with their weights. With ``--plan``, the plan is all.
 
     Raises:
         UserError: with all that is wrong, before anything heavy is loaded and with nothing on disk touched.
     """
     settings, problems = read_settings(None, __doc__)
+    if settings.plan:
+        problems.raise_any()
+        print_plan(settings)
+        sys.exit()
     rewards = problems.catch(choose, settings.rewards)
     problems.catch(check_model, settings.model)
     if (base := sixteen_bit_name(settings.model)) != settings.model:
@@ -87,9 +104,19 @@ def check_everything() -> tuple[Settings, list[Row], tuple[list[RewardFunction],
     return settings, questions, rewards
 
 
+def finish_again(settings: Settings) -> None:
+    """What is left to do for a run that is trained to its last step: its copy, its report."""
+    run, mirror = open_run_folder(settings)
+    if mirror:
+        mirror.finish()
+    write_report(run)
+    print(f"{run.path} is trained to its last step; --overwrite would start anew.")
+    print_next_commands(run, settings)
+
+
 def print_next_commands(run: RunFolder, settings: Settings) -> None:
     """The exact commands that come next."""
-    print(f"\nThe adapter is in {run.adapter}. Next:")
+    print(f"\nThe adapter is in {run.adapter}, the run on one page in {run.report_file}. Next:")
     folder = shlex.quote(str(run.path))
     print(f"  python merge_and_export.py {folder} --gguf q8_0 q4_k_m")
     is_file = Path(settings.dataset).exists()

@@ -1,15 +1,16 @@
-"""Warm-start the demo's base model: a tiny Qwen2 that knows half of the sums and is in format a third of the time.
+"""Warm-start the demo's base model: a tiny Qwen2 that knows most of the sums and is in format a third of the time.
 
     python -m demo.base runs/demo-base --seed 1
 
 GRPO needs a model that sometimes earns a reward. This one is a real ``Qwen2ForCausalLM`` with the real Qwen2
-tokenizer, small enough to train on two CPU cores in about three minutes. Left out on purpose: validation, mixed
+tokenizer, small enough to train on two CPU cores in about two minutes. Left out on purpose: validation, mixed
 precision (bfloat16 autocast is three times slower at this size), checkpoints.
 
-Two things make it fast. Only some eighty of the 151,936 tokens occur in the problems, so it trains with an embedding
+Three things make it fast. Only some eighty of the 151,936 tokens occur in the problems, so it trains with an embedding
 of just those and one more class of logit ln(151,936 - used): that is exactly the softmax of a full model whose other
 (tied) embedding rows are zero, and that full model is what is saved. And the tokens that all examples start with, the
-system prompt, pass through the model once a step instead of once an example.
+system prompt, pass through the model once a step instead of once an example. And Muon learns the matrices: it knows
+enough after 428 steps, AdamW alone after 705 (seed 1).
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import argparse
 import json
 import math
 import random
+from collections.abc import Iterator
 from itertools import islice, takewhile
 from pathlib import Path
+from typing import Any
 
 from demo.problems import Problem, problems
 from demo.tokenizer import END_OF_TURN, load_tokenizer
@@ -37,11 +40,13 @@ SHAPE = {
     "initializer_range": 0.08,  # the usual 0.02 is for wider models; here it costs hundreds of steps
 }
 BATCH = 64  # problems a step
-LEARNING_RATE = 4e-3
-RISING_STEPS = 100
+MATRIX_RATE = 5e-3  # Muon's; twice as much needs a quarter more steps, four times as much learns hardly anything
+OTHER_RATE = 4e-3  # AdamW's, for the embedding, biases and norms
+RISING_STEPS = 50
 ENOUGH_KNOWN = 0.4  # of the sums, averaged over some steps; the falling learning rate then adds half as many again
 FALLING_STEPS = 250
 STEPS = 1_500  # at most
+VOCABULARY_SAMPLE = 4_000  # examples in which every token of the problems occurs
 # How often a reply is shown in full XML, with the answer's tags missing, or in plain words: mostly in XML for one kind
 # of question and less often for the others. So about a third of the greedy replies are in format, whatever the seed;
 # most groups of rollouts hold several forms; and sums are practised inside the tags as often as outside.
@@ -61,14 +66,13 @@ def warm_start(folder: Path, seed: int, steps: int = STEPS) -> None:
     torch.manual_seed(seed)
     shape = dict(SHAPE, tie_word_embeddings=True, bos_token_id=None)
     special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    examples = make_examples(tokenizer, seed, steps * BATCH)
-    used = sorted({token for ids, _ in examples for token in ids})
+    used = sorted({token for ids, _ in islice(make_examples(tokenizer, seed), VOCABULARY_SAMPLE) for token in ids})
     compact = {token: index for index, token in enumerate(used)}
-    examples = [([compact[token] for token in ids], length) for ids, length in examples]
+    examples = (([compact[token] for token in ids], length) for ids, length in make_examples(tokenizer, seed))
 
     model = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(used), eos_token_id=None, pad_token_id=None, **shape))
     digits = [compact[token] for token in tokenizer("0123456789")["input_ids"]]
-    train(model, examples, len(tokenizer) - len(used), digits)
+    train(model, examples, steps, len(tokenizer) - len(used), digits)
 
     whole = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), **shape, **special))
     state = model.state_dict()
@@ -81,17 +85,19 @@ def warm_start(folder: Path, seed: int, steps: int = STEPS) -> None:
     (folder / STAMP_FILE).write_text(_stamp(seed, steps), encoding="utf-8")
 
 
-def make_examples(tokenizer, seed: int, count: int) -> list[Example]:
-    """``count`` right replies to different problems, in three forms, as token ids."""
+def make_examples(tokenizer, seed: int) -> Iterator[Example]:
+    """Right replies to different problems, in three forms, as token ids, without end."""
     rng = random.Random(seed)
-    chosen = list(islice(problems(seed, heldout=False), count))
-    prompts = [
-        tokenizer.apply_chat_template(build_prompt(problem.question), add_generation_prompt=True, tokenize=False)
-        for problem in chosen
-    ]
-    prompt_ids = tokenizer(prompts)["input_ids"]
-    reply_ids = tokenizer([_reply(problem, rng) + END_OF_TURN for problem in chosen])["input_ids"]
-    return [(prompt + reply, len(prompt)) for prompt, reply in zip(prompt_ids, reply_ids, strict=True)]
+    stream = problems(seed, heldout=False)
+    while True:
+        chosen = list(islice(stream, BATCH))
+        prompts = [
+            tokenizer.apply_chat_template(build_prompt(problem.question), add_generation_prompt=True, tokenize=False)
+            for problem in chosen
+        ]
+        prompt_ids = tokenizer(prompts)["input_ids"]
+        reply_ids = tokenizer([_reply(problem, rng) + END_OF_TURN for problem in chosen])["input_ids"]
+        yield from ((prompt + reply, len(prompt)) for prompt, reply in zip(prompt_ids, reply_ids, strict=True))
 
 
 def _reply(problem: Problem, rng: random.Random) -> str:
@@ -105,7 +111,7 @@ def _reply(problem: Problem, rng: random.Random) -> str:
     return rng.choices(forms, shares)[0]
 
 
-def train(model, examples: list[Example], unused: int, digits: list[int]) -> None:
+def train(model, examples: Iterator[Example], most_steps: int, unused: int, digits: list[int]) -> None:
     """Train on ``examples``, none seen twice, until the model knows enough, then let the learning rate fall to zero.
 
     The loss is on the replies; ``unused`` is how many tokens have no embedding row, ``digits`` are those of 0 to 9.
@@ -113,11 +119,11 @@ def train(model, examples: list[Example], unused: int, digits: list[int]) -> Non
     import torch
     from transformers import DynamicCache
 
-    first, last = min(ids for ids, _ in examples), max(ids for ids, _ in examples)
+    batch = list(islice(examples, BATCH))
+    first, last = min(ids for ids, _ in batch), max(ids for ids, _ in batch)
     prefix = [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))]
     unused_logit = torch.tensor(math.log(unused))
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
-    most_steps = len(examples) // BATCH
+    optimizers, peaks = _optimizers(model)
     known, falling_since = 0.0, None
     with progress("warm start", most_steps) as bar:
         for step in range(most_steps):
@@ -126,8 +132,9 @@ def train(model, examples: list[Example], unused: int, digits: list[int]) -> Non
             left = 1.0 if falling_since is None else 1 - (step - falling_since) / FALLING_STEPS
             if left <= 0:
                 break
-            optimizer.param_groups[0]["lr"] = LEARNING_RATE * min(left, (step + 1) / RISING_STEPS)
-            inputs, targets = _tensors(examples[step * BATCH : (step + 1) * BATCH], skip=len(prefix))
+            for optimizer, peak in zip(optimizers, peaks, strict=True):
+                optimizer.param_groups[0]["lr"] = peak * min(left, (step + 1) / RISING_STEPS)
+            inputs, targets = _tensors(batch, skip=len(prefix))
             shared = DynamicCache()
             model.model(input_ids=torch.tensor([prefix]), past_key_values=shared)
             cache = DynamicCache()
@@ -137,12 +144,25 @@ def train(model, examples: list[Example], unused: int, digits: list[int]) -> Non
             hidden = model.model(input_ids=inputs, past_key_values=cache).last_hidden_state[is_reply]
             logits = torch.cat([model.lm_head(hidden), unused_logit.expand(len(hidden), 1)], dim=1)
             loss = torch.nn.functional.cross_entropy(logits, targets[is_reply])
-            optimizer.zero_grad()
+            model.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             known = 0.9 * known + 0.1 * _share_known(logits, targets, torch.tensor(digits))
             bar.advance(note=f"knows {known:.0%} of the sums")
+            batch = list(islice(examples, BATCH))
+
+
+def _optimizers(model) -> tuple[list[Any], list[float]]:
+    """Muon for the matrices of the layers and AdamW for the rest, with their peak rates."""
+    import torch
+
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    muon = torch.optim.Muon(matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    return [muon, adamw], [MATRIX_RATE, OTHER_RATE]
 
 
 def _share_known(logits, targets, digits) -> float:
@@ -170,7 +190,7 @@ def _tensors(batch: list[Example], skip: int):
 
 def _stamp(seed: int, steps: int) -> str:
     """What decides the result, as text: a folder made by another recipe is made again."""
-    recipe = (BATCH, LEARNING_RATE, RISING_STEPS, ENOUGH_KNOWN, FALLING_STEPS, SHARES, SHARES_OTHERWISE)
+    recipe = (BATCH, MATRIX_RATE, OTHER_RATE, RISING_STEPS, ENOUGH_KNOWN, FALLING_STEPS, SHARES, SHARES_OTHERWISE)
     return json.dumps({"seed": seed, "steps": steps, "shape": SHAPE, "recipe": recipe})
 
 
@@ -183,7 +203,7 @@ def is_ready(folder: Path, seed: int, steps: int) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Warm-start the demo's tiny base model (about three minutes).")
+    parser = argparse.ArgumentParser(description="Warm-start the demo's tiny base model (about two minutes).")
     parser.add_argument("folder", type=Path, help="where the model goes")
     parser.add_argument("--seed", type=int, default=1, help="another seed, another model (default: 1)")
     parser.add_argument(

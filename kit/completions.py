@@ -114,12 +114,17 @@ def _llama_engine(artefact: Artefact, _: Backend, max_tokens: int, max_prompt_to
 def _transformers_engine(
     artefact: Artefact, backend: Backend, max_tokens: int, _: int, batch_size: int
 ) -> Iterator[Engine]:
-    import torch
-
     from kit.hardware import free_card
     from kit.model import load_for_inference
 
+    free_card()  # of the artefact before this one
     model, tokenizer = load_for_inference(artefact.path, backend.dtype, artefact.base, load_in_4bit=backend.base_4bit)
+    yield engine_of(model, tokenizer, max_tokens, batch_size)
+
+
+def engine_of(model: Any, tokenizer: Any, max_tokens: int, batch_size: int) -> Engine:
+    """The engine of a transformers model that is loaded."""
+    import torch
 
     def generate(prompts: list[Messages], temperature: float, seed: int) -> Iterator[Finished]:
         texts = [tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False) for p in prompts]
@@ -130,9 +135,7 @@ def _transformers_engine(
             completions = _generate_batch(model, tokenizer, [texts[i] for i in batch], max_tokens, temperature)
             yield list(zip(batch, completions, strict=True))
 
-    yield Engine(generate)
-    model = None  # the next artefact needs its memory
-    free_card()
+    return Engine(generate)
 
 
 def _generate_batch(

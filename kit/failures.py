@@ -31,7 +31,7 @@ def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
     except UserError as error:
         raise type(error)(*error.problems, _what_is_kept(run)) from error
     except Exception as error:  # torch, safetensors and the system each have their own kinds
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise RunStopped(f"out of memory: {_less_memory(settings)}", _what_is_kept(run)) from error
         if is_full(run.path) or getattr(error, "errno", None) in FULL_ERRORS:
             raise RunStopped(
@@ -46,7 +46,8 @@ def _what_is_kept(run: RunFolder) -> str:
     return f"the checkpoint of step {steps[-1]} is whole" if steps else "no checkpoint had been saved yet"
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Did the machine's or the card's memory run out, in whichever words?"""
     of_a_card = type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
     return isinstance(error, MemoryError) or of_a_card
 

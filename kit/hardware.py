@@ -1,25 +1,43 @@
-"""What machine is this, and what follows from it: number type, and whether vLLM can generate the rollouts.
+"""What machine is this, and what follows from it: number type, vLLM or not, which requirements file.
 
-``choose`` is a pure function of what ``detect`` found, so that it can be tested for cards that are not here.
+Everything but ``detect`` is a pure function of what ``detect`` found, so that it can be tested for cards that are not
+here.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib.util
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 
 from kit.errors import UserError
 
+NEWEST_DRIVER = 580
+_OLDEST_DRIVER = {13: 580, 12: 525}  # by CUDA's major version; source: NVIDIA's table of minor version compatibility
+_OLDEST_CAPABILITY = (7, 5)  # Turing; the pinned torch builds have no code for older cards
+_BFLOAT16_CAPABILITY = (8, 0)
+_ELSEWHERE = "a free Colab T4 does it, and `make demo` runs the whole chain on the processor"
+
 
 @dataclass(frozen=True)
 class Machine:
-    """The card, if there is one, with CUDA's compute capability and its memory in GiB."""
+    """The card, if there is one: CUDA's compute capability, memory in GiB, the driver's major version.
+
+    ``card`` is ``None`` where torch can compute on none; ``lack`` says why then.
+    """
 
     card: str | None
     capability: tuple[int, int] = (0, 0)
     memory_gib: float = 0.0
+    free_gib: float = 0.0
+    driver: int = 0
     has_vllm: bool = False
+    maker: str = "nvidia"
+    platform: str = "linux"
+    lack: str = "this machine has no CUDA card"
 
     @property
     def has_cuda(self) -> bool:
@@ -38,17 +56,31 @@ class Choice:
 
 
 def detect() -> Machine:
-    """Look at this machine (imports torch)."""
+    """Look at this machine (imports torch).
+
+    Raises:
+        UserError: there is an NVIDIA card, but its driver is too old for the installed torch.
+    """
     import torch
 
+    seen = _nvidia_smi()
     if not torch.cuda.is_available():
-        return Machine(card=None)
+        lack = Machine(card=None).lack
+        if seen and torch.version.cuda is None:
+            lack = f"the installed torch is the processor's build, so {seen[0]} is not used; requirements.txt is for it"
+        elif seen and (fault := driver_fault(*seen, torch.version.cuda)):
+            raise UserError(fault)
+        return Machine(card=None, lack=lack)
     properties = torch.cuda.get_device_properties(0)
     return Machine(
         card=properties.name,
         capability=(properties.major, properties.minor),
         memory_gib=properties.total_memory / 2**30,
+        free_gib=torch.cuda.mem_get_info(0)[0] / 2**30,
+        driver=seen[1] if seen else 0,
         has_vllm=importlib.util.find_spec("vllm") is not None,
+        maker="amd" if torch.version.hip else "nvidia",
+        platform=sys.platform,
     )
 
 
@@ -62,18 +94,78 @@ def choose(machine: Machine, vllm: str = "auto") -> Choice:
     Raises:
         UserError: vLLM is required and cannot be had.
     """
-    if not machine.has_cuda:
-        dtype, lack = "float32", "this machine has no CUDA card"
-    else:
-        dtype = "bfloat16" if machine.capability >= (8, 0) else "float16"
-        lack = "" if machine.has_vllm else "vLLM is not installed"
+    lack = _vllm_lack(machine)
     if vllm == "require" and lack:
         raise UserError(f"--vllm require, but {lack}: install requirements.txt on a CUDA machine, or use --vllm auto")
+    dtype = "bfloat16" if machine.capability >= _BFLOAT16_CAPABILITY else "float16"
     use_vllm = vllm != "off" and not lack
     reason = "vLLM generates the rollouts."
     if not use_vllm:
         reason = f"vLLM fast inference is off ({lack or 'as asked'}): Unsloth generates the rollouts itself."
-    return Choice(machine.card, dtype, use_vllm, gradient_checkpointing=machine.has_cuda, reason=reason)
+    return Choice(
+        card=machine.card,
+        dtype=dtype if machine.has_cuda else "float32",
+        use_vllm=use_vllm,
+        gradient_checkpointing=machine.has_cuda,
+        reason=reason,
+    )
+
+
+def _vllm_lack(machine: Machine) -> str:
+    """Why vLLM cannot run on this machine; empty where it can."""
+    if not machine.has_cuda:
+        return machine.lack
+    if machine.platform == "win32":
+        return "vLLM does not run on Windows itself, but it does in WSL2"
+    return "" if machine.has_vllm else "vLLM is not installed"
+
+
+def requirements_for(machine: Machine) -> str:
+    """The requirements file for a card.
+
+    Raises:
+        UserError: the kit has none for it; the sentence says what to use instead.
+    """
+    if machine.maker != "nvidia":
+        raise UserError(
+            f"{machine.card}: the kit's packages are pinned for NVIDIA cards (4-bit weights and vLLM run on CUDA): "
+            + _ELSEWHERE
+        )
+    if machine.capability < _OLDEST_CAPABILITY:
+        have, need = (".".join(map(str, version)) for version in (machine.capability, _OLDEST_CAPABILITY))
+        raise UserError(
+            f"{machine.card} has compute capability {have}, the pinned torch builds need {need} or newer: {_ELSEWHERE}"
+        )
+    if machine.capability < _BFLOAT16_CAPABILITY:
+        return "requirements-t4.txt"
+    new_enough = machine.driver == 0 or machine.driver >= _OLDEST_DRIVER[13]  # 0: nobody could say
+    return "requirements.txt" if new_enough else "requirements-cuda12.txt"
+
+
+def driver_fault(card: str, driver: int, cuda: str | None) -> str:
+    """Why this driver cannot run a torch built for ``cuda`` (such as ``"13.0"``); empty where it can."""
+    need = _OLDEST_DRIVER.get(int((cuda or "0").split(".")[0]), 0)
+    if driver >= need:
+        return ""
+    other = "or install requirements-cuda12.txt instead" if driver >= _OLDEST_DRIVER[12] else "it is very old"
+    return (
+        f"{card}: the NVIDIA driver {driver} is too old for the installed packages (CUDA {cuda} needs {need} or "
+        f"newer): update the driver, {other}"
+    )
+
+
+def _nvidia_smi() -> tuple[str, int] | None:
+    """(card, driver's major version) as the driver's own tool says, whichever torch is installed."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout
+        name, version = said.splitlines()[0].rsplit(",", 1)
+        return name.strip(), int(version.split(".")[0])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
 
 
 def free_card() -> None:

@@ -42,7 +42,7 @@ def install_packages(torch_index: str) -> None:
     if _read(STAMP) == wanted and PYTHON.exists():
         return
     print(
-        "packages: downloading about 500 MB (torch's CPU build and 80 others), 2.1 GB on disk, 1 to 3 minutes",
+        "packages: downloading about 500 MB (torch's CPU build and some 120 others), 2.1 GB on disk, 1 to 3 minutes",
         flush=True,
     )
     STAMP.unlink(missing_ok=True)

@@ -7,17 +7,19 @@ before they import any of the three.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.errors import UserError
-from kit.hardware import Choice
+from kit.errors import UserError, first_line
+from kit.hardware import free_card
 from kit.hub import sixteen_bit_name
-from kit.settings import Settings
+from kit.plan import Plan
 
 if TYPE_CHECKING:
     import torch
@@ -25,34 +27,87 @@ if TYPE_CHECKING:
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-def load_for_training(settings: Settings, choice: Choice) -> tuple[Any, Any]:
-    """The base model in 4 bits with a fresh LoRA adapter, and its tokenizer."""
+def load_for_training(plan: Plan) -> tuple[Any, Any, Plan]:
+    """The base model in 4 bits with a fresh LoRA adapter, its tokenizer, and the plan that holds for them.
+
+    Where vLLM cannot be loaded, one sentence says why, and the plan is another: Unsloth generates the rollouts.
+
+    Raises:
+        UserError: vLLM is required and cannot be loaded.
+    """
+    for name, value in environment(plan).items():
+        os.environ.setdefault(name, value)
     unsloth = _import_unsloth()
-    vllm_options = {}
-    if choice.use_vllm:
-        vllm_options = {
-            "fast_inference": True,
-            "max_lora_rank": settings.lora_rank,
-            "gpu_memory_utilization": settings.gpu_memory_utilization,
-        }
-    model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
-        model_name=settings.model,
-        max_seq_length=settings.max_prompt_length + settings.max_completion_length,
-        dtype=_dtype(choice.dtype),
-        load_in_4bit=settings.load_in_4bit,
-        **vllm_options,
-    )
-    model = unsloth.FastLanguageModel.get_peft_model(
-        model,
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        target_modules=list(LORA_TARGETS),
-        lora_dropout=0.0,
-        bias="none",
-        use_gradient_checkpointing="unsloth" if choice.gradient_checkpointing else False,
-        random_state=settings.seed,
-    )
-    return model, tokenizer
+    load = unsloth.FastLanguageModel.from_pretrained
+    loaded, reason = None, ""
+    try:
+        loaded = load(**base_arguments(plan), **vllm_arguments(plan))
+    except Exception as error:  # vLLM, its kernels and the driver each have their own kinds
+        if not plan.choice.use_vllm:
+            raise
+        reason = f"vLLM could not be loaded ({first_line(error)})"
+        if plan.settings.vllm == "require":
+            raise UserError(f"{reason}: --vllm auto goes on without it") from error
+        traceback.clear_frames(error.__traceback__)  # they hold on to half an engine
+    if loaded is None:
+        hint = "; requirements-t4.txt is the set for this card" if plan.choice.dtype == "float16" else ""
+        print(f"{reason}: Unsloth generates the rollouts itself{hint}.")
+        plan = plan.without_vllm()
+        free_card()
+        loaded = load(**base_arguments(plan))
+    model, tokenizer = loaded
+    policy = unsloth.FastLanguageModel.get_peft_model(model, **lora_arguments(plan))
+    _sample_cheaply(policy)
+    return policy, tokenizer, plan
+
+
+def base_arguments(plan: Plan) -> dict[str, Any]:
+    """What Unsloth's ``from_pretrained`` is told of the base model."""
+    settings = plan.settings
+    return {
+        "model_name": settings.model,
+        "max_seq_length": settings.max_prompt_length + settings.max_completion_length,
+        "dtype": _dtype(plan.choice.dtype),
+        "load_in_4bit": settings.load_in_4bit,
+    }
+
+
+def vllm_arguments(plan: Plan) -> dict[str, Any]:
+    """What it is told of vLLM besides; ``max_num_seqs`` and the standby it hands on to ``load_vllm``."""
+    if not plan.choice.use_vllm:
+        return {}
+    arguments = {
+        "fast_inference": True,
+        "max_lora_rank": plan.settings.lora_rank,
+        "gpu_memory_utilization": plan.memory_share,
+    }
+    if plan.layout is not None:
+        arguments |= {"max_num_seqs": plan.layout.sequences, "unsloth_vllm_standby": plan.layout.standby}
+    return arguments
+
+
+def lora_arguments(plan: Plan) -> dict[str, Any]:
+    """What Unsloth's ``get_peft_model`` is told of the adapter."""
+    settings = plan.settings
+    return {
+        "r": settings.lora_rank,
+        "lora_alpha": settings.lora_alpha,
+        "target_modules": list(LORA_TARGETS),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "use_gradient_checkpointing": "unsloth" if plan.choice.gradient_checkpointing else False,
+        "random_state": settings.seed,
+    }
+
+
+def environment(plan: Plan) -> dict[str, str]:
+    """What Unsloth reads from the environment when it is imported; what the user has set there stays."""
+    if plan.layout is None:
+        return {}
+    variables = {"UNSLOTH_LOGPROB_CHUNK_GB": str(plan.layout.chunk_gib)}
+    if plan.choice.use_vllm and plan.layout.standby:  # the plan's own share, not the one that standby would choose
+        variables |= {"UNSLOTH_VLLM_STANDBY": "1", "UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE": "1"}
+    return variables
 
 
 def load_for_inference(path: str, dtype: str, base: str | None = None, load_in_4bit: bool = False) -> tuple[Any, Any]:
@@ -67,6 +122,7 @@ def load_for_inference(path: str, dtype: str, base: str | None = None, load_in_4
             model_name=str(folder), max_seq_length=None, dtype=_dtype(dtype), load_in_4bit=load_in_4bit
         )
     unsloth.FastLanguageModel.for_inference(model)
+    _sample_cheaply(model)
     return model, tokenizer
 
 
@@ -95,6 +151,14 @@ def _adapter_on(path: Path, base: str | None, keep_4bit: bool) -> Iterator[Path]
         config["base_model_name_or_path"] = wanted
         (copy / config_file.name).write_text(json.dumps(config), encoding="utf-8")
         yield copy
+
+
+def _sample_cheaply(model: Any) -> None:
+    """Only a processor makes its random numbers one by one."""
+    from kit.one_draw import sampling_cheaply
+
+    if model.device.type == "cpu":
+        model.generate = sampling_cheaply(model.generate)
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -68,7 +68,7 @@ def _about(trained: dict[str, Any]) -> str:
 
 
 def _scores(run: RunFolder) -> str:
-    scores = _read_json(run.path / "scores.json")
+    scores = _read_json(run.scores_file)
     if not scores.get("rows"):
         return ""
     count = scores["rows"][0]["questions"]

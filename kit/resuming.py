@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -30,14 +31,17 @@ def check_same_run(run: RunFolder, settings: Settings, questions: list[Row] | No
     recorded = run.read()
     before, now = recorded.get("settings", {}), settings.as_config()
     free = {name for name, spec in KNOBS.items() if spec.metadata.get("free")} | {*_DATA_KNOBS, *_BATCH_KNOBS}
+    free |= _left_open(settings)
     differs = [
         f"{name} {before.get(name)} → {now.get(name)}"
         for name in dict.fromkeys([*before, *now])
         if name not in free and before.get(name) != now.get(name) and not _is_moved_base(name, now, run)
     ]
-    batches = [math.prod(int(values.get(name, 1)) for name in _BATCH_KNOBS) for values in (before, now)]
-    if set(_BATCH_KNOBS) <= set(before) and batches[0] != batches[1]:
-        differs.append(f"{' times '.join(_BATCH_KNOBS)} {batches[0]} → {batches[1]}")
+    a_step = math.prod(int(before.get(name, 1)) for name in _BATCH_KNOBS)
+    given = {name: now[name] for name in _BATCH_KNOBS if name in settings.given}
+    wanted = math.prod(given.values())
+    if set(_BATCH_KNOBS) <= set(before) and (wanted != a_step if len(given) == 2 else a_step % wanted):
+        differs.append(f"completions a step {a_step} → {' times '.join(given)} {wanted}")
     if questions and recorded.get("data", {}).get("fingerprint") not in (None, fingerprint(questions)):
         differs.append("the questions are others")
     if differs:
@@ -45,6 +49,42 @@ def check_same_run(run: RunFolder, settings: Settings, questions: list[Row] | No
             f"--output-dir {run.path} holds a run of other settings ({'; '.join(differs)}): with its own settings it "
             "would be continued; name another folder, or add --overwrite to start anew in it"
         )
+
+
+def _left_open(settings: Settings) -> set[str]:
+    return {name for name, spec in KNOBS.items() if spec.metadata.get("open")} - settings.given
+
+
+def _known_folders(settings: Settings) -> list[RunFolder]:
+    """Where this run lies already: its folder, its mirror's copy, the one that would be continued first."""
+    run = RunFolder(Path(settings.output_dir))
+    mirror = mirror_of(run, settings)
+    folders = [run, mirror.copy] if mirror else [run]
+    return [] if settings.overwrite else [folder for folder in folders if folder.exists()]
+
+
+def is_trained(settings: Settings) -> bool:
+    """Is the run that the settings name trained to its last step?"""
+    return any(folder.has_adapter for folder in _known_folders(settings)[:1])
+
+
+def as_recorded(settings: Settings) -> Settings:
+    """The settings with what was left open as the run that is continued has it, whatever card it began on.
+
+    Only the share of memory, and how the completions of a step are split into passes, are for the plan to choose anew.
+    """
+    known = _known_folders(settings)
+    if not known:
+        return settings
+    recorded = known[0].read().get("settings", {})
+    kept = {name: recorded[name] for name in _left_open(settings) - {"gpu_memory_utilization"} if name in recorded}
+    given = settings.given | (set(kept) - set(_BATCH_KNOBS))
+    (*split,) = settings.given & set(_BATCH_KNOBS)
+    if len(split) == 1 and set(_BATCH_KNOBS) <= set(recorded):  # the other follows
+        (other,) = set(_BATCH_KNOBS) - set(split)
+        kept[other] = recorded[_BATCH_KNOBS[0]] * recorded[_BATCH_KNOBS[1]] // getattr(settings, split[0])
+        given |= {other}
+    return dataclasses.replace(settings, **kept, given=given)
 
 
 def _is_moved_base(name: str, now: dict[str, Any], run: RunFolder) -> bool:

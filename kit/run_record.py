@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import sys
 from typing import Any
 
 from kit.disk import publish
@@ -19,6 +21,7 @@ def describe_run(settings: Settings, questions: list[Row], functions: list[Rewar
     """What run.yaml holds: enough to repeat the run, and for the later scripts to need no other path."""
     names = [function.__name__ for function in functions]
     return {
+        "command": shlex.join(["python", *sys.argv]),
         "settings": settings.as_config(),
         "system_prompt": SYSTEM_PROMPT,
         "reward_weights": dict(zip(names, weights, strict=True)),

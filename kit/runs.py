@@ -57,6 +57,18 @@ class RunFolder:
     def samples_file(self) -> Path:
         return self.path / "samples.jsonl"
 
+    @property
+    def scores_file(self) -> Path:
+        return self.path / "scores.json"
+
+    @property
+    def transcripts(self) -> Path:
+        return self.path / "transcripts"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "report.html"
+
     def gguf_file(self, quantization: str) -> Path:
         """Where the GGUF of one type goes: ``gguf/NAME.<type>.gguf``."""
         return self.gguf / f"{self.path.resolve().name}.{quantization}.gguf"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,8 +19,7 @@ from kit.command_line import Parser, nearest
 from kit.errors import Problems, UserError
 from kit.trainer_fields import trainer_fields
 
-AUTOMATIC = "chosen for the machine, see kit/hardware.py: number type, gradient checkpointing, vLLM or not"
-
+AUTOMATIC = "chosen for the machine where you leave it open: number type, vLLM or not, and what is marked *"
 
 SCHEDULES = ("constant_with_warmup", "constant", "linear", "cosine")
 OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fused")
@@ -28,7 +28,8 @@ OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fuse
 def knob(default: Any, reason: str, group: str, **options: Any) -> Any:
     """A dataclass field that is also a command line option; ``reason`` is its help text.
 
-    A ``free`` one may be another when a run is continued: it does not change what is learned.
+    A ``free`` one may be another when a run is continued: it does not change what is learned. One that is ``open`` is
+    chosen for the machine where the user does not set it. One that is not ``recorded`` stays out of run.yaml.
     """
     return field(default=default, metadata={"reason": reason, "group": group, **options})
 
@@ -42,8 +43,8 @@ class Settings:
     vllm: str = knob(
         "auto", "rollouts through vLLM: auto, off, or require", "model", choices=("auto", "off", "require"), free=True
     )
-    gpu_memory_utilization: float = knob(0.5, "the share of the card's memory that vLLM may take", "model", below=1.0,
-                                          free=True)  # fmt: skip
+    gpu_memory_utilization: float = knob(0.5, "the share of the card's free memory that vLLM may take", "model",
+                                          below=1.0, free=True, open=True)  # fmt: skip
 
     dataset: str = knob("openai/gsm8k", "Hub id or JSONL file of the questions", "data")
     split: str = knob("train", "which split of a Hub data set", "data")
@@ -56,18 +57,20 @@ class Settings:
     max_steps: int = knob(250, "optimizer steps", "training")
     learning_rate: float = knob(3e-5, "peak rate; the one of verl's LoRA recipe for 0.5B", "training")
     num_generations: int = knob(8, "completions for each question (the group size)", "training", least=2)
-    per_device_train_batch_size: int = knob(8, "completions in one forward pass", "training", alias="--batch-size")
-    gradient_accumulation_steps: int = knob(4, "forward passes for each optimizer step", "training")
+    per_device_train_batch_size: int = knob(8, "completions in one forward pass", "training", alias="--batch-size",
+                                            open=True)  # fmt: skip
+    gradient_accumulation_steps: int = knob(4, "forward passes for each optimizer step", "training", open=True)
     max_prompt_length: int = knob(512, "longer prompts are left out, with a sentence", "training")
-    max_completion_length: int = knob(512, "where a completion is cut off", "training")
+    max_completion_length: int = knob(512, "where a completion is cut off", "training", open=True)
     temperature: float = knob(1.0, "of the rollouts; 1.0 samples from the policy itself", "training")
     beta: float = knob(0.0, "weight of the KL term; 0 needs no reference model", "training", least=0)
     warmup_steps: int = knob(10, "steps until the peak learning rate", "training", least=0)
     lr_scheduler_type: str = knob("constant_with_warmup", "shape of the learning rate", "training", choices=SCHEDULES)
     max_grad_norm: float = knob(0.2, "gradients are clipped to this norm", "training")
     optim: str = knob(
-        "adamw_8bit", "the 8-bit one saves memory (on a CPU it is fused AdamW)", "training", choices=OPTIMIZERS
-    )
+        "adamw_8bit", "8 bits save memory on a card; on a CPU adamw_torch_fused is chosen", "training",
+        choices=OPTIMIZERS, open=True,
+    )  # fmt: skip
     seed: int = knob(1, "of the adapter, the data order and the sampling", "training", least=0)
 
     rewards: str = knob(
@@ -78,8 +81,12 @@ class Settings:
 
     output_dir: str = knob("runs/qwen2.5-0.5b-gsm8k", "the run folder; everything the run makes goes there", "output",
                            free=True)  # fmt: skip
-    overwrite: bool = knob(False, "start anew in a run folder that is occupied", "output", free=True)
+    overwrite: bool = knob(False, "start anew in a run folder that is occupied", "output", free=True, recorded=False)
     sample_every: int = knob(1, "steps between two entries of samples.jsonl", "output", free=True)
+
+    show_every: int = knob(10, "steps between two sample replies on the console", "output", free=True)
+    report_to: str = knob("none", "besides metrics.jsonl: tensorboard, wandb or trackio, as TRL has them", "output",
+                          choices=("none", "tensorboard", "wandb", "trackio"), free=True)  # fmt: skip
 
     save_steps: int = knob(50, "steps between two checkpoints", "checkpoints", free=True)
     save_minutes: float = knob(10.0, "and a checkpoint whenever so many minutes have passed", "checkpoints", free=True)
@@ -88,6 +95,12 @@ class Settings:
     mirror: str = knob("", "copy each checkpoint to this folder too, such as a mounted Google Drive", "checkpoints",
                        free=True)  # fmt: skip
 
+    plan: bool = knob(False, "print whether the run fits, and what it takes, and train nothing", "plan", free=True,
+                      recorded=False)  # fmt: skip
+    gpu: str = knob("", "plan for this card instead of the one that is here, such as t4 or rtx4070-laptop-8gb", "plan",
+                    free=True, recorded=False)  # fmt: skip
+
+    given: frozenset[str] = field(default=frozenset(), compare=False)  # the knobs that the user set
     further: dict[str, Any] = field(default_factory=dict)  # more fields of TRL's GRPOConfig; from a file only
 
     @property
@@ -100,7 +113,7 @@ class Settings:
 
         ``overwrite`` is left out: a run.yaml given back as ``--config`` must not delete the run that it describes.
         """
-        return {name: getattr(self, name) for name in KNOBS if name != "overwrite"} | self.further
+        return {name: getattr(self, name) for name in KNOBS if _recorded(name)} | self.further
 
 
 KNOBS = {spec.name: spec for spec in dataclasses.fields(Settings) if spec.metadata}
@@ -112,7 +125,6 @@ _NOT_FROM_A_FILE = {
     "bf16": "it follows from the card",
     "fp16": "it follows from the card",
     "gradient_checkpointing": "it follows from the card",
-    "report_to": "metrics.jsonl has every number",
     "logging_steps": "every step is logged",
     "save_strategy": "use --save-steps and --save-minutes",
     "save_total_limit": "use --keep-checkpoints",
@@ -135,7 +147,8 @@ def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Setting
     arguments = dict(vars(_parser(description).parse(argv)))
     config = arguments.pop("config", None)
     problems = Problems()
-    from_file = problems.catch(_read_config, Path(config)) or {} if config else {}
+    from_file, is_record = (problems.catch(_read_config, Path(config)) or ({}, False)) if config else ({}, False)
+    of_its_card = {"per_device_train_batch_size", "gradient_accumulation_steps", "gpu_memory_utilization"}
     settings = Settings()
     for source, values in ((f"--config {config}: ", from_file), ("", arguments)):
         for name, value in values.items():
@@ -143,10 +156,16 @@ def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Setting
                 converted = problems.catch(_convert, name, value, source)
                 if converted is not None:
                     setattr(settings, name, converted)
+                    if not (source and is_record and name in of_its_card):  # a run.yaml's card may be another
+                        settings.given |= {name}
             else:
                 problems.catch(_check_further, name, source)
                 settings.further[name] = _number_if_it_is_one(value)
     problems.catch(_check_groups, settings)
+    if settings.report_to != "none" and importlib.util.find_spec(settings.report_to) is None:
+        problems.found.append(f"--report-to {settings.report_to} is not installed: pip install {settings.report_to}")
+    if settings.gpu and not settings.plan:
+        problems.found.append(f"--gpu {settings.gpu} names a card to plan for, not one to train on: add --plan")
     return settings, problems
 
 
@@ -157,7 +176,8 @@ def _parser(description: str) -> Parser:
     groups = {title: parser.add_argument_group(title) for title in titles}
     for name, spec in KNOBS.items():
         info = spec.metadata
-        options: dict[str, Any] = {"help": f"{info['reason']} (default: {spec.default or 'none'})".replace("%", "%%")}
+        default = f"default{' *' if info.get('open') else ''}: {spec.default or 'none'}"
+        options: dict[str, Any] = {"help": f"{info['reason']} ({default})".replace("%", "%%")}
         if spec.type == "bool":
             options["action"] = argparse.BooleanOptionalAction
         else:  # converted in _convert, so that all wrong values are reported together
@@ -166,8 +186,8 @@ def _parser(description: str) -> Parser:
     return parser
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    """What a YAML file says; a run.yaml is one, its knobs stand under ``settings``."""
+def _read_config(path: Path) -> tuple[dict[str, Any], bool]:
+    """What a YAML file says, and whether it is a run.yaml, whose knobs stand under ``settings``."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
@@ -176,7 +196,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"--config {path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not isinstance(content.get("settings", {}), dict):
         raise UserError(f"--config {path} must hold lines of the form NAME: VALUE, as a run.yaml does")
-    return content.get("settings", content)
+    return content.get("settings", content), "settings" in content
 
 
 def _convert(name: str, value: Any, source: str) -> Any:
@@ -224,7 +244,13 @@ def _number_if_it_is_one(value: Any) -> Any:
         return value
 
 
+def _recorded(name: str) -> bool:
+    return bool(KNOBS[name].metadata.get("recorded", True))
+
+
 def _check_groups(settings: Settings) -> None:
+    if not {"per_device_train_batch_size", "gradient_accumulation_steps"} <= settings.given:
+        return  # the plan makes the product fit
     if settings.completions_per_step % settings.num_generations == 0:
         return
     fitting = max(1, round(settings.completions_per_step / settings.num_generations)) * settings.num_generations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from kit.errors import UserError
@@ -11,7 +12,6 @@ from kit.questions import Row
 from kit.runs import RunFolder
 from kit.saving import partial_folder
 from kit.settings import Settings
-from kit.watch import RunLog
 
 
 def as_dataset(questions: list[Row], tokenizer: Any, settings: Settings) -> Any:
@@ -58,14 +58,25 @@ def trainer_arguments(settings: Settings, choice: Choice, weights: list[float], 
         "gradient_checkpointing": choice.gradient_checkpointing,
         "logging_steps": 1,
         "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,  # metrics.jsonl and our own progress bar say it better
+        "report_to": settings.report_to,
+        "disable_tqdm": True,  # metrics.jsonl and our own lines say it better
         **settings.further,
     }
 
 
-def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, log: RunLog, keeper: Any) -> Any:
-    """TRL's GRPOTrainer, with every completion passing by the log, and ``keeper`` saving checkpoints."""
+def prepare_reporting(run: RunFolder) -> None:
+    """Let TensorBoard's files and other trackers' names follow the run; what the user has set stays."""
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(run.path / "tensorboard"))
+    os.environ.setdefault("WANDB_PROJECT", "onecard")
+    os.environ.setdefault("WANDB_NAME", run.path.resolve().name)
+
+
+def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, callbacks: list[Any]) -> Any:
+    """TRL's GRPOTrainer with these callbacks, and with the adapter in float32.
+
+    Raises:
+        UserError: TRL refuses the arguments.
+    """
     from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
@@ -76,12 +87,11 @@ def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, log: 
     trainer = GRPOTrainer(
         model=policy,
         processing_class=tokenizer,
-        reward_funcs=[log.watch(function) for function in reward_functions],
+        reward_funcs=reward_functions,
         args=args,
         train_dataset=dataset,
-        callbacks=[log.callback(), keeper],
+        callbacks=callbacks,
     )
-    keeper.trainer = trainer
     trainer.remove_callback(PrinterCallback)
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:  # TRL casts LoRA to bfloat16, where small updates round away

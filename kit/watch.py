@@ -7,14 +7,22 @@ what TRL's trainer calls at the end of each step.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+import statistics
+import time
 from typing import Any
 
+from kit.alarms import Alarm, Step, Watcher
+from kit.console import Console
+from kit.errors import first_line
 from kit.grading import gold_answer, is_correct, strict_answer
-from kit.progress import Progress, progress
+from kit.own_rewards import RewardFunction
 from kit.prompts import parse_reply
-from kit.runs import RunFolder, append_jsonl
+from kit.report import write_report
+from kit.runs import RunFolder, append_jsonl, read_jsonl
+from kit.settings import Settings
+
+REPORT_SECONDS = 60  # between two writings of report.html while training
 
 # name in metrics.jsonl → name in TRL's log
 _FROM_TRL = {
@@ -26,32 +34,39 @@ _FROM_TRL = {
     "truncated_rate": "completions/clipped_ratio",
     "entropy": "entropy",
     "kl": "kl",
+    "sampling_difference": "sampling/sampling_logp_difference/mean",  # between vLLM and the trainer, nats a token
     "learning_rate": "learning_rate",
     "grad_norm": "grad_norm",
     "seconds": "step_time",
+    "adapter_norm": "adapter_norm",
+    "skipped": "skipped",
 }
 
 
 class RunLog:
-    """Collects the completions of a step and writes one line a step.
+    """Collects the completions of a step, writes one line a step, and says what is to be seen.
 
     Args:
         run: the run folder that the files go to.
-        max_steps: how many steps the run has, for the time left.
-        sample_every: steps between two entries of samples.jsonl.
+        settings: for the number of steps, and how often samples are kept and shown.
         done: steps that an earlier part of the run has behind it.
+        maxima: the most that reward functions can pay, where it is known.
     """
 
-    def __init__(self, run: RunFolder, max_steps: int, sample_every: int, done: int = 0) -> None:
-        self.run, self.max_steps, self.sample_every, self.done = run, max_steps, sample_every, done
-        self._bar: Progress | None = None
+    def __init__(
+        self, run: RunFolder, settings: Settings, done: int = 0, maxima: dict[str, float] | None = None
+    ) -> None:
+        self.run, self.settings = run, settings
+        self._console = Console(settings.max_steps, done)
+        self._watcher = Watcher(maxima or {}, read_jsonl(run.metrics_file))
+        self._reported_at = time.monotonic()
         self._questions: list[str] = []
         self._golds: list[str] = []
         self._replies: list[str] = []
         self._rewards: dict[str, list[float | None]] = {}
         self._of_batch: dict[str, Any] = {}
 
-    def watch(self, reward: Callable[..., list[float | None]]) -> Callable[..., list[float | None]]:
+    def watch(self, reward: RewardFunction) -> RewardFunction:
         """The same reward function, which also leaves its completions and results here."""
 
         @functools.wraps(reward)
@@ -65,35 +80,34 @@ class RunLog:
 
         return watched
 
-    @contextmanager
-    def showing_progress(self) -> Iterator[None]:
-        """Show a progress bar while the ``with`` block trains; it is gone whatever happens."""
-        with progress("training", self.max_steps, self.done) as self._bar:
-            yield
-
     def callback(self):
-        """The trainer callback that writes the files and moves the progress bar."""
+        """The trainer callback that writes the files and shows the step."""
         from transformers import TrainerCallback
 
         log = self
 
         class WriteDown(TrainerCallback):
+            def __init__(self) -> None:
+                self.state_of_adapter: dict[str, Any] = {}
+
+            def on_step_end(self, args, state, control, model=None, optimizer=None, **_):
+                skipped = bool(getattr(optimizer, "step_was_skipped", False))
+                self.state_of_adapter = {"adapter_norm": _adapter_norm(model)} | ({"skipped": True} if skipped else {})
+
             def on_log(self, args, state, control, logs=None, **_):
                 if logs and "loss" in logs:  # the summary at the end has none
-                    metrics = log.write_step(state.global_step, logs)
-                    if log._bar:
-                        log._bar.advance(note=_one_line(metrics))
+                    log.write_step(state.global_step, {**logs, **self.state_of_adapter})
 
         return WriteDown()
 
     def write_step(self, step: int, logs: dict[str, Any]) -> dict[str, Any]:
-        """Append the line of ``step`` to metrics.jsonl and, when due, its completions to samples.jsonl."""
+        """Append the line of ``step`` to metrics.jsonl and, when due, its completions to samples.jsonl, and show it."""
         verdicts = [
             is_correct(strict_answer(reply), gold_answer(gold))
             for reply, gold in zip(self._replies, self._golds, strict=True)
         ]
         metrics: dict[str, Any] = {"step": step}
-        known = {name: logs[key] for name, key in _FROM_TRL.items() if key in logs}
+        known = {name: _finite(logs[key]) for name, key in _FROM_TRL.items() if key in logs}
         if "reward" in known:
             self._of_batch = known
         # with num_iterations above 1 a batch is learned from again: TRL says nothing of its rewards then
@@ -101,10 +115,29 @@ class RunLog:
         metrics["format_rate"] = _mean([parse_reply(reply).soft for reply in self._replies])
         metrics["correct_rate"] = _mean(verdicts)
         metrics["rewards"] = {name: _mean(results) for name, results in self._rewards.items()}
+        metrics["rewards_std"] = {name: _std(results) for name, results in self._rewards.items()}
+        alarms = self._watcher.look(Step(metrics, self._questions, self._replies, self._rewards))
+        if alarms:
+            metrics["alarms"] = [{"name": alarm.name, "says": alarm.sentence} for alarm in alarms]
         append_jsonl(self.run.metrics_file, metrics)
-        if step % self.sample_every == 0 or step == 1:
+        if step % self.settings.sample_every == 0 or step == 1:
             append_jsonl(self.run.samples_file, *self._samples(step))
+        self._show(metrics, alarms)
         return metrics
+
+    def _show(self, metrics: dict[str, Any], alarms: list[Alarm]) -> None:
+        self._console.step(metrics)
+        for alarm in alarms:
+            self._console.alarm(alarm)
+        if metrics["step"] % self.settings.show_every == 0:
+            samples = self._samples(metrics["step"])
+            self._console.sample(metrics["step"], samples[metrics["step"] // self.settings.show_every % len(samples)])
+        if time.monotonic() - self._reported_at > REPORT_SECONDS:
+            try:
+                write_report(self.run)
+            except Exception as error:  # a page that cannot be drawn must not end hours of training
+                print(f"report.html could not be written ({first_line(error)})")
+            self._reported_at = time.monotonic()
 
     def _samples(self, step: int) -> list[dict[str, Any]]:
         columns = zip(self._questions, self._golds, self._replies, strict=True)
@@ -125,8 +158,19 @@ def _mean(values: list[Any]) -> float | None:
     return round(sum(known) / len(known), 4) if known else None
 
 
-def _one_line(metrics: dict[str, Any]) -> str:
-    return (
-        f"reward {metrics['reward']:.2f}  in format {metrics['format_rate']:.0%}  correct {metrics['correct_rate']:.0%}"
-        f"  {metrics['completion_length']:.0f} tokens"
-    )
+def _std(values: list[float | None]) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return round(statistics.pstdev(known), 4) if known else None
+
+
+def _finite(value: float | None) -> float | None:
+    """NaN and infinity are no JSON; TRL's own ``None`` says that no reward could judge."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _adapter_norm(model: Any) -> float:
+    """The length of the adapter's second matrices, which begin at zero, as one vector."""
+    import torch
+
+    weights = [w.detach() for name, w in model.named_parameters() if "lora_B" in name and w.requires_grad]
+    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(weights)))) if weights else 0.0

@@ -33,7 +33,7 @@ def chain(tmp_path_factory) -> Path:
     run_script("-m", "demo.base", folder / "base", "--steps", "200")
     run_script("-m", "demo.problems", folder / "data")
     trained = run_script(
-        "train_lora.py", "--config", "demo/recipe.yaml", "--model", folder / "base", "--max-steps", "3",
+        "train_lora.py", "--config", "tests/short.yaml", "--model", folder / "base", "--max-steps", "3",
         "--dataset", folder / "data" / "train.jsonl", "--output-dir", folder / "short",
     )  # fmt: skip
     (folder / "train.log").write_text(trained.stdout + trained.stderr, encoding="utf-8")

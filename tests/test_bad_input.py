@@ -53,6 +53,7 @@ WRONG_CALLS = {
     "unknown schedule": ([*TRAIN, "--lr-scheduler-type", "zigzag"], "choose from constant_with_warmup"),
     "batch and group": ([*TRAIN, "--batch-size", "6", "--gradient-accumulation-steps", "1"], "make the product 8"),
     "YAML that does not parse": ([*TRAIN, "--config", "{p}/bad.yaml"], "is no YAML"),
+    "reporter that is not installed": ([*TRAIN, "--report-to", "trackio"], "pip install trackio"),
     "unknown YAML key": ([*TRAIN, "--config", "{p}/typo.yaml"], "did you mean max_steps?"),
     "missing config": ([*TRAIN, "--config", "{p}/none.yaml"], "none.yaml cannot be read"),
     "unknown option": ([*TRAIN, "--max-stepz", "3"], "did you mean --max-steps?"),

@@ -104,7 +104,7 @@ def test_ask_prints_one_reply_from_llama_cpp(run):
 
 
 def test_an_occupied_run_folder_is_refused(run):
-    refused = run_script("train_lora.py", "--config", "demo/recipe.yaml", "--output-dir", run, check=False)
+    refused = run_script("train_lora.py", "--config", "tests/short.yaml", "--output-dir", run, check=False)
     assert refused.returncode == 2
     assert "--overwrite" in refused.stderr
     assert (run / "adapter").exists()

@@ -22,7 +22,7 @@ from tests.conftest import ROOT, run_script
 def command(chain, output, *further):
     """The command of the chain's short run (3 steps), into another folder."""
     return [
-        sys.executable, "train_lora.py", "--config", "demo/recipe.yaml", "--model", str(chain / "base"),
+        sys.executable, "train_lora.py", "--config", "tests/short.yaml", "--model", str(chain / "base"),
         "--max-steps", "3", "--dataset", str(chain / "data" / "train.jsonl"), "--output-dir", str(output),
         *map(str, further),
     ]  # fmt: skip
@@ -93,12 +93,12 @@ def test_a_run_that_moved_with_its_base_is_still_scored(chain, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("further", [[], ["num_iterations: 2"]], ids=["one update a batch", "two updates a batch"])
 def test_killed_after_its_checkpoint_at_6_it_ends_in_the_same_bits(chain, tmp_path, further):
-    recipe = yaml.safe_load((ROOT / "demo" / "recipe.yaml").read_text())
+    recipe = yaml.safe_load((ROOT / "tests" / "short.yaml").read_text())
     recipe |= {"max_steps": 12, "save_steps": 3} | (yaml.safe_load(further[0]) if further else {})
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
     calls = [
-        [part if part != "demo/recipe.yaml" else str(tmp_path / "recipe.yaml") for part in command(chain, run.path)]
+        [part if part != "tests/short.yaml" else str(tmp_path / "recipe.yaml") for part in command(chain, run.path)]
         for run in (whole, broken)
     ]
     calls = [[*call[: call.index("--max-steps")], *call[call.index("--max-steps") + 2 :]] for call in calls]

@@ -1,0 +1,136 @@
+"""Small line charts as SVG, drawn without a browser's help: they need no script and follow the page's colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 400, 190
+_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 12, 26
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: its name, a value for each step (``None`` where there is none), and half the width of its band."""
+
+    name: str
+    values: Sequence[float | None]
+    spread: Sequence[float | None] = ()
+
+
+def chart(
+    title: str,
+    steps: Sequence[int],
+    lines: Sequence[Line],
+    marks: Sequence[tuple[int, str]] = (),
+    least: float | None = None,
+    most: float | None = None,
+    percent: bool = False,
+) -> Markup:
+    """An SVG of ``lines`` over ``steps``.
+
+    Args:
+        title: above the chart, and what a screen reader says.
+        steps: the time axis.
+        lines: up to four curves.
+        marks: (step, what happened there): alarms.
+        least: the bottom of the axis, where it is fixed.
+        most: the top of the axis, where it is fixed.
+        percent: write the axis in per cent.
+    """
+    ticks = _ticks(*_bounds(lines, least, most))
+    bottom, top = ticks[0], ticks[-1]
+    first, last = min(steps), max(max(steps), min(steps) + 1)
+
+    def x(step: float) -> float:
+        return _LEFT + (WIDTH - _LEFT - _RIGHT) * (step - first) / (last - first)
+
+    def y(value: float) -> float:
+        share = min(1.0, max(0.0, (value - bottom) / (top - bottom)))
+        return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * share
+
+    drawn = [_axis(value, y(value), percent) for value in ticks]
+    drawn += [
+        Markup('<text class="tick" x="{}" y="{}" text-anchor="{}">{}</text>').format(
+            round(x(step)), HEIGHT - 8, anchor, f"step {step}" if anchor == "start" else step
+        )
+        for step, anchor in ((min(steps), "start"), (max(steps), "end"))
+    ]
+    for number, line in enumerate(lines):
+        drawn.append(_curve(number, line, [x(step) for step in steps], y))
+    for step, words in marks:
+        drawn.append(
+            Markup('<g class="alarm"><title>{}</title><path d="M{:.1f} {}V{}"/></g>').format(
+                words, x(step), _TOP, HEIGHT - _BOTTOM
+            )
+        )
+    legend = Markup("").join(
+        Markup('<span class="key line{}">{}</span>').format(number, line.name)
+        for number, line in enumerate(lines)
+        if len(lines) > 1
+    )
+    return Markup(
+        '<figure class="chart"><figcaption>{}{}</figcaption>'
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg></figure>'
+    ).format(title, legend, WIDTH, HEIGHT, escape(title), Markup("").join(drawn))
+
+
+def smooth(values: Sequence[float | None]) -> list[float | None]:
+    """A moving average over a twelfth of the curve, so that noise does not hide where it goes."""
+    reach = len(values) // 24
+    found: list[float | None] = []
+    for index in range(len(values)):
+        near = [value for value in values[max(0, index - reach) : index + reach + 1] if value is not None]
+        found.append(sum(near) / len(near) if near else None)
+    return found
+
+
+def _bounds(lines: Sequence[Line], least: float | None, most: float | None) -> tuple[float, float]:
+    values = [value for line in lines for value in line.values if value is not None] or [0.0]
+    for line in lines:
+        for value, spread in zip(smooth(line.values), smooth(line.spread), strict=False):
+            if value is not None and spread is not None:
+                values += [value - spread, value + spread]
+    bottom = min(values) if least is None else least
+    top = max([*values, bottom]) if most is None else most
+    return (bottom, top) if top > bottom else (bottom, bottom + 1)
+
+
+def _ticks(bottom: float, top: float) -> list[float]:
+    """Three to five round numbers from at most ``bottom`` to at least ``top``."""
+    size = 10.0 ** math.floor(math.log10((top - bottom) / 2))
+    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor * 3 >= top - bottom)
+    first, last = math.floor(bottom / step + 1e-9), math.ceil(top / step - 1e-9)
+    return [number * step for number in range(first, last + 1)]
+
+
+def _axis(value: float, y: float, percent: bool) -> Markup:
+    label = f"{value:.0%}" if percent else f"{value:.3g}"
+    return Markup(
+        '<path class="grid" d="M{} {:.1f}H{}"/><text class="tick" x="{}" y="{:.1f}" text-anchor="end">{}</text>'
+    ).format(_LEFT, y, WIDTH - _RIGHT, _LEFT - 5, y + 4, label)
+
+
+def _curve(number: int, line: Line, xs: Sequence[float], y) -> Markup:
+    """The band, the values themselves, thin, and their moving average."""
+    band = Markup("")
+    if line.spread:
+        both = [
+            (px, value, spread or 0.0)
+            for px, value, spread in zip(xs, smooth(line.values), smooth(line.spread), strict=True)
+            if value is not None
+        ]
+        upper = [f"{px:.1f} {y(value + spread):.1f}" for px, value, spread in both]
+        lower = [f"{px:.1f} {y(value - spread):.1f}" for px, value, spread in reversed(both)]
+        band = Markup('<path class="band line{}" d="M{}Z"/>').format(number, "L".join(upper + lower))
+    thin = Markup('<path class="thin line{}" d="{}"/>').format(number, _path(xs, line.values, y))
+    thick = Markup('<path class="curve line{}" d="{}"/>').format(number, _path(xs, smooth(line.values), y))
+    return band + thin + thick
+
+
+def _path(xs: Sequence[float], values: Sequence[float | None], y) -> str:
+    points = [f"{x:.1f} {y(value):.1f}" for x, value in zip(xs, values, strict=True) if value is not None]
+    return "M" + "L".join(points) + (f"L{points[0]}" if len(points) == 1 else "") if points else ""

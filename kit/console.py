@@ -1,0 +1,84 @@
+"""What training shows while it runs: one line a step, now and then a sample reply in a box, and alarms.
+
+rich draws colours on a terminal and plain text elsewhere, notebooks included. What a model wrote is shown as text:
+control characters, which could move the cursor or colour the screen, as their pictures.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from kit.alarms import Alarm
+
+_PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {0x7F: 0x2421}
+_PICTURES |= dict.fromkeys([*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD)
+
+
+def visible(text: str) -> str:
+    """The text with its control characters made visible.
+
+    >>> visible("a" + chr(27) + "[31mred")
+    'a␛[31mred'
+    """
+    return text.translate(_PICTURES)
+
+
+class Console:
+    """Prints the steps of a run of ``max_steps``, of which ``done`` lie behind it."""
+
+    def __init__(self, max_steps: int, done: int = 0) -> None:
+        from rich.console import Console as Rich
+
+        self.max_steps, self._done_before = max_steps, done
+        self._started = time.monotonic()
+        self._rich = Rich(highlight=False, soft_wrap=True)
+
+    def step(self, metrics: dict[str, Any]) -> None:
+        """One line with the numbers that matter and the time left."""
+        number = metrics["step"]
+        seconds_a_step = (time.monotonic() - self._started) / max(1, number - self._done_before)
+
+        def shown(name: str, form: str) -> str:
+            value = metrics.get(name)
+            return "?" if value is None else format(value, form)
+
+        kl = f"  KL {shown('kl', '.3f')}" if metrics.get("kl") else ""
+        self._rich.print(
+            f"{number:>{len(str(self.max_steps))}}/{self.max_steps}  reward {shown('reward', '5.2f')}"
+            f"  in format {shown('format_rate', '4.0%')}  correct {shown('correct_rate', '4.0%')}"
+            f"  {shown('completion_length', '.0f')} tokens{kl}  {shown('seconds', '.1f')} s"
+            f"  {duration(seconds_a_step * (self.max_steps - number))} left",
+            markup=False,
+        )
+
+    def alarm(self, alarm: Alarm) -> None:
+        """An alarm, marked so that it is seen."""
+        from rich.text import Text
+
+        self._rich.print(Text.assemble((f"! {visible(alarm.name)}: ", "bold yellow"), visible(alarm.sentence)))
+
+    def sample(self, step: int, sample: dict[str, Any]) -> None:
+        """A question, one reply to it, and what it earned, in a box."""
+        from rich.panel import Panel
+        from rich.text import Text
+
+        earned = "  ".join(f"{name} {value:g}" for name, value in sample["rewards"].items() if value is not None)
+        gold = sample["gold"].rsplit("####", 1)[-1].strip()
+        text = Text.assemble(
+            (visible(sample["question"]), "bold"), f"  (answer: {visible(gold)})\n\n", visible(sample["reply"]),
+            "\n\n", (earned, "cyan"),
+        )  # fmt: skip
+        self._rich.print(Panel(text, title=f"step {step}, one of its completions", title_align="left"), soft_wrap=False)
+
+
+def duration(seconds: float) -> str:
+    """In words of the right size.
+
+    >>> duration(42), duration(600), duration(5400)
+    ('42 s', '10 min', '1 h 30 min')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

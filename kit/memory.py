@@ -1,0 +1,161 @@
+"""How much of a card's memory a run takes, part by part, from first principles.
+
+Per parameter: 4-bit weights 4.5 bits (NF4: 4, and one float32 scale for each 64), 16-bit weights 2 bytes, an adapter's
+weight 4 bytes and as much for its gradient, its optimizer state 2 bytes (8-bit Adam: two moments) or 8 (float32). Per
+token: the KV cache holds 2 bytes for each element of one key and one value in each layer. Logits are made in chunks of
+rows x vocabulary x 8 bytes (Unsloth's own figure). vLLM and training share the base weights, so these count once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from kit.model_shape import ModelShape
+from kit.settings import Settings
+
+GIB = 2**30
+_CONTEXT_BYTES = 0.5 * GIB  # CUDA context, cuBLAS workspaces, kernels; the same for every model
+_BITS_OF_4BIT = 4.5
+OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw_torch": 8, "adamw_torch_fused": 8}
+_LOGIT_BYTES = 8  # unsloth_zoo/fused_losses/chunked_logprob.py: _BYTES_PER_LOGIT
+_LEAST_CHUNK_ROWS = 512  # there: _MIN_ROWS; a chunk is an eighth of the rows otherwise, within its budget
+_PREFILL_TOKENS = 2048  # vLLM's tokens in one forward pass, as Unsloth sets it for caches of up to 4 GiB
+_SAMPLER_COPIES = 10  # float32 copies of the logits in vLLM's sampler, from the table in unsloth_zoo/vllm_utils.py
+_GRAPHS, _LEAST_GRAPH_BYTES, _MOST_GRAPH_BYTES = 172, 0.15 * GIB, 1.0 * GIB  # unsloth_zoo/vllm_utils.py
+_SLACK = 0.05  # pieces that torch's allocator holds and cannot use
+
+_COUNTED_BY_VLLM = (
+    "CUDA context", "base weights", "vLLM's weights", "vLLM's CUDA graphs", "KV cache", "vLLM's reserve",
+    "a step of generation",
+)  # fmt: skip
+
+ALWAYS, ROLLOUTS, SCORING, UPDATE = "always", "rollouts", "scoring", "update"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the work of a step is laid out in memory.
+
+    Args:
+        vllm: vLLM writes the rollouts; otherwise Unsloth does.
+        standby: vLLM gives its KV cache back while the adapter is updated.
+        rows: completions in one forward and backward pass.
+        sequences: completions that are written at the same time.
+        completion: length at which a completion is cut off, in tokens.
+        chunk_gib: most memory that a chunk of logits may take.
+        reserve: bytes that vLLM may take beyond what it is reckoned to need.
+    """
+
+    vllm: bool
+    standby: bool
+    rows: int
+    sequences: int
+    completion: int
+    chunk_gib: float
+    reserve: float = 0.0
+
+    @property
+    def cache_phase(self) -> str:
+        """When the KV cache is held."""
+        return ALWAYS if self.vllm and not self.standby else ROLLOUTS
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the memory: what for, how many bytes, in which phase of a step, and where the number comes from."""
+
+    name: str
+    bytes: float
+    phase: str
+    how: str
+
+
+def memory_parts(shape: ModelShape, settings: Settings, layout: Layout, scoring_rows: int | None = None) -> list[Part]:
+    """What a run needs, part by part; with ``scoring_rows``, what it takes when it scores so many rows at once."""
+    length = settings.max_prompt_length + layout.completion
+    lora = shape.lora_parameters(settings.lora_rank)
+    copies = 8 + OPTIMIZER_BYTES[settings.optim] + (4 if settings.beta else 0)
+    kv = layout.sequences * length * shape.kv_elements_per_token * 2
+    parts = [
+        Part("CUDA context", _CONTEXT_BYTES, ALWAYS, "the same for every model"),
+        _base_weights(shape, settings),
+        Part("LoRA, gradients, optimizer", lora * copies, ALWAYS, f"{lora / 1e6:.1f} M x {copies} bytes"),
+    ]
+    if layout.vllm:
+        graphs = min(max(_GRAPHS * shape.hidden * shape.layers * 4, _LEAST_GRAPH_BYTES), _MOST_GRAPH_BYTES)
+        parts += [
+            Part("vLLM's weights", lora * 4, ALWAYS, "the base is shared; the adapter twice in 16 bits"),
+            Part("vLLM's CUDA graphs", graphs, ALWAYS, "Unsloth's estimate by width and depth"),
+            Part(
+                "vLLM's reserve", layout.reserve, layout.cache_phase, "should its own peak be larger; else more cache"
+            ),
+        ]
+    tokens_in_flight = f"{layout.sequences} completions x {length} tokens x {shape.kv_elements_per_token * 2:,} bytes"
+    parts += [
+        Part("KV cache", kv, layout.cache_phase, tokens_in_flight),
+        Part("a step of generation", _generation_bytes(shape, layout), ROLLOUTS, "activations and logits of a token"),
+    ]
+    if layout.vllm:  # TRL scores vLLM's completions again, to correct for the difference between the two
+        rows = scoring_rows or layout.rows
+        activations = rows * length * 2 * (6 * shape.hidden + 3 * shape.intermediate)
+        parts += _pass("scoring", rows, length, activations, shape, layout, SCORING)
+    layer = 4 * (8 * shape.hidden + 2 * shape.key_value + 4 * shape.intermediate)
+    activations = layout.rows * length * (layer + 10 * shape.hidden)
+    return parts + _pass("the update", layout.rows, length, activations, shape, layout, UPDATE)
+
+
+def taken_parts(shape: ModelShape, settings: Settings, layout: Layout, free_bytes: float) -> list[Part]:
+    """What a run takes on a card with ``free_bytes``: Unsloth scores as many rows at once as its own estimate allows.
+
+    Source of the estimate: unsloth_zoo/rl_replacements.py, autotune_batch_and_chunks.
+    """
+    step, length = settings.completions_per_step, settings.max_prompt_length + layout.completion
+    left = 0.8 * (free_bytes - phase_bytes(memory_parts(shape, settings, layout), ALWAYS))
+    for rows in range(step, layout.rows, -1):
+        parts = memory_parts(shape, settings, layout, scoring_rows=math.ceil(step / (step // rows)))
+        estimate = 16 * rows * length * (shape.hidden + rows / step * shape.vocabulary / 4)
+        if estimate <= left and peak_bytes(parts) <= free_bytes:
+            return parts
+    return memory_parts(shape, settings, layout)
+
+
+def peak_bytes(parts: list[Part]) -> float:
+    """The most memory at any time: what is always there, and the largest phase, with the allocator's slack."""
+    phases = {part.phase for part in parts} - {ALWAYS}
+    return (1 + _SLACK) * (phase_bytes(parts, ALWAYS) + max(phase_bytes(parts, phase) for phase in phases))
+
+
+def phase_bytes(parts: list[Part], phase: str) -> float:
+    """The bytes of one phase alone."""
+    return sum(part.bytes for part in parts if part.phase == phase)
+
+
+def vllm_bytes(parts: list[Part]) -> float:
+    """What vLLM must be allowed: it counts the context, its weights, its cache, and its own peak."""
+    return sum(part.bytes for part in parts if part.name in _COUNTED_BY_VLLM)
+
+
+def _base_weights(shape: ModelShape, settings: Settings) -> Part:
+    bits = _BITS_OF_4BIT if settings.load_in_4bit else 16
+    matrices, rest = shape.linear_parameters, shape.other_parameters
+    how = f"{matrices / 1e6:.0f} M x {bits:g} bits, {rest / 1e6:.0f} M of the vocabulary x 16 bits"
+    return Part("base weights", matrices * bits / 8 + rest * 2, ALWAYS, how)
+
+
+def _generation_bytes(shape: ModelShape, layout: Layout) -> float:
+    copies = _SAMPLER_COPIES if layout.vllm else 2
+    logits = copies * layout.sequences * shape.vocabulary * 4
+    prefill = _PREFILL_TOKENS * 2 * (6 * shape.hidden + 3 * shape.intermediate)
+    return max(logits, prefill)
+
+
+def _pass(
+    name: str, rows: int, length: int, activations: float, shape: ModelShape, layout: Layout, phase: str
+) -> list[Part]:
+    """The activations and one chunk of logits of a pass over ``rows`` completions."""
+    chunk = max(_LEAST_CHUNK_ROWS, math.ceil(rows * length / 8)) * shape.vocabulary * _LOGIT_BYTES
+    return [
+        Part(f"activations of {name}", activations, phase, f"{rows} completions x {length} tokens, a layer at a time"),
+        Part(f"logits of {name}", min(chunk, layout.chunk_gib * GIB), phase, "in chunks over the vocabulary"),
+    ]

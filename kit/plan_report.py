@@ -1,0 +1,82 @@
+"""What ``--plan`` prints: the memory by part, what was chosen, and what a run takes."""
+
+from __future__ import annotations
+
+import math
+
+from kit.cards import NAMES, card_named
+from kit.errors import UserError
+from kit.expected import expected
+from kit.hardware import Machine, detect, requirements_for
+from kit.memory import ALWAYS, GIB, ROLLOUTS, SCORING, UPDATE, phase_bytes
+from kit.model_shape import ModelShape, model_shape
+from kit.plan import Plan, make_plan
+from kit.settings import Settings
+
+_PHASES = {
+    ALWAYS: "all the time",
+    ROLLOUTS: "while completions are written",
+    SCORING: "while they are scored by the policy",
+    UPDATE: "while the adapter is updated",
+}
+
+
+def print_plan(settings: Settings) -> None:
+    """Print the plan for the card that is named, or for the one that is here.
+
+    Raises:
+        UserError: it does not fit, or there is no card to plan for.
+    """
+    machine = card_named(settings.gpu) if settings.gpu else detect()
+    if not machine.has_cuda:
+        raise UserError(
+            f"{machine.lack}: name the card to plan for, --gpu NAME with one of {', '.join(NAMES)}; "
+            "`make demo` needs no card"
+        )
+    requirements = requirements_for(machine)
+    shape = model_shape(settings.model)
+    plan = make_plan(settings, machine, shape)
+    print(f"{settings.model} on {machine.card}, {machine.memory_gib:.1f} GiB, {machine.free_gib:.1f} free\n")
+    print(memory_table(plan, machine))
+    print("\nchosen")
+    for reason in plan.reasons:
+        print(f"  {reason}")
+    print(f"  packages: pip install --no-deps -r {requirements}\n")
+    print(_what_it_takes(plan, shape, machine))
+
+
+def memory_table(plan: Plan, machine: Machine) -> str:
+    """The memory by part and phase, in GiB, and the peak against what is free."""
+    lines = []
+    for phase, words in _PHASES.items():
+        parts = [part for part in plan.parts if part.phase == phase]
+        if not parts:
+            continue
+        lines.append(f"{phase_bytes(plan.parts, phase) / GIB:6.2f} GiB  {words}")
+        lines += [f"{part.bytes / GIB:10.2f}      {part.name:28}{part.how}" for part in parts]
+    share = plan.peak_gib / machine.free_gib
+    lines.append(f"{plan.peak_gib:6.2f} GiB  at most, with 5 % slack: {share:.0%} of what is free. It fits.")
+    return "\n".join(lines)
+
+
+def _what_it_takes(plan: Plan, shape: ModelShape, machine: Machine) -> str:
+    assert plan.layout is not None
+    assert machine.card is not None
+    settings = plan.settings
+    takes = expected(shape, settings, plan.layout, machine.card)
+    minutes = takes.step_s * settings.max_steps / 60
+    time = (
+        f"expected, within a factor of two: {takes.step_s:.0f} s a step ({takes.rollout_s:.0f} s of it completions), "
+        f"{minutes:.0f} minutes for {settings.max_steps} steps\n"
+    )
+    if math.isnan(minutes):
+        time = f"how long {machine.card} takes is not known; training shows the time left from its first step on\n"
+    return time + (
+        f"download {takes.download_gb:.1f} GB, on disk {takes.disk_gb:.1f} GB with checkpoints and merged weights, "
+        f"and {shape_gguf_gb(shape):.1f} GB for each f16 GGUF"
+    )
+
+
+def shape_gguf_gb(shape: ModelShape) -> float:
+    """The size of a 16-bit GGUF in GB."""
+    return 2 * (shape.linear_parameters + shape.other_parameters) / 1e9
