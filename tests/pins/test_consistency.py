@@ -1,0 +1,64 @@
+"""Do the pins of a set go together? Asked of every package's own metadata, for every Python that the set names."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from tests.pins.published import PYTHONS, environment, metadata
+
+pytestmark = pytest.mark.pins
+
+SETS = [(lock, python) for lock, pythons in PYTHONS.items() for python in pythons]
+BELOW = {"requirements-dev.txt": ["requirements-cpu.txt"]}  # installed on top: a need may be met below
+EXCEPTED_NEEDS = {"certifi"}  # by name: unsloth asks for one that the index does not have
+
+
+def conflicts(rows, python) -> list[str]:
+    """What a set of packages lacks or has in the wrong version, a sentence each."""
+    have = {row["name"]: row["version"] for row in rows}
+    extras = {name: {""} for name in have}
+    found: dict[str, None] = {}
+    for _ in range(3):  # an extra may ask for another package's extra
+        for row in rows:
+            if not SpecifierSet(row["python"] or "").contains(f"{python}.5"):
+                found[f"{row['name']} {row['version']} does not run on Python {python}"] = None
+            for need in map(Requirement, row["requires"]):
+                name = canonicalize_name(need.name)
+                wanted = need.marker is None or any(
+                    need.marker.evaluate({**environment(python), "extra": extra}) for extra in extras[row["name"]]
+                )
+                if not wanted or name in EXCEPTED_NEEDS:
+                    continue
+                if name not in have:
+                    found[f"{row['name']} {row['version']} needs {need}, which is not pinned"] = None
+                    continue
+                extras[name] |= need.extras
+                if not need.specifier.contains(have[name], prereleases=True):
+                    found[f"{row['name']} {row['version']} needs {need}, pinned is {have[name]}"] = None
+    return list(found)
+
+
+@pytest.fixture(scope="module")
+def published():
+    with ThreadPoolExecutor(4) as pool:  # waiting for the index
+        return dict(zip(SETS, pool.map(lambda pair: metadata(*pair), SETS), strict=True))
+
+
+@pytest.mark.parametrize(("lock", "python"), SETS)
+def test_the_pins_go_together(published, lock, python):
+    below = [row for name in BELOW.get(lock, []) for row in published[name, python]]
+    found = conflicts([*below, *published[lock, python]], python)
+    if lock == "requirements-cpu.txt":  # what only a card needs is left out there on purpose; the tests run without it
+        found = [sentence for sentence in found if not sentence.endswith("not pinned")]
+    assert [sentence for sentence in found if sentence not in conflicts(below, python)] == []
+
+
+def test_a_broken_pin_is_found(published):
+    rows = published["requirements.txt", "3.12"]
+    broken = [{**row, "version": "4.40.0"} if row["name"] == "transformers" else row for row in rows]
+    assert any("transformers" in sentence for sentence in conflicts(broken, "3.12"))
+    lacking = [row for row in rows if row["name"] != "xgrammar"]
+    assert any("xgrammar" in sentence and "not pinned" in sentence for sentence in conflicts(lacking, "3.12"))

@@ -1,0 +1,140 @@
+"""Is everything that the kit tells Unsloth, TRL and vLLM declared in the pinned versions' own source?
+
+The kit's own code makes the calls; in the place of the packages, which need a card, stand signatures from their source.
+"""
+
+import dataclasses
+import sys
+from types import ModuleType, SimpleNamespace
+from unittest.mock import MagicMock
+
+import pytest
+
+from kit import completions, model
+from kit.artefacts import Artefact, Kind
+from kit.cards import card_named
+from kit.model_shape import model_shape
+from kit.plan import make_plan
+from kit.runs import RunFolder
+from kit.settings import Settings
+from kit.training import trainer_arguments
+from tests.pins.contract import Declared, signature
+from tests.pins.published import source
+
+pytestmark = pytest.mark.pins
+
+SETS = ["requirements.txt", "requirements-t4.txt", "requirements-cuda12.txt"]
+PYTHON = "3.12"
+CARDS = {"requirements.txt": "rtx3060-12gb", "requirements-t4.txt": "t4", "requirements-cuda12.txt": "rtx3090"}
+
+
+@pytest.fixture(params=SETS)
+def lock(request):
+    return request.param
+
+
+@pytest.fixture
+def plan(lock):
+    return make_plan(Settings(), card_named(CARDS[lock]), model_shape(Settings().model))
+
+
+@pytest.fixture
+def unsloth(lock, monkeypatch):
+    """Unsloth's GPU loader, as its source declares it."""
+    loader = source(lock, PYTHON, "unsloth", "unsloth/models/loader.py")
+    llama = source(lock, PYTHON, "unsloth", "unsloth/models/llama.py")
+    engine = signature(source(lock, PYTHON, "unsloth-zoo", "unsloth_zoo/vllm_utils.py"), "load_vllm")
+    merged = signature(source(lock, PYTHON, "unsloth", "unsloth/save.py"), "unsloth_save_pretrained_merged")
+    without_self = merged.replace(parameters=list(merged.parameters.values()))
+    policy = SimpleNamespace(save_pretrained_merged=Declared(without_self), device=SimpleNamespace(type="cuda"))
+    fast = SimpleNamespace(
+        from_pretrained=Declared(
+            signature(loader, "FastLanguageModel.from_pretrained"),
+            result=(policy, "tokenizer"),
+            hands_on=[signature(llama, "FastLlamaModel.from_pretrained"), engine],
+        ),
+        get_peft_model=Declared(signature(llama, "FastLlamaModel.get_peft_model"), result=policy),
+        for_inference=Declared(signature(llama, "FastLlamaModel.for_inference")),
+    )
+    monkeypatch.setattr(model, "_import_unsloth", lambda: SimpleNamespace(FastLanguageModel=fast))
+    return fast
+
+
+def test_training_is_loaded_as_unsloth_declares(unsloth, plan):
+    _, _, plan = model.load_for_training(plan)
+    (told,) = unsloth.from_pretrained.calls
+    assert plan.choice.use_vllm
+    assert told["fast_inference"]
+    assert told["max_num_seqs"] == plan.layout.sequences
+    (adapter,) = unsloth.get_peft_model.calls
+    assert adapter["r"] == plan.settings.lora_rank
+
+
+def test_the_environment_that_the_plan_sets_is_read_by_unsloth(lock, plan):
+    on_standby = dataclasses.replace(plan, layout=dataclasses.replace(plan.layout, standby=True))
+    read = "".join(
+        source(lock, PYTHON, "unsloth-zoo", f"unsloth_zoo/{file}")
+        for file in ("vllm_utils.py", "fused_losses/chunked_logprob.py")
+    )
+    assert len(names := set(model.environment(on_standby))) == 3
+    assert {name for name in names if f'"{name}"' in read} == names
+
+
+def test_merging_saves_as_unsloth_declares(unsloth, tmp_path):
+    model.save_merged(tmp_path, "base", "bfloat16", tmp_path / "merged")
+    assert unsloth.from_pretrained.calls[0]["load_in_4bit"] is False
+    assert unsloth.for_inference.calls == [{}]
+
+
+def test_every_field_of_the_trainer_is_declared(lock, plan, tmp_path):
+    files = {"trl": ["trl/trainer/grpo_config.py", "trl/trainer/base_config.py"],
+             "transformers": ["transformers/training_args.py"]}  # fmt: skip
+    classes = {"grpo_config.py": "GRPOConfig", "base_config.py": "_BaseConfig", "training_args.py": "TrainingArguments"}
+    declared = set()
+    for package, paths in files.items():
+        for path in paths:
+            declared |= set(signature(source(lock, PYTHON, package, path), classes[path.split("/")[-1]]).parameters)
+    told = trainer_arguments(plan.settings, plan.choice, [1.0], RunFolder(tmp_path))
+    assert set(told) | {"generation_kwargs", "weight_decay"} <= declared
+
+
+@pytest.fixture
+def vllm(lock, monkeypatch):
+    """vLLM's engine, as its source declares it."""
+
+    def of(file, name):
+        return signature(source(lock, PYTHON, "vllm", f"vllm/{file}"), name)
+
+    packages = {name: ModuleType(name) for name in ("vllm", "vllm.lora", "vllm.lora.request")}
+    reply = SimpleNamespace(outputs=[SimpleNamespace(finish_reason="stop", text="hi", token_ids=[1])])
+    llm = MagicMock()
+    llm.chat = Declared(of("entrypoints/llm.py", "LLM.chat"), result=[reply])
+    options = of("engine/arg_utils.py", "EngineArgs")  # LLM hands its **kwargs to them
+    packages["vllm"].LLM = Declared(of("entrypoints/llm.py", "LLM.__init__"), result=llm, hands_on=[options])
+    packages["vllm"].SamplingParams = Declared(of("sampling_params.py", "SamplingParams"))
+    packages["vllm.lora.request"].LoRARequest = Declared(of("lora/request.py", "LoRARequest"))
+    for name, package in packages.items():
+        monkeypatch.setitem(sys.modules, name, package)
+    return packages
+
+
+@pytest.mark.parametrize("kind", [Kind.ADAPTER, Kind.MODEL])
+def test_evaluation_asks_vllm_as_it_declares(vllm, kind, monkeypatch):
+    monkeypatch.setattr(completions, "lora_rank", lambda _: 32)
+    artefact = Artefact(name="adapter", kind=kind, path="some/path", base="some/base" if kind is Kind.ADAPTER else None)
+    backend = completions.Backend("vLLM", "float16", "float16")
+    with completions.open_engine(artefact, backend, 64, 64, 8) as engine:
+        ((finished,),) = list(engine.generate([[{"role": "user", "content": "hi"}]], 0.0, 1))
+    assert finished[1].text == "hi"
+    assert len(vllm["vllm"].SamplingParams.calls) == 1
+    assert len(vllm["vllm.lora.request"].LoRARequest.calls) == (kind is Kind.ADAPTER)
+
+
+def test_an_argument_that_the_pinned_version_lacks_is_found(unsloth, plan, monkeypatch):
+    declared = unsloth.from_pretrained
+    fewer = [p for p in declared.signature.parameters.values() if p.name != "gpu_memory_utilization"]
+    declared.signature = declared.signature.replace(parameters=fewer)
+    declared.hands_on = []
+    wrong = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, vllm="require"))
+    with pytest.raises(Exception, match="gpu_memory_utilization"):
+        model.load_for_training(wrong)
