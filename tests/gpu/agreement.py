@@ -1,0 +1,35 @@
+"""Do two engines give the same greedy replies for one artefact? Prints the share of replies that are the same text.
+
+python -m tests.gpu.agreement ARTEFACT DATA ENGINE ENGINE [QUESTIONS]
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+from kit.artefacts import find_artefacts
+from kit.completions import choose_backend, open_engine
+from kit.prompts import build_prompt
+from kit.questions import load_questions
+
+
+def replies(path: str, data: str, engine: str, questions: int, max_tokens: int = 48) -> list[str]:
+    """Greedy replies of an artefact through ``engine``, in the order of the questions."""
+    prompts = [build_prompt(row["question"]) for row in load_questions(data, "test", "question", "answer")[:questions]]
+    (artefact,) = find_artefacts([path])
+    backend = replace(choose_backend(artefact), engine=engine)
+    with open_engine(artefact, backend, max_tokens, 512, batch_size=16) as opened:
+        found = {index: reply.text for batch in opened.generate(prompts, 0.0, 1) for index, reply in batch}
+    return [found[index] for index in range(len(prompts))]
+
+
+def main() -> None:
+    path, data, *engines = sys.argv[1:5]
+    questions = int(sys.argv[5]) if len(sys.argv) > 5 else 64
+    first, second = (replies(path, data, engine, questions) for engine in engines)
+    print("AGREEMENT", sum(a == b for a, b in zip(first, second, strict=True)) / len(first))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Two minutes on a CUDA machine: does the whole chain work there, with vLLM in it? Skips itself without a card.
+
+    python -m pytest tests/gpu
+
+Once with the demo's model, which can learn, and once with a random one of exactly Qwen2.5-0.5B's shape at default
+settings. Nothing is asserted of the loss: without a KL term it is zero by construction.
+"""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kit.runs import RunFolder, read_jsonl
+from tests.conftest import ROOT, run_script
+from tests.gpu.random_model import make_random_model
+
+torch = pytest.importorskip("torch")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")]
+
+STEPS = 6
+SAME_REPLIES = 0.85  # of greedy replies through vLLM and through Unsloth; in 16 bits near-ties fall either way
+MOST_DIFFERENCE = 0.1  # nats a token between vLLM's log-probabilities and the trainer's, of completions just written
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    run_script("-m", "demo.base", folder / "base", "--steps", "300")
+    run_script("-m", "demo.problems", folder / "data")
+    return folder
+
+
+@pytest.fixture(scope="module", params=["demo", "0.5B"])
+def trained(request, demo):
+    """A run folder, trained with a kill -9 in the middle, exported and evaluated."""
+    base, learning = demo / "base", ["--config", "tests/short.yaml", "--vllm", "require"]
+    if request.param == "0.5B":
+        base = make_random_model(demo / "random", demo / "base")
+        learning = ["--vllm", "require", "--learning-rate", "1e-3", "--warmup-steps", "1", "--max-completion-length",
+                    "128", "--rewards", "tests/gpu/rewards_for_noise.py:letters"]  # fmt: skip
+    run = RunFolder(demo / f"run-{request.param}")
+    command = ["train_lora.py", *learning, "--model", base, "--dataset", demo / "data" / "train.jsonl",
+               "--output-dir", run.path, "--max-steps", STEPS, "--save-steps", 3]  # fmt: skip
+    killed_after_a_checkpoint([sys.executable, *map(str, command)], run)
+    resumed = run_script(*command)
+    assert "after step 3" in resumed.stdout
+    run_script("merge_and_export.py", run.path, "--gguf", "q8_0")
+    data = demo / "data" / "heldout.jsonl"
+    run_script("evaluate.py", run.path, "--dataset", data, "--limit", 64, "--max-completion-length", 48)
+    return run, data
+
+
+def killed_after_a_checkpoint(command, run):
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    while process.poll() is None and not (run.checkpoints / "step-3").is_dir():
+        time.sleep(0.2)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)  # vLLM's own processes too
+    process.wait()
+    assert (run.checkpoints / "step-3").is_dir(), "it ended before its first checkpoint"
+
+
+def test_vllm_wrote_the_completions(trained):
+    run, _ = trained
+    assert run.read()["machine"]["vllm"] is True
+    rows = read_jsonl(run.metrics_file)
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert all("sampling_difference" in row for row in rows)  # TRL has it only from vLLM's own log-probabilities
+
+
+def test_rewards_are_finite_and_spread_and_no_step_is_skipped(trained):
+    rows = read_jsonl(trained[0].metrics_file)
+    assert all(math.isfinite(row["reward"]) and math.isfinite(row["grad_norm"]) for row in rows)
+    assert any(row["reward_std"] > 0 for row in rows)
+    assert not any(alarm["name"] in ("gradient", "unchanged") for row in rows for alarm in row.get("alarms", []))
+
+
+def test_the_adapter_changed_and_the_next_rollout_used_it(trained):
+    run, _ = trained
+    checks = {(check["of"], check["name"]): check for check in json.loads(run.export_file.read_text())["checks"]}
+    assert checks["adapter", "trained"]["passed"]
+    assert max(row["sampling_difference"] for row in read_jsonl(run.metrics_file)) < MOST_DIFFERENCE
+    texts = {
+        name: [row["reply"] for row in read_jsonl(run.path / "transcripts" / f"{name}.jsonl")]
+        for name in ("base", "adapter")
+    }
+    changed = sum(a != b for a, b in zip(texts["base"], texts["adapter"], strict=True))
+    assert changed > len(texts["base"]) / 4  # so a rollout with the old weights would show as a difference above
+
+
+def test_vllm_and_unsloth_evaluate_the_same_model(trained):
+    run, data = trained
+    said = run_script("-m", "tests.gpu.agreement", run.adapter, data, "vLLM", "transformers").stdout
+    assert float(said.split("AGREEMENT")[1]) >= SAME_REPLIES
+
+
+def test_the_export_passed_its_gate(trained):
+    run, _ = trained
+    assert run.merged.is_dir()
+    assert list(run.gguf.glob("*.q8_0.gguf"))
+    assert all(check["passed"] for check in json.loads(run.export_file.read_text())["checks"])
