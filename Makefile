@@ -1,6 +1,7 @@
-# make demo    the whole chain on a tiny model: train, evaluate, merge, export GGUF, ask llama.cpp (10 minutes, no GPU)
+# make demo    the whole chain on a tiny model: train, evaluate, merge, export GGUF, ask llama.cpp (5 minutes, no GPU)
 # make test    the tests, one short run of the whole chain among them
 # make test-all   the slow tests besides: kills at random moments, full disks, every GGUF type (20 minutes)
+# make test-pins  do the pinned GPU packages go together, and do they take what the kit tells them? (asks the package index)
 # make setup   just the set-up, which the other two do by themselves
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ PY := .venv/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup demo test test-all style check bench-setup bench mutants clean
+.PHONY: setup demo test test-all test-pins style check bench-setup bench bench-accuracy mutants clean
 
 setup:
 	@$(PYTHON) -m kit.install --torch-index "$(TORCH_INDEX)"
@@ -26,10 +27,16 @@ demo: setup
 	$(PY) evaluate.py runs/demo/gguf/demo.q4_k_m.gguf --ask "Ana has 12 apples and gets 7 more. How many apples does Ana have now?"
 
 test: setup
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow and not pins"
 
 test-all: setup
 	$(PY) -m pytest -m slow
+
+test-pins: setup
+	$(PY) -m pytest -m pins
+	$(PY) -m tests.pins.run_with_set requirements.txt
+	$(PY) -m tests.pins.run_with_set requirements-cuda12.txt
+	$(PY) -m tests.pins.run_with_set requirements-t4.txt
 
 style: setup
 	$(PY) -m ruff format .
@@ -46,11 +53,18 @@ bench-setup: setup
 
 bench: bench-setup
 	$(PY) -m benchmarks.grading
+	$(PY) -m benchmarks.startup
+	$(PY) -m benchmarks.step runs/demo-base runs/demo-data/train.jsonl
+	$(PY) -m benchmarks.export runs/demo
 	$(PY) -m benchmarks.evaluation runs/demo runs/demo-data/heldout.jsonl
+
+bench-accuracy: bench-setup
+	$(PY) -m benchmarks.accuracy
+	$(PY) -m benchmarks.accuracy_table
 
 mutants: bench-setup
 	.venv/bin/mutmut run
 	.venv/bin/mutmut results
 
 clean:
-	rm -rf runs mutants .venv .pytest_cache .ruff_cache .mypy_cache
+	rm -rf runs mutants .venv .venv-pins .pytest_cache .ruff_cache .mypy_cache
