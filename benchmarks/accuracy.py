@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy_run import read_arms
-from benchmarks.in_turn import OFFLINE
 from benchmarks.record import RESULTS, write_result
-from benchmarks.worker_runs import MARK
+from benchmarks.worker_runs import run_worker
 from demo.base import STAMP_FILE
 from kit.progress import progress
 
 FOLDER = Path("runs/accuracy")
 FILE = RESULTS / "accuracy.json"
-ONE_CORE = OFFLINE | {"OMP_NUM_THREADS": "1"}
 
 
 def main() -> None:
@@ -72,14 +70,11 @@ def run_module(*arguments: object) -> None:
 
 def one_run(arm: str, seed: int) -> dict[str, Any]:
     """The arm, the seed and the points of the curve, from a process of its own."""
-    command = ["-m", "benchmarks.accuracy_run", FOLDER / f"small-{seed}", FOLDER / f"data-{seed}", arm, "--seed", seed]
-    done = subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, env=ONE_CORE, check=False
-    )
-    said = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-    if not said:
-        sys.exit(f"{arm}, seed {seed} failed:\n{done.stderr[-2000:]}")
-    return json.loads(said[-1].removeprefix(MARK))
+    small, data = FOLDER / f"small-{seed}", FOLDER / f"data-{seed}"
+    run = run_worker("benchmarks.accuracy_run", small, data, arm, "--seed", seed, OMP_NUM_THREADS="1")  # one core each
+    if "error" in run:
+        sys.exit(f"{arm}, seed {seed} failed:\n{run['error']}")
+    return run
 
 
 if __name__ == "__main__":

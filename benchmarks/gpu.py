@@ -14,7 +14,7 @@ import subprocess
 from typing import Any
 
 from benchmarks.record import write_result
-from benchmarks.worker_runs import run_worker
+from benchmarks.worker_runs import STEP_WORKER, run_worker
 from kit.cards import figures_of
 from kit.model_shape import ModelShape, model_shape
 from kit.progress import progress
@@ -42,7 +42,11 @@ def main() -> None:
             for name, (variant, options) in VARIANTS.items():
                 sizes = ("--steps", str(args.steps), "--completion", str(args.completion), "--cap-gib", str(cap))
                 rows.append(
-                    {"name": name, "cap_gib": cap, **run_worker(variant, args.base, args.data, *sizes, *options)}
+                    {
+                        "name": name,
+                        "cap_gib": cap,
+                        **run_worker(STEP_WORKER, variant, args.base, args.data, *sizes, *options),
+                    }
                 )
                 bar.advance(note=f"{name} at {cap:g} GiB")
     card, driver = the_card()
@@ -79,7 +83,7 @@ def table(rows: list[dict[str, Any]], limit: float | None) -> str:
 
 def _row(row: dict[str, Any], limit: float | None) -> str:
     if "error" in row:
-        return f"| {row['cap_gib']:g} | {row['name']} | {row['error'][:60]} | | | | |"
+        return f"| {row['cap_gib']:g} | {row['name']} | {row['error'].splitlines()[-1][:60]} | | | | |"
     rate, sequences = row["rollout_tokens_a_second"] or 0.0, row["completions_a_step"]
     of_limit = f"{rate / (limit * sequences):.0%}" if limit else ""
     planned = f"{row['planned_peak_gib']:.1f}" if row["variant"] == "kit" and row["planned_peak_gib"] else ""

@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 from benchmarks.record import write_result
-from benchmarks.worker_runs import run_worker
+from benchmarks.worker_runs import STEP_WORKER, run_worker
 from kit.progress import progress
 
 PAIRS, STEPS = 5, 6
@@ -30,7 +30,9 @@ def main() -> None:
     pairs: list[dict[str, Any]] = []
     with progress("steps, in turn", args.pairs) as bar:
         for _ in range(args.pairs):
-            pair = {variant: run_worker(variant, args.base, args.data, *SIZES) for variant in ("kit", "bare")}
+            pair = {
+                variant: run_worker(STEP_WORKER, variant, args.base, args.data, *SIZES) for variant in ("kit", "bare")
+            }
             failed = [figures["error"] for figures in pair.values() if "error" in figures]
             if failed:
                 sys.exit(f"a run failed: {failed[0]}")

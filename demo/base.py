@@ -129,6 +129,7 @@ def train(model, examples: Iterator[Example], most_steps: int, unused: int, digi
         for step in range(most_steps):
             if falling_since is None and (known >= ENOUGH_KNOWN or step >= most_steps - FALLING_STEPS):
                 falling_since = step
+                bar.ends_at(step + FALLING_STEPS)
             left = 1.0 if falling_since is None else 1 - (step - falling_since) / FALLING_STEPS
             if left <= 0:
                 break

@@ -105,10 +105,10 @@ def _laid_out(settings: Settings, machine: Machine, shape: ModelShape, choice: C
         return None
     parts = taken_parts(shape, settings, layout, usable)
     if layout.vllm != choice.use_vllm:
-        where = "beside the training"
+        wish = ""
         if "gpu_memory_utilization" in settings.given:
-            where = f"into --gpu-memory-utilization {settings.gpu_memory_utilization:g}"
-        reason = f"vLLM does not fit {where}: Unsloth generates the rollouts itself."
+            wish = f" with --gpu-memory-utilization {settings.gpu_memory_utilization:g}"
+        reason = f"vLLM does not fit beside the training{wish}: Unsloth generates the rollouts itself."
         choice = dataclasses.replace(choice, use_vllm=False, reason=reason)
     filled = dataclasses.replace(settings, gpu_memory_utilization=round(share, 3)) if layout.vllm else settings
     reasons, made_from = _reasons(filled, machine, choice, layout), (settings, machine, shape)
@@ -198,7 +198,8 @@ def _refusal(settings: Settings, machine: Machine, shape: ModelShape, choice: Ch
     parts = memory_parts(shape, dataclasses.replace(settings, **changes), smallest)
     need = max(peak_bytes(parts), vllm_bytes(parts)) / GIB / _USABLE
     said = (
-        f"{settings.model} does not fit {machine.card}: at least {need:.1f} GiB are needed, {machine.free_gib:.1f} free"
+        f"{settings.model} does not fit {machine.card} with these settings: at least {need:.1f} GiB are needed, "
+        f"{machine.free_gib:.1f} free"
     )
     opened = (
         (("--gpu-memory-utilization",), ("gpu_memory_utilization",)),

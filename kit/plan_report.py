@@ -11,6 +11,7 @@ from kit.hardware import Machine, detect, requirements_for
 from kit.memory import ALWAYS, GIB, ROLLOUTS, SCORING, UPDATE, phase_bytes
 from kit.model_shape import ModelShape, model_shape
 from kit.plan import Plan, make_plan
+from kit.resuming import as_recorded, check_run_folder
 from kit.settings import Settings
 
 _PHASES = {
@@ -35,7 +36,7 @@ def print_plan(settings: Settings) -> None:
         )
     requirements = requirements_for(machine)
     shape = model_shape(settings.model)
-    plan = make_plan(settings, machine, shape)
+    plan = make_plan(_of_its_run(settings), machine, shape)
     print(f"{settings.model} on {machine.card}, {machine.memory_gib:.1f} GiB, {machine.free_gib:.1f} free\n")
     print(memory_table(plan, machine))
     print("\nchosen")
@@ -43,6 +44,16 @@ def print_plan(settings: Settings) -> None:
         print(f"  {reason}")
     print(f"  packages: pip install --no-deps -r {requirements}\n")
     print(_what_it_takes(plan, shape, machine))
+
+
+def _of_its_run(settings: Settings) -> Settings:
+    """What the run in the output folder began with, where training would continue it; says where it would refuse to."""
+    try:
+        check_run_folder(settings, None)
+    except UserError as error:
+        print(f"training would be refused: {error}\n")
+        return settings
+    return as_recorded(settings)
 
 
 def memory_table(plan: Plan, machine: Machine) -> str:

@@ -17,6 +17,11 @@ class Progress:
         self._started, self._done_before = time.monotonic(), done
         self._task = bar.add_task(title, total=total, completed=done, note="")
 
+    def ends_at(self, total: int) -> None:
+        """The task turns out to have ``total`` steps."""
+        self.total = total
+        self._bar.update(self._task, total=total)
+
     def advance(self, steps: int = 1, note: str = "") -> None:
         """``steps`` more are done; ``note`` is shown beside the count."""
         before, self.done = self.done, self.done + steps

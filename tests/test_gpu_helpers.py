@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.gpu import bandwidth_limit, table
-from benchmarks.worker_runs import run_worker
+from benchmarks.worker_runs import STEP_WORKER, run_worker
 from kit.model_shape import model_shape
 from tests.conftest import run_script
 from tests.gpu.random_model import make_random_model
@@ -20,14 +20,14 @@ def test_two_engines_that_are_one_agree(chain):
 @pytest.mark.parametrize("variant", ["kit", "bare"])
 def test_both_variants_of_a_step_are_timed(chain, variant):
     sizes = ["--steps", "4", "--batch-size", "8", "--accumulation", "1", "--completion", "6"]
-    figures = run_worker(variant, str(chain / "base"), str(chain / "data" / "train.jsonl"), *sizes)
+    figures = run_worker(STEP_WORKER, variant, chain / "base", chain / "data" / "train.jsonl", *sizes)
     assert figures["variant"] == variant, figures
     assert 0 < figures["seconds_of_generation"] < figures["seconds_a_step"]
     assert round(figures["rollout_tokens_a_second"] * figures["seconds_of_generation"]) in range(24, 97)  # 8 x 6 tokens
 
 
 def test_a_run_that_fails_is_a_row_of_the_table(chain):
-    failed = run_worker("kit", str(chain / "base"), str(chain / "nowhere.jsonl"))
+    failed = run_worker(STEP_WORKER, "kit", chain / "base", chain / "nowhere.jsonl")
     assert "error" in failed
     row = {"name": "kit", "cap_gib": 8.0, **failed}
     assert "UserError: --dataset" in table([row], limit=1.0)

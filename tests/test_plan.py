@@ -12,6 +12,7 @@ from kit.hardware import Machine, driver_fault, requirements_for
 from kit.memory import memory_parts
 from kit.model_shape import ModelShape, model_shape, shape_of
 from kit.plan import Plan, make_plan
+from kit.plan_report import print_plan
 from kit.resuming import as_recorded, check_same_run
 from kit.runs import RunFolder
 from kit.settings import Settings
@@ -202,6 +203,18 @@ def test_a_run_does_not_go_on_with_steps_of_another_size(tmp_path):
         check_same_run(
             run, Settings(per_device_train_batch_size=5, given=frozenset({"per_device_train_batch_size"})), None
         )
+
+
+def test_the_plan_is_the_one_of_the_run_that_would_be_continued(tmp_path, capsys):
+    run = RunFolder(tmp_path)
+    run.write({"settings": Settings(max_completion_length=384).as_config()})
+    again = {"model": OWN, "output_dir": str(tmp_path), "gpu": "t4"}
+    print_plan(Settings(**again, given=frozenset(again)))
+    assert "completions x 896 tokens" in capsys.readouterr().out
+    print_plan(Settings(**again, lora_rank=8, given=frozenset({*again, "lora_rank"})))
+    said = capsys.readouterr().out
+    assert "training would be refused" in said
+    assert "lora_rank 32 → 8" in said
 
 
 # ---- first principles
