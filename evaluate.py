@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from kit.answers import Plan, collect
 from kit.artefacts import Artefact, artefact_at, find_artefacts
 from kit.command_line import Parser, positive_int, positive_number
-from kit.completions import choose_backend, open_engine
+from kit.completions import VllmNotLoaded, choose_backend, open_engine
 from kit.errors import Problems, UserError, run_script
 from kit.model_card import write_card
 from kit.prompts import SYSTEM_PROMPT, build_prompt
@@ -33,6 +36,7 @@ from kit.scoreboard import row_of
 from kit.scores_file import compare_files, write_scores
 
 DEFAULT_MAX_COMPLETION_LENGTH = 512
+Answered = TypeVar("Answered")
 
 
 def main() -> None:
@@ -43,7 +47,9 @@ def main() -> None:
         ask_one(find_artefacts(args.paths), args.ask, make_plan(args))
     else:
         artefacts, questions, output, plan = check_everything(args)
-        rows = [row_of(collect(artefact, questions, plan, output)) for artefact in artefacts]
+        rows = with_or_without_vllm(
+            plan, lambda plan: [row_of(collect(artefact, questions, plan, output)) for artefact in artefacts]
+        )
         source = {"dataset": args.dataset, "split": args.split, "fingerprint": fingerprint(questions)}
         baseline = artefact_at(args.baseline, artefacts).name if args.baseline else None
         print_scores(write_scores(output, rows, source, plan, baseline))
@@ -79,6 +85,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--max-completion-length", type=positive_int, metavar="N",
                         help=f"tokens (default: as in training, else {DEFAULT_MAX_COMPLETION_LENGTH})")  # fmt: skip
     parser.add_argument("--base-4bit", action="store_true", help="run adapters on the 4-bit base, as they were trained")
+    parser.add_argument("--vllm", choices=["auto", "off", "require"], default="auto",
+                        help="vLLM answers where there is a card (default: %(default)s)")  # fmt: skip
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where scores.json and transcripts/ go")
     parser.add_argument("--ask", metavar="QUESTION", help="put one question to one artefact and print the reply")
     parser.add_argument("--compare", nargs=2, type=Path, metavar="SCORES",
@@ -131,6 +139,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         samples=args.samples,
         temperature=args.temperature,
         seed=args.seed,
+        vllm=args.vllm,
     )
 
 
@@ -151,10 +160,26 @@ def ask_one(artefacts: list[Artefact], question: str, plan: Plan) -> None:
         raise UserError(
             f"--ask wants one artefact, not {len(artefacts)}: name one of {', '.join(a.path for a in artefacts)}"
         )
-    backend = choose_backend(artefacts[0], plan.base_4bit)
-    with open_engine(artefacts[0], backend, plan.max_completion_length, plan.max_prompt_length, 1) as engine:
-        ((_, reply),) = next(engine.generate([build_prompt(question, plan.system_prompt)], 0.0, 0))
-    print(reply.text)
+    prompt = build_prompt(question, plan.system_prompt)
+
+    def ask(plan: Plan) -> str:
+        backend = choose_backend(artefacts[0], plan.base_4bit, plan.vllm)
+        with open_engine(artefacts[0], backend, plan.max_completion_length, plan.max_prompt_length, 1) as engine:
+            ((_, reply),) = next(engine.generate([prompt], 0.0, 0))
+        return reply.text
+
+    print(with_or_without_vllm(plan, ask))
+
+
+def with_or_without_vllm(plan: Plan, answer: Callable[[Plan], Answered]) -> Answered:
+    """What ``answer`` gives; where vLLM turns out not to load, all of it anew without, so that all rows are alike."""
+    try:
+        return answer(plan)
+    except VllmNotLoaded as error:
+        if plan.vllm == "require":
+            raise
+        print(f"{error}: Unsloth and transformers answer everything instead.")
+    return answer(replace(plan, vllm="off"))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,6 @@ def main() -> None:
     run.write(describe_run(settings, questions, functions, weights))
     print(*plan.reasons, sep="\n")
     stop, log = StopRequest(), RunLog(run, settings, done, maxima(functions))
-    keeper = checkpointing(run, settings, stop, mirror, start)
     with explained(run, settings):
         policy, tokenizer, plan = model.load_for_training(plan)  # before TRL is imported: Unsloth patches it
         settings, choice = plan.settings, plan.choice
@@ -64,6 +63,7 @@ def main() -> None:
         if choice.card:
             rehearse(arguments, policy, tokenizer, dataset)
         rewards = [log.watch(function) for function in functions]
+        keeper = checkpointing(run, settings, stop, mirror, start)
         prepare_reporting(run)
         trainer = build_trainer(arguments, policy, tokenizer, dataset, rewards, [log.callback(), keeper])
         keeper.trainer = trainer

@@ -24,6 +24,7 @@ from kit.questions import Row
 from kit.runs import append_jsonl, read_jsonl
 
 Line = dict[str, Any]
+_OF_THE_MACHINE = ("batch_size", "max_prompt_length", "vllm")  # of Plan; each row of the scores names its engine
 Key = tuple[int, int]  # (index of the question, number of the sample; 0 for the greedy reply)
 
 
@@ -40,6 +41,7 @@ class Plan:
         samples: replies a question at ``temperature``, beside the greedy one.
         temperature: of the samples.
         seed: of the samples.
+        vllm: whether vLLM answers where there is a card: ``auto``, ``off`` or ``require``.
     """
 
     system_prompt: str
@@ -50,10 +52,11 @@ class Plan:
     samples: int = 0
     temperature: float = 1.0
     seed: int = 0
+    vllm: str = "auto"
 
     def settings(self) -> dict[str, Any]:
         """What the scores depend on."""
-        return {name: value for name, value in asdict(self).items() if name not in ("batch_size", "max_prompt_length")}
+        return {name: value for name, value in asdict(self).items() if name not in _OF_THE_MACHINE}
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def transcript_file(folder: Path, name: str, sampled: bool = False) -> Path:
 
 def collect(artefact: Artefact, questions: list[Row], plan: Plan, folder: Path) -> Answers:
     """Ask what has not been asked yet. A kill loses at most one batch; the model is only loaded if needed."""
-    backend = choose_backend(artefact, plan.base_4bit)
+    backend = choose_backend(artefact, plan.base_4bit, plan.vllm)
     model = fingerprint(artefact)
     greedy = _Transcript(transcript_file(folder, artefact.name), questions, plan, backend, model, temperature=0.0)
     tasks = [(greedy, [(index, 0) for index in range(len(questions))])]

@@ -7,6 +7,7 @@ GGUF files through llama-server, which needs neither torch nor Unsloth. Every en
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -14,14 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
+from kit import hardware
 from kit.artefacts import Artefact, Kind, lora_rank
+from kit.errors import UserError, first_line
 from kit.hub import sixteen_bit_name
 
 Messages = list[dict[str, str]]
 _GGUF_SLOTS_PER_CORE = 4
 _MOST_SLOTS = 32  # each has a KV cache of its own
 _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM makes room for
-_VLLM_MEMORY_SHARE = 0.8
+_VLLM_MEMORY_SHARE = 0.8  # of the whole card, or less:
+_VLLM_SPARED_GIB = 1.0  # vLLM refuses a share that is not free; its own process takes something before it looks
 _VLLM_BATCHES_IN_FLIGHT = 8  # vLLM schedules inside a call, so the more prompts a call has, the fuller the card
 
 
@@ -57,14 +63,25 @@ class Engine:
     generate: Callable[[list[Messages], float, int], Iterator[Finished]]
 
 
-def choose_backend(artefact: Artefact, base_4bit: bool = False) -> Backend:
-    """What will run ``artefact`` on this machine; ``base_4bit`` puts an adapter on the 4-bit base of its training."""
+class VllmNotLoaded(UserError):
+    """vLLM is there and cannot be loaded; the sentence says why."""
+
+
+def choose_backend(artefact: Artefact, base_4bit: bool = False, vllm: str = "auto") -> Backend:
+    """What will run ``artefact`` on this machine.
+
+    Args:
+        artefact: what answers.
+        base_4bit: put an adapter on the 4-bit base of its training.
+        vllm: the user's wish: ``auto``, ``off`` or ``require``.
+
+    Raises:
+        UserError: vLLM is required and cannot be had.
+    """
     if artefact.kind is Kind.GGUF:
         return Backend("llama.cpp", artefact.name, f"{artefact.name} GGUF")
-    from kit import hardware
-
     in_4bit = base_4bit and artefact.kind is Kind.ADAPTER
-    choice = hardware.choose(hardware.detect(), vllm="off" if in_4bit else "auto")
+    choice = hardware.choose(hardware.detect(), vllm="off" if in_4bit else vllm)
     base = f", {'4' if in_4bit else '16'}-bit base" if artefact.kind is Kind.ADAPTER else ""
     return Backend("vLLM" if choice.use_vllm else "transformers", choice.dtype, choice.dtype + base, in_4bit)
 
@@ -114,10 +131,9 @@ def _llama_engine(artefact: Artefact, _: Backend, max_tokens: int, max_prompt_to
 def _transformers_engine(
     artefact: Artefact, backend: Backend, max_tokens: int, _: int, batch_size: int
 ) -> Iterator[Engine]:
-    from kit.hardware import free_card
     from kit.model import load_for_inference
 
-    free_card()  # of the artefact before this one
+    hardware.free_card()  # of the artefact before this one
     model, tokenizer = load_for_inference(artefact.path, backend.dtype, artefact.base, load_in_4bit=backend.base_4bit)
     yield engine_of(model, tokenizer, max_tokens, batch_size)
 
@@ -146,39 +162,56 @@ def _generate_batch(
 
     tokenizer.padding_side = "left"
     batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
-    end = tokenizer.eos_token_id
+    ends = _ends_of_turn(model, tokenizer)
     with torch.inference_mode():
         output = model.generate(
             **batch, max_new_tokens=max_tokens, do_sample=temperature > 0, temperature=temperature or None,
-            top_p=None, top_k=0 if temperature else None, repetition_penalty=1.0, eos_token_id=end,
+            top_p=None, top_k=0 if temperature else None, repetition_penalty=1.0, eos_token_id=ends,
             pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
     completions = []
     for ids in output[:, batch["input_ids"].shape[1] :].tolist():
-        length = ids.index(end) if end in ids else len(ids)
+        length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
         text = tokenizer.decode(ids[:length], skip_special_tokens=True)
-        completions.append(Completion(text, min(length + 1, len(ids)), truncated=end not in ids))
+        completions.append(Completion(text, min(length + 1, len(ids)), truncated=length == len(ids)))
     return completions
+
+
+def _ends_of_turn(model: Any, tokenizer: Any) -> list[int]:
+    """All tokens that end a reply: the tokenizer's, and the model's own, at which vLLM and llama.cpp stop too."""
+    own = model.generation_config.eos_token_id
+    return sorted({tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None})
 
 
 @contextmanager
 def _vllm_engine(
     artefact: Artefact, backend: Backend, max_tokens: int, max_prompt_tokens: int, batch_size: int
 ) -> Iterator[Engine]:
-    from vllm import LLM, SamplingParams
-    from vllm.lora.request import LoRARequest
-
+    hardware.free_card()  # of the artefact before this one
+    machine = hardware.detect()
+    for name, value in _vllm_environment(machine).items():
+        os.environ.setdefault(name, value)
     weights = sixteen_bit_name(artefact.base) if artefact.base else artefact.path
-    options: dict[str, Any] = {}
-    request = None
-    if artefact.kind is Kind.ADAPTER:
-        rank = next(rank for rank in _VLLM_RANKS if rank >= lora_rank(Path(artefact.path)))
-        options = {"enable_lora": True, "max_lora_rank": rank, "tokenizer": artefact.path}
-        request = LoRARequest("adapter", 1, artefact.path)
-    llm = LLM(
-        model=weights, dtype=backend.dtype, max_model_len=max_prompt_tokens + max_tokens,
-        gpu_memory_utilization=_VLLM_MEMORY_SHARE, **options,
-    )  # fmt: skip
+    try:
+        import vllm
+        from vllm import LLM, SamplingParams
+        from vllm.lora.request import LoRARequest
+
+        options: dict[str, Any] = {}
+        request = None
+        if artefact.kind is Kind.ADAPTER:
+            rank = next(rank for rank in _VLLM_RANKS if rank >= lora_rank(Path(artefact.path)))
+            options = {"enable_lora": True, "max_lora_rank": rank, "tokenizer": artefact.path}
+            if Version("0.19") <= Version(vllm.__version__) < Version("0.26"):
+                options["enforce_eager"] = True  # compiled, LoRA fails there: vllm-project/vllm#42543
+            request = LoRARequest("adapter", 1, artefact.path)
+        llm = LLM(
+            model=weights, dtype=backend.dtype, max_model_len=max_prompt_tokens + max_tokens,
+            gpu_memory_utilization=_vllm_share(machine), **options,
+        )  # fmt: skip
+    except Exception as error:  # vLLM, its kernels and the driver each have their own kinds
+        traceback.clear_frames(error.__traceback__)  # they hold on to half an engine
+        raise VllmNotLoaded(f"vLLM could not be loaded for {artefact.name} ({first_line(error)})") from error
 
     def generate(prompts: list[Messages], temperature: float, seed: int) -> Iterator[Finished]:
         step = _VLLM_BATCHES_IN_FLIGHT * batch_size
@@ -197,3 +230,17 @@ def _vllm_engine(
 
     yield Engine(generate)
     llm.llm_engine.engine_core.shutdown()  # the next artefact needs the card's memory
+
+
+def _vllm_environment(machine: hardware.Machine) -> dict[str, str]:
+    """What keeps vLLM from compiling kernels with a CUDA toolkit, which few machines have; training gets it by Unsloth.
+
+    Without top-k and top-p torch's own sampler is as fast. Which attention runs before 8.0, vLLM 0.11 reads here.
+    """
+    older = {} if machine.capability >= hardware.BFLOAT16_CAPABILITY else {"VLLM_ATTENTION_BACKEND": "TRITON_ATTN"}
+    return {"VLLM_USE_FLASHINFER_SAMPLER": "0", **older}
+
+
+def _vllm_share(machine: hardware.Machine) -> float:
+    """The share of the whole card that vLLM is given."""
+    return min(_VLLM_MEMORY_SHARE, max(0.1, (machine.free_gib - _VLLM_SPARED_GIB) / machine.memory_gib))

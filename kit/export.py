@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kit import gate
+from kit.apart import apart
 from kit.artefacts import file_hash
 from kit.disk import FULL_ERRORS, is_full, publish, write_whole
 from kit.gate import Check, ExportRefused
@@ -97,8 +98,8 @@ class Export:
         self._say(f"merging {self.run.adapter} into the 16-bit weights of {self.base}")
         merged = self.partial / "merged"
         dtype = hardware.choose(hardware.detect(), vllm="off").dtype
-        save_merged(self.run.adapter, self.run.base_model(), dtype, merged)
-        hardware.free_card()
+        # Apart, so that the gate's models are not what Unsloth makes of them, and have the card to themselves.
+        apart(save_merged, self.run.adapter, self.run.base_model(), dtype, merged)
         self.check_merged(merged)
         publish(merged, self.run.merged)
 

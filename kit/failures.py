@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from kit.checkpoints import checkpoints_in, step_of
 from kit.disk import FULL_ERRORS, is_full
-from kit.errors import UserError
+from kit.errors import UserError, first_line
 from kit.runs import RunFolder
 from kit.settings import Settings
 
@@ -38,6 +38,12 @@ def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
                 f"the disk of {run.path} is full ({type(error).__name__}): make room and run the same command again",
                 _what_is_kept(run),
             ) from error
+        if is_lost(error):
+            raise RunStopped(
+                f"the card gave up ({first_line(error)}), which is how some kernels run out of memory: run the same "
+                f"command again; if it comes back, {_less_memory(settings)}, or use --vllm off",
+                _what_is_kept(run),
+            ) from error
         raise
 
 
@@ -50,6 +56,11 @@ def is_out_of_memory(error: Exception) -> bool:
     """Did the machine's or the card's memory run out, in whichever words?"""
     of_a_card = type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
     return isinstance(error, MemoryError) or of_a_card
+
+
+def is_lost(error: Exception) -> bool:
+    """Did the card's driver give up on this process? Nothing that is tried on the card afterwards can work."""
+    return type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
 
 
 def _less_memory(settings: Settings) -> str:

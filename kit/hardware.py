@@ -18,7 +18,7 @@ from kit.errors import UserError
 NEWEST_DRIVER = 580
 _OLDEST_DRIVER = {13: 580, 12: 525}  # by CUDA's major version; source: NVIDIA's table of minor version compatibility
 _OLDEST_CAPABILITY = (7, 5)  # Turing; the pinned torch builds have no code for older cards
-_BFLOAT16_CAPABILITY = (8, 0)
+BFLOAT16_CAPABILITY = (8, 0)
 _ELSEWHERE = "a free Colab T4 does it, and `make demo` runs the whole chain on the processor"
 
 
@@ -97,7 +97,7 @@ def choose(machine: Machine, vllm: str = "auto") -> Choice:
     lack = _vllm_lack(machine)
     if vllm == "require" and lack:
         raise UserError(f"--vllm require, but {lack}: install requirements.txt on a CUDA machine, or use --vllm auto")
-    dtype = "bfloat16" if machine.capability >= _BFLOAT16_CAPABILITY else "float16"
+    dtype = "bfloat16" if machine.capability >= BFLOAT16_CAPABILITY else "float16"
     use_vllm = vllm != "off" and not lack
     reason = "vLLM generates the rollouts."
     if not use_vllm:
@@ -136,7 +136,7 @@ def requirements_for(machine: Machine) -> str:
         raise UserError(
             f"{machine.card} has compute capability {have}, the pinned torch builds need {need} or newer: {_ELSEWHERE}"
         )
-    if machine.capability < _BFLOAT16_CAPABILITY:
+    if machine.capability < BFLOAT16_CAPABILITY:
         return "requirements-t4.txt"
     new_enough = machine.driver == 0 or machine.driver >= _OLDEST_DRIVER[13]  # 0: nobody could say
     return "requirements.txt" if new_enough else "requirements-cuda12.txt"

@@ -42,14 +42,16 @@ def load_for_training(plan: Plan) -> tuple[Any, Any, Plan]:
     loaded, reason = None, ""
     try:
         loaded = load(**base_arguments(plan), **vllm_arguments(plan))
+        if plan.choice.use_vllm and not hasattr(loaded[0], "vllm_engine"):  # on some cards Unsloth leaves it out
+            loaded, reason = None, "Unsloth does not load vLLM on this card"
     except Exception as error:  # vLLM, its kernels and the driver each have their own kinds
         if not plan.choice.use_vllm:
             raise
         reason = f"vLLM could not be loaded ({first_line(error)})"
-        if plan.settings.vllm == "require":
-            raise UserError(f"{reason}: --vllm auto goes on without it") from error
         traceback.clear_frames(error.__traceback__)  # they hold on to half an engine
     if loaded is None:
+        if plan.settings.vllm == "require":
+            raise UserError(f"{reason}: --vllm auto goes on without it")
         hint = "; requirements-t4.txt is the set for this card" if plan.choice.dtype == "float16" else ""
         print(f"{reason}: Unsloth generates the rollouts itself{hint}.")
         plan = plan.without_vllm()
@@ -82,7 +84,9 @@ def vllm_arguments(plan: Plan) -> dict[str, Any]:
         "gpu_memory_utilization": plan.memory_share,
     }
     if plan.layout is not None:
-        arguments |= {"max_num_seqs": plan.layout.sequences, "unsloth_vllm_standby": plan.layout.standby}
+        sequences = plan.layout.sequences
+        arguments["max_num_seqs"] = sequences + (sequences == 256)  # Unsloth takes its own default for "not set"
+        arguments["unsloth_vllm_standby"] = plan.layout.standby
     return arguments
 
 
@@ -105,8 +109,10 @@ def environment(plan: Plan) -> dict[str, str]:
     if plan.layout is None:
         return {}
     variables = {"UNSLOTH_LOGPROB_CHUNK_GB": str(plan.layout.chunk_gib)}
-    if plan.choice.use_vllm and plan.layout.standby:  # the plan's own share, not the one that standby would choose
-        variables |= {"UNSLOTH_VLLM_STANDBY": "1", "UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE": "1"}
+    if plan.choice.use_vllm:  # the plan's own share, not the one that standby would choose
+        variables["UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE"] = "1"
+        if plan.layout.standby:
+            variables["UNSLOTH_VLLM_STANDBY"] = "1"
     return variables
 
 
@@ -119,8 +125,9 @@ def load_for_inference(path: str, dtype: str, base: str | None = None, load_in_4
     unsloth = _import_unsloth()
     with _adapter_on(Path(path), base, keep_4bit=load_in_4bit) as folder:
         model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
-            model_name=str(folder), max_seq_length=None, dtype=_dtype(dtype), load_in_4bit=load_in_4bit
-        )
+            model_name=str(folder), max_seq_length=None, dtype=_dtype(dtype), load_in_4bit=load_in_4bit,
+            use_gradient_checkpointing=False,  # its default compares max_seq_length, which is the model's own here
+        )  # fmt: skip
     unsloth.FastLanguageModel.for_inference(model)
     _sample_cheaply(model)
     return model, tokenizer

@@ -1,20 +1,23 @@
 """The first step on a card: the longest prompt at full completion length, so that memory runs out now or never.
 
-A step of TRL's own trainer with a learning rate of 0 and rewards that are all the same. It changes no weight, writes
+A step of TRL's own trainer with hardly a learning rate and rewards that are all the same. It changes no weight, writes
 nothing down, and puts the random states back, so that the run after it is the run without it.
 """
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from kit.errors import first_line
-from kit.failures import is_out_of_memory
+from kit.failures import is_lost, is_out_of_memory
 from kit.hardware import free_card
 from kit.training import build_trainer
+
+_PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def rehearse(arguments: dict[str, Any], policy: Any, tokenizer: Any, dataset: Any) -> None:
@@ -33,10 +36,10 @@ def rehearse(arguments: dict[str, Any], policy: Any, tokenizer: Any, dataset: An
     """
     print("first a step at full length, which changes nothing: memory runs out now or not at all", flush=True)
     try:
-        with _random_states_kept(), _adapter_kept(policy):
+        with _random_states_kept(), _environment_kept(), _adapter_kept(policy):
             _take_step(arguments, policy, tokenizer, dataset)
     except Exception as error:  # torch, vLLM and TRL each have their own kinds
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or is_lost(error):
             raise
         print(f"that step could not be taken ({first_line(error)}): going on without it")
     free_card()
@@ -53,8 +56,7 @@ def _take_step(arguments: dict[str, Any], policy: Any, tokenizer: Any, dataset: 
     rehearsal = arguments | {
         "max_steps": 1,
         "report_to": "none",
-        "learning_rate": 0.0,
-        "weight_decay": 0.0,
+        "learning_rate": 1e-7,  # the weights are put back anyway; Unsloth complains of less
         "reward_weights": [1.0],
         "generation_kwargs": {
             **(arguments.get("generation_kwargs") or {}),
@@ -82,6 +84,19 @@ def _adapter_kept(policy: Any) -> Iterator[None]:
         if "ref" in policy.peft_config:  # the real trainer makes its own
             policy.delete_adapter("ref")
         policy.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """TRL tells vLLM its place among processes by variables, from which the real trainer would infer several cards."""
+    before = {name: os.environ.get(name) for name in _PLACE}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -35,7 +35,10 @@ def as_dataset(questions: list[Row], tokenizer: Any, settings: Settings) -> Any:
 
 
 def trainer_arguments(settings: Settings, choice: Choice, weights: list[float], run: RunFolder) -> dict[str, Any]:
-    """The fields of TRL's GRPOConfig that the kit sets; all others keep TRL's defaults."""
+    """The fields of TRL's GRPOConfig that the kit sets; all others keep TRL's defaults.
+
+    On a card Unsloth has defaults of its own; those that change what is learned are set back to TRL's here.
+    """
     return {
         "output_dir": str(partial_folder(run)),
         "max_steps": settings.max_steps,
@@ -44,6 +47,7 @@ def trainer_arguments(settings: Settings, choice: Choice, weights: list[float], 
         "warmup_steps": settings.warmup_steps,
         "max_grad_norm": settings.max_grad_norm,
         "optim": settings.optim,
+        "weight_decay": 0.0,  # TRL's default, which Unsloth changes on a card
         "beta": settings.beta,
         "seed": settings.seed,
         "per_device_train_batch_size": settings.per_device_train_batch_size,
@@ -53,6 +57,7 @@ def trainer_arguments(settings: Settings, choice: Choice, weights: list[float], 
         "temperature": settings.temperature,
         "reward_weights": weights,
         "use_vllm": choice.use_vllm,
+        "vllm_importance_sampling_correction": choice.use_vllm,  # as TRL has it; Unsloth turns it off on a card
         "bf16": choice.dtype == "bfloat16",
         "fp16": choice.dtype == "float16",
         "gradient_checkpointing": choice.gradient_checkpointing,
@@ -84,6 +89,8 @@ def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, callb
         args = GRPOConfig(**arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"TRL refuses these settings: {error}") from error
+    if hasattr(args, "warmup_ratio"):  # transformers 4 falls back on it at --warmup-steps 0, and Unsloth makes it 0.1
+        args.warmup_ratio = 0.0
     trainer = GRPOTrainer(
         model=policy,
         processing_class=tokenizer,

@@ -1,4 +1,4 @@
-"""vLLM that cannot be loaded: one sentence, and training goes on; or an error, if it was required.
+"""vLLM that cannot be loaded: one sentence, and training or evaluation goes on; or an error, if it was required.
 
 The card is a fake (this machine has none); Unsloth is the real one, which refuses fast inference on a processor.
 """
@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from kit.runs import read_jsonl
 from tests.conftest import ROOT
 
 LOAD = """
@@ -47,3 +48,34 @@ def test_vllm_that_cannot_be_loaded(chain, wish, words):
     assert done.returncode == 0, done.stderr[-3000:]
     for word in words:
         assert word in done.stdout
+
+
+EVALUATE = """
+import sys
+import evaluate
+from kit import hardware
+from kit.cards import card_named
+from kit.errors import run_script
+
+hardware.detect = lambda: card_named("rtx3060-12gb")
+run_script(evaluate.main, "")
+"""
+
+
+@pytest.mark.parametrize("wish", ["auto", "require"])
+def test_evaluation_goes_on_without_vllm(chain, tmp_path, wish):
+    command = [chain / "short" / "adapter", "--baseline", chain / "base", "--dataset", chain / "data" / "heldout.jsonl"]
+    options = ["--limit", "4", "--max-completion-length", "8", "--output-dir", tmp_path, "--vllm", wish]
+    done = subprocess.run(
+        [sys.executable, "-c", EVALUATE, *map(str, [*command, *options])],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "vLLM could not be loaded for adapter (No module named 'vllm')" in done.stdout + done.stderr
+    if wish == "require":
+        assert done.returncode == 2
+        return
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("could not be loaded") == 1  # and not once for each artefact
+    for name in ("adapter", "base"):
+        assert len(read_jsonl(tmp_path / "transcripts" / f"{name}.jsonl")) == 4
+    assert "transformers" in (tmp_path / "scores.json").read_text(encoding="utf-8")

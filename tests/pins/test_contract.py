@@ -19,7 +19,7 @@ from kit.runs import RunFolder
 from kit.settings import Settings
 from kit.training import trainer_arguments
 from tests.pins.contract import Declared, signature
-from tests.pins.published import source
+from tests.pins.published import pins, source
 
 pytestmark = pytest.mark.pins
 
@@ -46,7 +46,9 @@ def unsloth(lock, monkeypatch):
     engine = signature(source(lock, PYTHON, "unsloth-zoo", "unsloth_zoo/vllm_utils.py"), "load_vllm")
     merged = signature(source(lock, PYTHON, "unsloth", "unsloth/save.py"), "unsloth_save_pretrained_merged")
     without_self = merged.replace(parameters=list(merged.parameters.values()))
-    policy = SimpleNamespace(save_pretrained_merged=Declared(without_self), device=SimpleNamespace(type="cuda"))
+    policy = SimpleNamespace(
+        save_pretrained_merged=Declared(without_self), device=SimpleNamespace(type="cuda"), vllm_engine="engine"
+    )
     fast = SimpleNamespace(
         from_pretrained=Declared(
             signature(loader, "FastLanguageModel.from_pretrained"),
@@ -110,6 +112,7 @@ def vllm(lock, monkeypatch):
     llm = MagicMock()
     llm.chat = Declared(of("entrypoints/llm.py", "LLM.chat"), result=[reply])
     options = of("engine/arg_utils.py", "EngineArgs")  # LLM hands its **kwargs to them
+    packages["vllm"].__version__ = dict(line.split("==") for line in pins(lock, PYTHON))["vllm"]
     packages["vllm"].LLM = Declared(of("entrypoints/llm.py", "LLM.__init__"), result=llm, hands_on=[options])
     packages["vllm"].SamplingParams = Declared(of("sampling_params.py", "SamplingParams"))
     packages["vllm.lora.request"].LoRARequest = Declared(of("lora/request.py", "LoRARequest"))
@@ -119,8 +122,14 @@ def vllm(lock, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [Kind.ADAPTER, Kind.MODEL])
-def test_evaluation_asks_vllm_as_it_declares(vllm, kind, monkeypatch):
+def test_evaluation_asks_vllm_as_it_declares(lock, vllm, kind, monkeypatch):
     monkeypatch.setattr(completions, "lora_rank", lambda _: 32)
+    card = card_named(CARDS[lock])
+    monkeypatch.setattr(completions.hardware, "detect", lambda: card)
+    known = source(lock, PYTHON, "vllm", "vllm/envs.py")
+    for name, value in completions._vllm_environment(card).items():
+        monkeypatch.setenv(name, value)
+        assert f'"{name}"' in known
     artefact = Artefact(name="adapter", kind=kind, path="some/path", base="some/base" if kind is Kind.ADAPTER else None)
     backend = completions.Backend("vLLM", "float16", "float16")
     with completions.open_engine(artefact, backend, 64, 64, 8) as engine:
