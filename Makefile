@@ -12,6 +12,8 @@ TORCH_INDEX ?=
 PY := .venv/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+# The demo and these tests are for processors: where there is a card, tests/gpu is for it.
+demo test test-all test-pins: export CUDA_VISIBLE_DEVICES =
 
 .PHONY: setup demo test test-all test-pins style check bench-setup bench bench-accuracy mutants clean
 

@@ -10,6 +10,7 @@ Qwen2.5-0.5B's shape see ``tests/gpu/random_model.py``.
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 from typing import Any
 
@@ -36,9 +37,11 @@ def main() -> None:
     parser.add_argument("--completion", type=int, default=512)
     parser.add_argument("--steps", type=int, default=5)
     args = parser.parse_args()
+    card, driver, memory_gib = the_card()
+    caps = [cap for cap in args.caps if cap < memory_gib] or [memory_gib]
     rows = []
-    with progress("runs", len(args.caps) * len(VARIANTS)) as bar:
-        for cap in args.caps:
+    with progress("runs", len(caps) * len(VARIANTS)) as bar:
+        for cap in caps:
             for name, (variant, options) in VARIANTS.items():
                 sizes = ("--steps", str(args.steps), "--completion", str(args.completion), "--cap-gib", str(cap))
                 rows.append(
@@ -49,19 +52,18 @@ def main() -> None:
                     }
                 )
                 bar.advance(note=f"{name} at {cap:g} GiB")
-    card, driver = the_card()
     limit = bandwidth_limit(model_shape(args.base), card)
     print(table(rows, limit))
     figures = {"card": card, "driver": driver, "bandwidth_limit_tokens_a_second_for_each_sequence": limit, "runs": rows}
     print(write_result("gpu", figures, packages=("torch", "vllm", "unsloth", "trl", "transformers")))
 
 
-def the_card() -> tuple[str, str]:
-    """Name and driver of the first card."""
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+def the_card() -> tuple[str, str, float]:
+    """Name, driver and memory in GiB of the first card."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits"]
     said = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
-    name, driver = said.rsplit(",", 1)
-    return name.strip(), driver.strip()
+    name, driver, mebibytes = (part.strip() for part in said.rsplit(",", 2))
+    return name, driver, int(mebibytes) / 1024
 
 
 def bandwidth_limit(shape: ModelShape, card: str) -> float | None:
@@ -71,6 +73,13 @@ def bandwidth_limit(shape: ModelShape, card: str) -> float | None:
         return None
     read = shape.linear_parameters * 4.5 / 8 + shape.vocabulary * shape.hidden * 2
     return figures[0] * 1e9 / read
+
+
+def what_failed(said: str) -> str:
+    """The last error that a process named; libraries warn of their own end after it."""
+    lines = said.splitlines()
+    named = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Refused|Stopped)\b", line)]
+    return (named or lines)[-1][:60]
 
 
 def table(rows: list[dict[str, Any]], limit: float | None) -> str:
@@ -83,7 +92,7 @@ def table(rows: list[dict[str, Any]], limit: float | None) -> str:
 
 def _row(row: dict[str, Any], limit: float | None) -> str:
     if "error" in row:
-        return f"| {row['cap_gib']:g} | {row['name']} | {row['error'].splitlines()[-1][:60]} | | | | |"
+        return f"| {row['cap_gib']:g} | {row['name']} | {what_failed(row['error'])} | | | | |"
     rate, sequences = row["rollout_tokens_a_second"] or 0.0, row["completions_a_step"]
     of_limit = f"{rate / (limit * sequences):.0%}" if limit else ""
     planned = f"{row['planned_peak_gib']:.1f}" if row["variant"] == "kit" and row["planned_peak_gib"] else ""

@@ -22,9 +22,10 @@ from typing import Any
 from benchmarks.stopwatch import WARM_UP_STEPS, Stopwatch
 from benchmarks.worker_runs import MARK
 from kit import hardware, model
-from kit.memory import GIB
+from kit.memory import GIB, memory_parts, vllm_bytes
 from kit.model_shape import known_shape
 from kit.plan import Plan, make_plan
+from kit.preflight import rehearse
 from kit.prompts import build_prompt
 from kit.questions import load_questions
 from kit.runs import RunFolder
@@ -100,6 +101,8 @@ def build_kit(_: Any, settings: Settings, plan: Plan, run: RunFolder, timing: St
     dataset = as_dataset(load_questions(settings.dataset, "train", "question", "answer"), tokenizer, settings)
     rewards = [*(log.watch(function) for function in functions), timing.count_tokens]
     arguments = trainer_arguments(settings, plan.choice, [*weights, 0.0], run)
+    if plan.choice.card:
+        rehearse(arguments, policy, tokenizer, dataset)
     trainer = build_trainer(
         arguments, policy, tokenizer, dataset, rewards, [log.callback(), keeper, timing.callback(settings.max_steps)]
     )
@@ -144,7 +147,7 @@ def build_trl(args: argparse.Namespace, settings: Settings, plan: Plan, run: Run
     if use_vllm:
         arguments |= {
             "vllm_mode": "colocate",
-            "vllm_gpu_memory_utilization": plan.memory_share,
+            "vllm_gpu_memory_utilization": share_with_16_bit_weights(args, settings, plan),
             "vllm_max_model_length": settings.max_prompt_length + settings.max_completion_length,
         }
     rows = load_questions(settings.dataset, "train", "question", "answer")
@@ -159,6 +162,19 @@ def build_trl(args: argparse.Namespace, settings: Settings, plan: Plan, run: Run
         ),
         callbacks=[timing.callback(settings.max_steps)],
     )
+
+
+def share_with_16_bit_weights(args: argparse.Namespace, settings: Settings, plan: Plan) -> float:
+    """The plan's share, and as much more as vLLM's own 16-bit weights take: its cache is to be as large."""
+    shape, machine = known_shape(args.base), hardware.detect()
+    assert shape is not None
+    assert plan.layout is not None
+    in_16_bits, in_4_bits = (
+        vllm_bytes(memory_parts(shape, replace(settings, load_in_4bit=in_4bit), plan.layout))
+        for in_4bit in (False, True)
+    )
+    of_all = plan.memory_share * machine.free_gib / machine.memory_gib  # Unsloth is told a share of what is free
+    return of_all + (in_16_bits - in_4_bits) / GIB / machine.memory_gib
 
 
 class PeakMemory:

@@ -1,4 +1,4 @@
-"""Do two engines give the same greedy replies for one artefact? Prints the share of replies that are the same text.
+"""Do two engines give the same greedy replies for one artefact? Prints how much of them comes before a difference.
 
 python -m tests.gpu.agreement ARTEFACT DATA ENGINE ENGINE [QUESTIONS]
 """
@@ -28,7 +28,13 @@ def main() -> None:
     path, data, *engines = sys.argv[1:5]
     questions = int(sys.argv[5]) if len(sys.argv) > 5 else 64
     first, second = (replies(path, data, engine, questions) for engine in engines)
-    print("AGREEMENT", sum(a == b for a, b in zip(first, second, strict=True)) / len(first))
+    pairs = list(zip(first, second, strict=True))
+    print("AGREEMENT", sum(same(*pair) for pair in pairs) / sum(max(map(len, pair)) for pair in pairs))
+
+
+def same(a: str, b: str) -> int:
+    """How many characters come before the first difference."""
+    return next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 if __name__ == "__main__":

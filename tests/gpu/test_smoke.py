@@ -6,6 +6,7 @@ Once with the demo's model, which can learn, and once with a random one of exact
 settings. Nothing is asserted of the loss: without a KL term it is zero by construction.
 """
 
+import importlib.util
 import json
 import math
 import os
@@ -21,10 +22,16 @@ from tests.conftest import ROOT, run_script
 from tests.gpu.random_model import make_random_model
 
 torch = pytest.importorskip("torch")
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card"),
+    pytest.mark.skipif(not importlib.util.find_spec("vllm"), reason="vLLM is not installed"),
+]
 
 STEPS = 6
-SAME_REPLIES = 0.85  # of greedy replies through vLLM and through Unsloth; in 16 bits near-ties fall either way
+# The least share of greedy replies through vLLM that Unsloth gives too, up to the first difference. In 16 bits
+# near-ties fall either way, and noise is full of them; another adapter would differ from the first token on.
+AGREEMENT = {"demo": 0.85, "0.5B": 0.3}
 MOST_DIFFERENCE = 0.1  # nats a token between vLLM's log-probabilities and the trainer's, of completions just written
 
 
@@ -39,6 +46,8 @@ def demo(tmp_path_factory):
 @pytest.fixture(scope="module", params=["demo", "0.5B"])
 def trained(request, demo):
     """A run folder, trained with a kill -9 in the middle, exported and evaluated."""
+    if request.param == "demo" and torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("attention before 8.0 wants heads of 64, the demo's have 16")
     base, learning = demo / "base", ["--config", "tests/short.yaml", "--vllm", "require"]
     if request.param == "0.5B":
         base = make_random_model(demo / "random", demo / "base")
@@ -74,17 +83,17 @@ def test_vllm_wrote_the_completions(trained):
     assert all("sampling_difference" in row for row in rows)  # TRL has it only from vLLM's own log-probabilities
 
 
-def test_rewards_are_finite_and_spread_and_no_step_is_skipped(trained):
+def test_rewards_are_finite_and_spread_and_skipped_steps_are_reported(trained):
     rows = read_jsonl(trained[0].metrics_file)
-    assert all(math.isfinite(row["reward"]) and math.isfinite(row["grad_norm"]) for row in rows)
+    assert all(math.isfinite(row["reward"]) for row in rows)
+    assert all(row.get("skipped") or math.isfinite(row["grad_norm"]) for row in rows)  # fp16 skips what overflows
     assert any(row["reward_std"] > 0 for row in rows)
-    assert not any(alarm["name"] in ("gradient", "unchanged") for row in rows for alarm in row.get("alarms", []))
+    assert not any(alarm["name"] == "unchanged" for row in rows for alarm in row.get("alarms", []))
 
 
 def test_the_adapter_changed_and_the_next_rollout_used_it(trained):
     run, _ = trained
-    checks = {(check["of"], check["name"]): check for check in json.loads(run.export_file.read_text())["checks"]}
-    assert checks["adapter", "trained"]["passed"]
+    assert json.loads(run.export_file.read_text())["checks"]["adapter"]["trained"]["passed"]
     assert max(row["sampling_difference"] for row in read_jsonl(run.metrics_file)) < MOST_DIFFERENCE
     texts = {
         name: [row["reply"] for row in read_jsonl(run.path / "transcripts" / f"{name}.jsonl")]
@@ -97,11 +106,13 @@ def test_the_adapter_changed_and_the_next_rollout_used_it(trained):
 def test_vllm_and_unsloth_evaluate_the_same_model(trained):
     run, data = trained
     said = run_script("-m", "tests.gpu.agreement", run.adapter, data, "vLLM", "transformers").stdout
-    assert float(said.split("AGREEMENT")[1]) >= SAME_REPLIES
+    assert float(said.split("AGREEMENT")[1]) >= AGREEMENT[run.path.name.removeprefix("run-")]
 
 
 def test_the_export_passed_its_gate(trained):
     run, _ = trained
     assert run.merged.is_dir()
     assert list(run.gguf.glob("*.q8_0.gguf"))
-    assert all(check["passed"] for check in json.loads(run.export_file.read_text())["checks"])
+    checks = json.loads(run.export_file.read_text())["checks"]
+    assert {"adapter", "merged"} < set(checks)
+    assert all(check["passed"] for of in checks.values() for check in of.values())

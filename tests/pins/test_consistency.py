@@ -20,6 +20,8 @@ def conflicts(rows, python) -> list[str]:
     """What a set of packages lacks or has in the wrong version, a sentence each."""
     have = {row["name"]: row["version"] for row in rows}
     extras = {name: {""} for name in have}
+    if "vllm" in have:
+        extras["trl"].add("vllm")  # where TRL says which versions of vLLM it goes with
     found: dict[str, None] = {}
     for _ in range(3):  # an extra may ask for another package's extra
         for row in rows:
@@ -60,5 +62,7 @@ def test_a_broken_pin_is_found(published):
     rows = published["requirements.txt", "3.12"]
     broken = [{**row, "version": "4.40.0"} if row["name"] == "transformers" else row for row in rows]
     assert any("transformers" in sentence for sentence in conflicts(broken, "3.12"))
+    too_new = [{**row, "version": "0.99.0"} if row["name"] == "vllm" else row for row in rows]
+    assert any(sentence.startswith("trl ") and "vllm" in sentence for sentence in conflicts(too_new, "3.12"))
     lacking = [row for row in rows if row["name"] != "xgrammar"]
     assert any("xgrammar" in sentence and "not pinned" in sentence for sentence in conflicts(lacking, "3.12"))
