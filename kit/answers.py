@@ -35,7 +35,7 @@ class Plan:
     Args:
         system_prompt: what the model is told first.
         max_completion_length: where a reply is cut off, in tokens.
-        max_prompt_length: room for the prompt, where an engine sets room aside beforehand.
+        max_prompt_length: least room for the prompt, where an engine sets room aside beforehand.
         batch_size: prompts in one forward pass. This and the room do not change what is measured.
         base_4bit: run adapters on the 4-bit base that they were trained on.
         samples: replies a question at ``temperature``, beside the greedy one.
@@ -95,7 +95,7 @@ def collect(artefact: Artefact, questions: list[Row], plan: Plan, folder: Path) 
         rest = ", going on with the rest" if missing else ""
         print(f"{artefact.name}: {total - missing} of {total} replies are there already{rest}")
     if missing:
-        size = (plan.max_completion_length, plan.max_prompt_length, plan.batch_size)
+        size = (plan.max_completion_length, room_for_prompts(questions, plan), plan.batch_size)
         with open_engine(artefact, backend, *size) as engine, progress(artefact.name, missing) as bar:
             for transcript, keys in tasks:
                 transcript.fill(engine, [key for key in keys if not transcript.has(key)], bar)
@@ -108,6 +108,15 @@ def collect(artefact: Artefact, questions: list[Row], plan: Plan, folder: Path) 
         greedy.finish(tasks[0][1]),
         sampled.finish(wanted) if wanted else [],
     )
+
+
+def room_for_prompts(questions: list[Row], plan: Plan) -> int:
+    """Tokens to set aside for a prompt: as in training, or more where a question is longer than any there could be.
+
+    Reckoned at three bytes a token, since engines want to know it before there is a tokenizer: English has four.
+    """
+    longest = max(len((plan.system_prompt + row["question"]).encode()) for row in questions)
+    return max(plan.max_prompt_length, longest // 3)
 
 
 class _Transcript:

@@ -37,6 +37,13 @@ def heldout(chain):
     return chain / "data" / "heldout.jsonl"
 
 
+def test_a_question_longer_than_those_of_training_is_answered_by_llama_cpp_too(gguf, tmp_path):
+    data, question = tmp_path / "long.jsonl", "Ana reads a long story about her friends and their garden. " * 60
+    data.write_text(json.dumps({"question": f"{question}How much is 3 + 4?", "answer": "#### 7"}) + "\n")
+    run_script("evaluate.py", gguf, "--dataset", data, "--max-completion-length", 8, "--output-dir", tmp_path)
+    assert len(without_times(tmp_path / "transcripts" / "q8_0.jsonl")) == 1
+
+
 def test_a_killed_evaluation_goes_on_where_it_was(chain, gguf, heldout, tmp_path):
     command = ["evaluate.py", gguf, "--dataset", heldout, "--limit", "40", "--output-dir"]
     run_script(*command, tmp_path / "whole")
