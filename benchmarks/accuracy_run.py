@@ -32,6 +32,7 @@ from kit.training import as_dataset, build_trainer, trainer_arguments
 from rewards import choose
 
 ARMS = Path(__file__).with_name("arms.yaml")
+EXPLORING, CONFIRMING = (1, 2, 3), (4, 5, 6)  # what was found with the first seeds is held to by the others
 HELDOUT = 300  # questions of each evaluation
 COMPLETION_TOKENS = 40
 OPEN_KNOBS = {"max_completion_length", "per_device_train_batch_size", "gradient_accumulation_steps", "optim"}
@@ -66,7 +67,14 @@ def main() -> None:
 
 def read_arms() -> dict[str, dict[str, Any]]:
     """What is compared, by name: ``settings``, and where it has them ``order``, ``warm_up`` and ``completions``."""
-    return yaml.safe_load(ARMS.read_text(encoding="utf-8"))
+    arms = yaml.safe_load(ARMS.read_text(encoding="utf-8"))
+    return {name: {key: value for key, value in arm.items() if key != "seeds"} for name, arm in arms.items()}
+
+
+def read_seeds() -> dict[str, list[int]]:
+    """The seeds that an arm is run with, by name."""
+    arms = yaml.safe_load(ARMS.read_text(encoding="utf-8"))
+    return {name: arm.get("seeds", list(EXPLORING)) for name, arm in arms.items()}
 
 
 def read_arguments() -> argparse.Namespace:

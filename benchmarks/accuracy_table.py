@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks.accuracy import FILE
+from benchmarks.accuracy_run import CONFIRMING, EXPLORING
 from benchmarks.record import RESULTS
 
 BASELINE = "verl, rate "
@@ -25,9 +26,20 @@ Run = dict[str, Any]
 
 
 def main() -> None:
-    arms: dict[str, dict[int, Run]] = defaultdict(dict)
-    for run in json.loads(FILE.read_text(encoding="utf-8"))["figures"]["runs"]:
-        arms[run["arm"]][run["seed"]] = run
+    runs = json.loads(FILE.read_text(encoding="utf-8"))["figures"]["runs"]
+    rounds = {}
+    for seeds in (EXPLORING, CONFIRMING):
+        arms: dict[str, dict[int, Run]] = defaultdict(dict)
+        for run in runs:
+            if run["seed"] in seeds:
+                arms[run["arm"]][run["seed"]] = run
+        print(f"\n### Seeds {seeds[0]} to {seeds[-1]}\n")
+        rounds[f"seeds {seeds[0]} to {seeds[-1]}"] = (arms, table(arms))
+    plot(rounds)
+
+
+def table(arms: dict[str, dict[int, Run]]) -> str:
+    """Print the table of these runs; returns the name of the tuned baseline."""
     swept = [name for name in arms if name.startswith(BASELINE)]
     baseline = max(swept, key=lambda name: statistics.median(end(run, "strict") for run in arms[name].values()))
     usual = arms[baseline]
@@ -47,7 +59,7 @@ def main() -> None:
         ends = ([end(run, score) for run in runs.values()] for score in ("strict", "flexible"))
         cells += [said(seconds, ".0f"), *map(percent, ends)]
         print(f"| {name} | {' | '.join(cells)} |")
-    plot(arms, baseline)
+    return baseline
 
 
 def target(baseline: Run, share: float) -> float:
@@ -85,22 +97,24 @@ def percent(values: list[float]) -> str:
     return f"{statistics.median(values):.1%} ({min(values):.1%} to {max(values):.1%})"
 
 
-def plot(arms: dict[str, dict[int, Run]], baseline: str) -> None:
-    """Median curves over the seeds, the baseline thick, to ``results/accuracy.svg``."""
+def plot(rounds: dict[str, tuple[dict[str, dict[int, Run]], str]]) -> None:
+    """Median curves over the seeds of each round, the baseline thick, to ``results/accuracy.svg``."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 5))
-    for name, runs in arms.items():
-        if name.startswith(BASELINE) and name != baseline:
-            continue
-        points = list(zip(*(run["points"] for run in runs.values()), strict=False))
-        axes.plot(
-            [same[0]["completions"] for same in points],
-            [statistics.median(point["strict"] for point in same) for same in points],
-            linewidth=3 if name == baseline else 1, label=name,
-        )  # fmt: skip
-    axes.set(xlabel="completions generated", ylabel="held-out strict accuracy, median of 3 seeds")
-    axes.legend(fontsize="x-small")
+    figure, both = pyplot.subplots(len(rounds), figsize=(8, 9), sharex=True, sharey=True)
+    for axes, (title, (arms, baseline)) in zip(both, rounds.items(), strict=True):
+        for name, runs in arms.items():
+            if name.startswith(BASELINE) and name != baseline:
+                continue
+            points = list(zip(*(run["points"] for run in runs.values()), strict=False))
+            axes.plot(
+                [same[0]["completions"] for same in points],
+                [statistics.median(point["strict"] for point in same) for same in points],
+                linewidth=3 if name == baseline else 1, label=name,
+            )  # fmt: skip
+        axes.set(title=title, ylabel="held-out strict accuracy, median of 3 seeds")
+        axes.legend(fontsize="x-small")
+    both[-1].set(xlabel="completions generated")
     pyplot.rcParams["svg.hashsalt"] = "accuracy"  # the same figures, the same file
     figure.savefig(RESULTS / "accuracy.svg", bbox_inches="tight", metadata={"Date": None})
 
