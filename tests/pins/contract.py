@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from inspect import Parameter, Signature
 from typing import Any
@@ -36,6 +37,20 @@ def signature(source: str, name: str) -> Signature:
     if parameters and parameters[0].name in ("self", "cls"):
         parameters = parameters[1:]
     return Signature(parameters, __validate_parameters__=False)
+
+
+def imports_from(source: str, package: str, absent: set[str]) -> Iterator[tuple[str, str]]:
+    """What a module imports from the inside of a package when it is imported itself: (module, name), one by one.
+
+    ``absent`` are conditions, as they stand in the source, that do not hold.
+    """
+    waiting: list[ast.stmt] = list(ast.parse(source).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If):
+            waiting += node.orelse if ast.unparse(node.test) in absent else node.body
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
+            yield from ((str(node.module), alias.name) for alias in node.names)
 
 
 def _parameter(name: str, optional: bool) -> Parameter:

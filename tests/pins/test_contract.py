@@ -4,6 +4,7 @@ The kit's own code makes the calls; in the place of the packages, which need a c
 """
 
 import dataclasses
+import re
 import sys
 from types import ModuleType, SimpleNamespace
 from unittest.mock import MagicMock
@@ -18,13 +19,14 @@ from kit.plan import make_plan
 from kit.runs import RunFolder
 from kit.settings import Settings
 from kit.training import trainer_arguments
-from tests.pins.contract import Declared, signature
+from tests.pins.contract import Declared, imports_from, signature
 from tests.pins.published import pins, source
 
 pytestmark = pytest.mark.pins
 
 SETS = ["requirements.txt", "requirements-t4.txt", "requirements-cuda12.txt"]
 PYTHON = "3.12"
+NEWER_THAN_OURS = "_HAS_STATEFUL_TRAINER_ENGINE"  # TRL: for vLLM 0.28 and newer
 CARDS = {"requirements.txt": "rtx3060-12gb", "requirements-t4.txt": "t4", "requirements-cuda12.txt": "rtx3090"}
 
 
@@ -98,6 +100,14 @@ def test_every_field_of_the_trainer_is_declared(lock, plan, tmp_path):
             declared |= set(signature(source(lock, PYTHON, package, path), classes[path.split("/")[-1]]).parameters)
     told = trainer_arguments(plan.settings, plan.choice, [1.0], RunFolder(tmp_path))
     assert set(told) | {"generation_kwargs", "weight_decay"} <= declared
+
+
+@pytest.mark.parametrize("file", ["vllm_client.py", "vllm_generation.py"])
+def test_what_trl_imports_of_vllm_is_there(lock, file):
+    wanted = list(imports_from(source(lock, PYTHON, "trl", f"trl/generation/{file}"), "vllm", absent={NEWER_THAN_OURS}))
+    assert wanted
+    for module, name in wanted:
+        assert re.search(rf"\b{name}\b", source(lock, PYTHON, "vllm", f"{module.replace('.', '/')}.py")), module
 
 
 @pytest.fixture
