@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import threading
 import time
@@ -22,6 +23,7 @@ from typing import Any
 from benchmarks.stopwatch import WARM_UP_STEPS, Stopwatch
 from benchmarks.worker_runs import MARK
 from kit import hardware, model
+from kit.completions import vllm_environment
 from kit.memory import GIB, memory_parts, vllm_bytes
 from kit.model_shape import known_shape
 from kit.plan import Plan, make_plan
@@ -134,12 +136,15 @@ def build_trl(args: argparse.Namespace, settings: Settings, plan: Plan, run: Run
     from trl import GRPOConfig, GRPOTrainer
 
     dtype = getattr(torch, plan.choice.dtype)
+    use_vllm, machine = plan.choice.use_vllm, hardware.detect()
+    share = share_with_16_bit_weights(args, settings, plan, machine) if use_vllm else 0.0
+    for name, value in vllm_environment(machine).items():
+        os.environ.setdefault(name, value)
     in_4bit = {
         "quantization_config": BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
     }
-    use_vllm = plan.choice.use_vllm
     device = {"device_map": {"": 0}} if plan.choice.card else {}
     base = AutoModelForCausalLM.from_pretrained(args.base, dtype=dtype, **device, **({} if use_vllm else in_4bit))
     functions, weights = choose(settings.rewards)
@@ -147,7 +152,7 @@ def build_trl(args: argparse.Namespace, settings: Settings, plan: Plan, run: Run
     if use_vllm:
         arguments |= {
             "vllm_mode": "colocate",
-            "vllm_gpu_memory_utilization": share_with_16_bit_weights(args, settings, plan),
+            "vllm_gpu_memory_utilization": share,
             "vllm_max_model_length": settings.max_prompt_length + settings.max_completion_length,
         }
     rows = load_questions(settings.dataset, "train", "question", "answer")
@@ -164,9 +169,11 @@ def build_trl(args: argparse.Namespace, settings: Settings, plan: Plan, run: Run
     )
 
 
-def share_with_16_bit_weights(args: argparse.Namespace, settings: Settings, plan: Plan) -> float:
+def share_with_16_bit_weights(
+    args: argparse.Namespace, settings: Settings, plan: Plan, machine: hardware.Machine
+) -> float:
     """The plan's share, and as much more as vLLM's own 16-bit weights take: its cache is to be as large."""
-    shape, machine = known_shape(args.base), hardware.detect()
+    shape = known_shape(args.base)
     assert shape is not None
     assert plan.layout is not None
     in_16_bits, in_4_bits = (

@@ -189,7 +189,7 @@ def _vllm_engine(
 ) -> Iterator[Engine]:
     hardware.free_card()  # of the artefact before this one
     machine = hardware.detect()
-    for name, value in _vllm_environment(machine).items():
+    for name, value in vllm_environment(machine).items():
         os.environ.setdefault(name, value)
     weights = sixteen_bit_name(artefact.base) if artefact.base else artefact.path
     try:
@@ -228,11 +228,13 @@ def _vllm_engine(
                 finished.append((index, Completion(reply.text, len(reply.token_ids), cut_off)))
             yield finished
 
-    yield Engine(generate)
-    llm.llm_engine.engine_core.shutdown()  # the next artefact needs the card's memory
+    try:
+        yield Engine(generate)
+    finally:
+        llm.llm_engine.engine_core.shutdown()  # the next artefact needs the card's memory
 
 
-def _vllm_environment(machine: hardware.Machine) -> dict[str, str]:
+def vllm_environment(machine: hardware.Machine) -> dict[str, str]:
     """What keeps vLLM from compiling kernels with a CUDA toolkit, which few machines have; training gets it by Unsloth.
 
     Without top-k and top-p torch's own sampler is as fast. Which attention runs before 8.0, vLLM 0.11 reads here.

@@ -49,6 +49,7 @@ def trainer_arguments(settings: Settings, choice: Choice, weights: list[float], 
         "optim": settings.optim,
         "weight_decay": 0.0,  # TRL's default, which Unsloth changes on a card
         "beta": settings.beta,
+        "use_bias_correction_kl": True,  # TRL's default today; the TRL of requirements-t4.txt leaves it off
         "seed": settings.seed,
         "per_device_train_batch_size": settings.per_device_train_batch_size,
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,

@@ -137,7 +137,7 @@ def test_evaluation_asks_vllm_as_it_declares(lock, vllm, kind, monkeypatch):
     card = card_named(CARDS[lock])
     monkeypatch.setattr(completions.hardware, "detect", lambda: card)
     known = source(lock, PYTHON, "vllm", "vllm/envs.py")
-    for name, value in completions._vllm_environment(card).items():
+    for name, value in completions.vllm_environment(card).items():
         monkeypatch.setenv(name, value)
         assert f'"{name}"' in known
     artefact = Artefact(name="adapter", kind=kind, path="some/path", base="some/base" if kind is Kind.ADAPTER else None)
