@@ -12,17 +12,21 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def apart(function: Callable[..., Result], *arguments: object) -> Result:
+def apart(function: Callable[..., Result], *arguments: object, meanwhile: Callable[[], object] | None = None) -> Result:
     """``function(*arguments)`` in a fresh process: what it patches, and what it holds of a card's memory, ends with it.
 
-    Function, arguments and result are pickled. Should this process be killed, so is the other.
+    Function, arguments and result are pickled. ``meanwhile`` is called here while the other process works. Should this
+    process be killed, so is the other.
 
     Raises:
         Exception: what the function raised.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
-        return pool.submit(function, *arguments).result()
+        result = pool.submit(function, *arguments)
+        if meanwhile is not None:
+            meanwhile()
+        return result.result()
 
 
 def _end_with_parent() -> None:

@@ -99,7 +99,8 @@ class Export:
         merged = self.partial / "merged"
         dtype = hardware.choose(hardware.detect(), vllm="off").dtype
         # Apart, so that the gate's models are not what Unsloth makes of them, and have the card to themselves.
-        apart(save_merged, self.run.adapter, self.run.base_model(), dtype, merged)
+        arguments = (self.run.adapter, self.run.base_model(), dtype, merged)
+        apart(save_merged, *arguments, meanwhile=gate.load_libraries)
         self.check_merged(merged)
         publish(merged, self.run.merged)
 

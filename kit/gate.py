@@ -51,6 +51,12 @@ class ExportRefused(UserError):
     exit_status = 3
 
 
+def load_libraries() -> None:
+    """Import what the checks need, which takes seconds."""
+    from peft import PeftModel  # noqa: F401
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
+
 def refuse_failed(checks: list[Check]) -> None:
     """Raise unless all passed.
 
