@@ -75,6 +75,11 @@ class Watcher:
         return new
 
 
+def _batches(steps: Sequence[Step]) -> list[Step]:
+    """The last few steps that wrote completions: with ``num_iterations`` above 1 the others learn from these again."""
+    return [step for step in steps if not step.metrics.get("again")][-_FEW:]
+
+
 def _mean(steps: Sequence[Step], name: str) -> float:
     """The mean over those steps that have the number; NaN where none has."""
     values = [value for step in steps if not math.isnan(value := step.get(name))]
@@ -82,8 +87,8 @@ def _mean(steps: Sequence[Step], name: str) -> float:
 
 
 def _no_spread(steps: Sequence[Step]) -> Alarm | None:
-    share = _mean(steps[-_FEW:], "groups_without_spread")
-    if len(steps) < _FEW or not share > 0.5:
+    share = _mean(batches := _batches(steps), "groups_without_spread")
+    if len(batches) < _FEW or not share > 0.5:
         return None
     return Alarm(
         "no spread",
@@ -94,8 +99,8 @@ def _no_spread(steps: Sequence[Step]) -> Alarm | None:
 
 
 def _cut_off(steps: Sequence[Step]) -> Alarm | None:
-    share = _mean(steps[-_FEW:], "truncated_rate")
-    if len(steps) < _FEW or not share > 0.5:
+    share = _mean(batches := _batches(steps), "truncated_rate")
+    if len(batches) < _FEW or not share > 0.5:
         return None
     return Alarm(
         "cut off",

@@ -110,7 +110,8 @@ class RunLog:
         known = {name: _finite(logs[key]) for name, key in _FROM_TRL.items() if key in logs}
         if "reward" in known:
             self._of_batch = known
-        # with num_iterations above 1 a batch is learned from again: TRL says nothing of its rewards then
+        else:  # with num_iterations above 1 a batch is learned from again: TRL says nothing of its rewards then
+            metrics["again"] = True
         metrics |= self._of_batch | known
         metrics["format_rate"] = _mean([parse_reply(reply).soft for reply in self._replies])
         metrics["correct_rate"] = _mean(verdicts)

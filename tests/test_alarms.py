@@ -111,6 +111,18 @@ def test_what_was_said_before_a_resume_is_not_said_again():
     assert [n for n, names in alarms.items() if names] == [30]
 
 
+def test_a_batch_that_is_learned_from_again_counts_once():
+    """Five steps would be one batch and a bit; groups without spread in one batch are no news."""
+    watcher = Watcher({})
+    for batch, share in enumerate([0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]):
+        for update in range(4):
+            step = {"step": 4 * batch + update + 1, "groups_without_spread": share} | (
+                {"again": True} if update else {}
+            )
+            names = [alarm.name for alarm in watcher.look(Step(step))]
+            assert names == (["no spread"] if (batch, update) == (8, 0) else []), step
+
+
 def test_the_real_run_of_the_tests_raises_none(chain):
     rows = read_jsonl(chain / "short" / "metrics.jsonl")
     assert all("alarms" not in row for row in rows)
