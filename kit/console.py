@@ -7,6 +7,7 @@ control characters, which could move the cursor or colour the screen, as their p
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from kit.alarms import Alarm
@@ -25,19 +26,25 @@ def visible(text: str) -> str:
 
 
 class Console:
-    """Prints the steps of a run of ``max_steps``, of which ``done`` lie behind it."""
+    """Prints the steps of a run of ``max_steps``, of which ``done`` lie behind it; ``clock`` gives seconds."""
 
-    def __init__(self, max_steps: int, done: int = 0) -> None:
+    def __init__(self, max_steps: int, done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.console import Console as Rich
 
-        self.max_steps, self._done_before = max_steps, done
-        self._started = time.monotonic()
+        self.max_steps, self._clock, self._done_before = max_steps, clock, done
+        self.begin()
         self._rich = Rich(highlight=False, soft_wrap=True)
+
+    def begin(self) -> None:
+        """The first step begins now: what was loaded before it does not come again."""
+        self._since, self._steps_then = self._clock(), self._done_before
 
     def step(self, metrics: dict[str, Any]) -> None:
         """One line with the numbers that matter and the time left."""
-        number = metrics["step"]
-        seconds_a_step = (time.monotonic() - self._started) / max(1, number - self._done_before)
+        number, now = metrics["step"], self._clock()
+        seconds_a_step = (now - self._since) / max(1, number - self._steps_then)
+        if self._steps_then == self._done_before:  # the first step compiles; those to come are not like it
+            self._since, self._steps_then = now, number
 
         def shown(name: str, form: str) -> str:
             value = metrics.get(name)

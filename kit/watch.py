@@ -90,6 +90,9 @@ class RunLog:
             def __init__(self) -> None:
                 self.state_of_adapter: dict[str, Any] = {}
 
+            def on_train_begin(self, args, state, control, **_):
+                log.begin()
+
             def on_step_end(self, args, state, control, model=None, optimizer=None, **_):
                 skipped = bool(getattr(optimizer, "step_was_skipped", False))
                 self.state_of_adapter = {"adapter_norm": _adapter_norm(model)} | ({"skipped": True} if skipped else {})
@@ -99,6 +102,10 @@ class RunLog:
                     log.write_step(state.global_step, {**logs, **self.state_of_adapter})
 
         return WriteDown()
+
+    def begin(self) -> None:
+        """Training begins now; the time left counts from here."""
+        self._console.begin()
 
     def write_step(self, step: int, logs: dict[str, Any]) -> dict[str, Any]:
         """Append the line of ``step`` to metrics.jsonl and, when due, its completions to samples.jsonl, and show it."""

@@ -108,6 +108,16 @@ def test_the_console_shows_what_a_model_writes_as_text(capsys):
     assert "correctness 1" in said
 
 
+def test_the_time_left_counts_neither_loading_nor_the_first_step_that_compiles(capsys):
+    times = iter([0, 300, 360, 362, 366])  # made; begun after five minutes of loading; after steps 5, 6 and 7
+    console = Console(24, done=4, clock=lambda: next(times))
+    console.begin()
+    for step in (5, 6, 7):
+        console.step({"step": step})
+    left = [line.rsplit("  ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert left == ["19 min left", "36 s left", "51 s left"]
+
+
 def test_what_could_not_be_judged_is_shown_so_and_ends_nothing(tmp_path, capsys):
     """A reward function may answer None to every completion: TRL logs no reward then."""
     run = RunFolder(tmp_path)
