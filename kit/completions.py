@@ -192,6 +192,7 @@ def _vllm_engine(
     for name, value in vllm_environment(machine).items():
         os.environ.setdefault(name, value)
     weights = sixteen_bit_name(artefact.base) if artefact.base else artefact.path
+    print(f"{artefact.name}: vLLM loads it and compiles, which can take some minutes", flush=True)
     try:
         import vllm
         from vllm import LLM, SamplingParams
@@ -237,10 +238,11 @@ def _vllm_engine(
 def vllm_environment(machine: hardware.Machine) -> dict[str, str]:
     """What keeps vLLM from compiling kernels with a CUDA toolkit, which few machines have; training gets it by Unsloth.
 
-    Without top-k and top-p torch's own sampler is as fast. Which attention runs before 8.0, vLLM 0.11 reads here.
+    Without top-k and top-p torch's own sampler is as fast. Which attention runs before 8.0, vLLM 0.11 reads here. Some
+    fifty lines of an engine's own log, for every artefact, hide what the kit says: from warnings on it is shown.
     """
     older = {} if machine.capability >= hardware.BFLOAT16_CAPABILITY else {"VLLM_ATTENTION_BACKEND": "TRITON_ATTN"}
-    return {"VLLM_USE_FLASHINFER_SAMPLER": "0", **older}
+    return {"VLLM_USE_FLASHINFER_SAMPLER": "0", "VLLM_LOGGING_LEVEL": "WARNING", **older}
 
 
 def _vllm_share(machine: hardware.Machine) -> float:

@@ -59,6 +59,7 @@ def load_for_training(plan: Plan) -> tuple[Any, Any, Plan]:
         loaded = load(**base_arguments(plan))
     model, tokenizer = loaded
     policy = unsloth.FastLanguageModel.get_peft_model(model, **lora_arguments(plan))
+    policy.generation_config.max_length = None  # Unsloth sets it: beside TRL's limit it is a warning at every step
     _sample_cheaply(policy)
     return policy, tokenizer, plan
 
@@ -111,6 +112,7 @@ def environment(plan: Plan) -> dict[str, str]:
     variables = {"UNSLOTH_LOGPROB_CHUNK_GB": str(plan.layout.chunk_gib)}
     if plan.choice.use_vllm:  # the plan's own share, not the one that standby would choose
         variables["UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE"] = "1"
+        variables["VLLM_LOGGING_LEVEL"] = "WARNING"
         if plan.layout.standby:
             variables["UNSLOTH_VLLM_STANDBY"] = "1"
     return variables

@@ -49,7 +49,10 @@ def unsloth(lock, monkeypatch):
     merged = signature(source(lock, PYTHON, "unsloth", "unsloth/save.py"), "unsloth_save_pretrained_merged")
     without_self = merged.replace(parameters=list(merged.parameters.values()))
     policy = SimpleNamespace(
-        save_pretrained_merged=Declared(without_self), device=SimpleNamespace(type="cuda"), vllm_engine="engine"
+        save_pretrained_merged=Declared(without_self),
+        device=SimpleNamespace(type="cuda"),
+        vllm_engine="engine",
+        generation_config=SimpleNamespace(),
     )
     fast = SimpleNamespace(
         from_pretrained=Declared(
@@ -74,13 +77,12 @@ def test_training_is_loaded_as_unsloth_declares(unsloth, plan):
     assert adapter["r"] == plan.settings.lora_rank
 
 
-def test_the_environment_that_the_plan_sets_is_read_by_unsloth(lock, plan):
+def test_the_environment_that_the_plan_sets_is_read(lock, plan):
     on_standby = dataclasses.replace(plan, layout=dataclasses.replace(plan.layout, standby=True))
-    read = "".join(
-        source(lock, PYTHON, "unsloth-zoo", f"unsloth_zoo/{file}")
-        for file in ("vllm_utils.py", "fused_losses/chunked_logprob.py")
-    )
-    assert len(names := set(model.environment(on_standby))) == 3
+    readers = {"unsloth-zoo": ("unsloth_zoo/vllm_utils.py", "unsloth_zoo/fused_losses/chunked_logprob.py")}
+    readers["vllm"] = ("vllm/envs.py",)
+    read = "".join(source(lock, PYTHON, package, file) for package, files in readers.items() for file in files)
+    assert len(names := set(model.environment(on_standby))) == 4
     assert {name for name in names if f'"{name}"' in read} == names
 
 
