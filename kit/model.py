@@ -112,7 +112,7 @@ def environment(plan: Plan) -> dict[str, str]:
     variables = {"UNSLOTH_LOGPROB_CHUNK_GB": str(plan.layout.chunk_gib)}
     if plan.choice.use_vllm:  # the plan's own share, not the one that standby would choose
         variables["UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE"] = "1"
-        variables["VLLM_LOGGING_LEVEL"] = "WARNING"
+        variables["VLLM_LOGGING_LEVEL"] = "WARNING"  # its own log would hide what the kit says
         if plan.layout.standby:
             variables["UNSLOTH_VLLM_STANDBY"] = "1"
     return variables
