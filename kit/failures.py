@@ -29,27 +29,28 @@ def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise type(error)(*error.problems, _what_is_kept(run)) from error
+        raise type(error)(*error.problems, *_what_is_kept(run)) from error
     except Exception as error:  # torch, safetensors and the system each have their own kinds
         if is_out_of_memory(error):
-            raise RunStopped(f"out of memory: {_less_memory(settings)}", _what_is_kept(run)) from error
+            raise RunStopped(f"out of memory: {_less_memory(settings)}", *_what_is_kept(run)) from error
         if is_full(run.path) or getattr(error, "errno", None) in FULL_ERRORS:
             raise RunStopped(
                 f"the disk of {run.path} is full ({type(error).__name__}): make room and run the same command again",
-                _what_is_kept(run),
+                *_what_is_kept(run),
             ) from error
         if is_lost(error):
             raise RunStopped(
                 f"the card gave up ({first_line(error)}), which is how some kernels run out of memory: run the same "
                 f"command again; if it comes back, {_less_memory(settings)}, or use --vllm off",
-                _what_is_kept(run),
+                *_what_is_kept(run),
             ) from error
         raise
 
 
-def _what_is_kept(run: RunFolder) -> str:
+def _what_is_kept(run: RunFolder) -> list[str]:
+    """A sentence where there is a checkpoint; without one, it would only look like a second error."""
     steps = [step_of(checkpoint) for checkpoint in checkpoints_in(run.checkpoints)]
-    return f"the checkpoint of step {steps[-1]} is whole" if steps else "no checkpoint had been saved yet"
+    return [f"the checkpoint of step {steps[-1]} is whole"] if steps else []
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -176,6 +176,12 @@ def test_memory_that_runs_out_names_the_setting(run):
     assert "the checkpoint of step 6 is whole" in str(stopped.value)
 
 
+def test_before_the_first_checkpoint_the_reason_is_all_that_is_said(tmp_path):
+    with pytest.raises(UserError) as refused, explained(RunFolder(tmp_path), Settings()):
+        raise UserError("vLLM could not be loaded")
+    assert refused.value.problems == ("vLLM could not be loaded",)
+
+
 def test_weights_that_are_no_numbers_are_not_saved():
     import torch
 
