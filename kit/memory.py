@@ -2,8 +2,9 @@
 
 Per parameter: 4-bit weights 4.5 bits (NF4: 4, and one float32 scale for each 64), 16-bit weights 2 bytes, an adapter's
 weight 4 bytes and as much for its gradient, its optimizer state 2 bytes (8-bit Adam: two moments) or 8 (float32). Per
-token: the KV cache holds 2 bytes for each element of one key and one value in each layer. Logits are made in chunks of
-rows x vocabulary x 8 bytes (Unsloth's own figure). vLLM and training share the base weights, so these count once.
+token: the KV cache holds 2 bytes for each element of one key and one value in each layer. Logits are never there as a
+whole: Unsloth makes them in float32 for some rows, or some of the vocabulary, at a time, and their gradient over them.
+vLLM and training share the base weights, so these count once.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ GIB = 2**30
 _CONTEXT_BYTES = 0.5 * GIB  # CUDA context, cuBLAS workspaces, kernels; the same for every model
 _BITS_OF_4BIT = 4.5
 OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw_torch": 8, "adamw_torch_fused": 8}
-_LOGIT_BYTES = 8  # unsloth_zoo/fused_losses/chunked_logprob.py: _BYTES_PER_LOGIT
-_LEAST_CHUNK_ROWS = 512  # there: _MIN_ROWS; a chunk is an eighth of the rows otherwise, within its budget
+# unsloth_zoo/fused_losses/fused_linear.py: a tile of the vocabulary (_BWD_TILE_BYTES) on cards of up to 24.5 GiB, else
+# a chunk of rows (fused_linear_rows), at least as many as have _LEAST_LOGITS.
+_TILE_BYTES, _LEAST_LOGITS, _CHUNK_ROWS, _LOGIT_BYTES = 256 * 2**20, 512 * 151_936, (512, 4096), 4
 _PREFILL_TOKENS = 2048  # vLLM's tokens in one forward pass, as Unsloth sets it for caches of up to 4 GiB
 _SAMPLER_COPIES = 10  # float32 copies of the logits in vLLM's sampler, from the table in unsloth_zoo/vllm_utils.py
 _GRAPHS, _LEAST_GRAPH_BYTES, _MOST_GRAPH_BYTES = 172, 0.15 * GIB, 1.0 * GIB  # unsloth_zoo/vllm_utils.py
@@ -43,7 +45,6 @@ class Layout:
         rows: completions in one forward and backward pass.
         sequences: completions that are written at the same time.
         completion: length at which a completion is cut off, in tokens.
-        chunk_gib: most memory that a chunk of logits may take.
         reserve: bytes that vLLM may take beyond what it is reckoned to need.
     """
 
@@ -52,7 +53,6 @@ class Layout:
     rows: int
     sequences: int
     completion: int
-    chunk_gib: float
     reserve: float = 0.0
 
     @property
@@ -94,15 +94,14 @@ def memory_parts(shape: ModelShape, settings: Settings, layout: Layout, scoring_
     tokens_in_flight = f"{layout.sequences} completions x {length} tokens x {shape.kv_elements_per_token * 2:,} bytes"
     parts += [
         Part("KV cache", kv, layout.cache_phase, tokens_in_flight),
-        Part("a step of generation", _generation_bytes(shape, layout), ROLLOUTS, "activations and logits of a token"),
+        Part("a step of generation", _generation_bytes(shape, settings, layout), ROLLOUTS, "the prompts, then a token"),
     ]
     if layout.vllm:  # TRL scores vLLM's completions again, to correct for the difference between the two
         rows = scoring_rows or layout.rows
-        activations = rows * length * 2 * (6 * shape.hidden + 3 * shape.intermediate)
-        parts += _pass("scoring", rows, length, activations, shape, layout, SCORING)
-    layer = 4 * (8 * shape.hidden + 2 * shape.key_value + 4 * shape.intermediate)
-    activations = layout.rows * length * (layer + 10 * shape.hidden)
-    return parts + _pass("the update", layout.rows, length, activations, shape, layout, UPDATE)
+        parts += _pass("scoring", rows, length, _forward_bytes(rows * length, shape), shape, SCORING)
+    # unsloth/kernels/fast_lora.py works in place, in 16 bits: what it keeps of one layer, and room for a third as much
+    activations = layout.rows * length * 2 * (16 * shape.hidden + 2 * shape.key_value + 4 * shape.intermediate)
+    return parts + _pass("the update", layout.rows, length, activations, shape, UPDATE)
 
 
 def taken_parts(shape: ModelShape, settings: Settings, layout: Layout, free_bytes: float) -> list[Part]:
@@ -143,19 +142,27 @@ def _base_weights(shape: ModelShape, settings: Settings) -> Part:
     return Part("base weights", matrices * bits / 8 + rest * 2, ALWAYS, how)
 
 
-def _generation_bytes(shape: ModelShape, layout: Layout) -> float:
+def _generation_bytes(shape: ModelShape, settings: Settings, layout: Layout) -> float:
     copies = _SAMPLER_COPIES if layout.vllm else 2
     logits = copies * layout.sequences * shape.vocabulary * 4
-    prefill = _PREFILL_TOKENS * 2 * (6 * shape.hidden + 3 * shape.intermediate)
-    return max(logits, prefill)
+    prompts = layout.sequences * settings.max_prompt_length
+    return max(logits, _forward_bytes(min(prompts, _PREFILL_TOKENS) if layout.vllm else prompts, shape))
 
 
-def _pass(
-    name: str, rows: int, length: int, activations: float, shape: ModelShape, layout: Layout, phase: str
-) -> list[Part]:
-    """The activations and one chunk of logits of a pass over ``rows`` completions."""
-    chunk = max(_LEAST_CHUNK_ROWS, math.ceil(rows * length / 8)) * shape.vocabulary * _LOGIT_BYTES
+def _forward_bytes(tokens: int, shape: ModelShape) -> float:
+    """The activations of a pass without gradients, at their most: in a layer's MLP."""
+    return tokens * 2 * (6 * shape.hidden + 3 * shape.intermediate)
+
+
+def _pass(name: str, rows: int, length: int, activations: float, shape: ModelShape, phase: str) -> list[Part]:
+    """The activations of a pass over ``rows`` completions, and as many of its logits as are there at a time."""
     return [
         Part(f"activations of {name}", activations, phase, f"{rows} completions x {length} tokens, a layer at a time"),
-        Part(f"logits of {name}", min(chunk, layout.chunk_gib * GIB), phase, "in chunks over the vocabulary"),
+        Part(f"logits of {name}", _logit_bytes(rows * length, shape), phase, "some rows or tokens at a time"),
     ]
+
+
+def _logit_bytes(tokens: int, shape: ModelShape) -> float:
+    fewest, most = _CHUNK_ROWS
+    rows = max(fewest, _LEAST_LOGITS // shape.vocabulary, tokens * shape.hidden // shape.vocabulary)
+    return max(_TILE_BYTES, min(rows, most, tokens) * shape.vocabulary * _LOGIT_BYTES)

@@ -107,14 +107,14 @@ def lora_arguments(plan: Plan) -> dict[str, Any]:
 
 def environment(plan: Plan) -> dict[str, str]:
     """What Unsloth reads from the environment when it is imported; what the user has set there stays."""
-    if plan.layout is None:
+    if plan.layout is None or not plan.choice.use_vllm:
         return {}
-    variables = {"UNSLOTH_LOGPROB_CHUNK_GB": str(plan.layout.chunk_gib)}
-    if plan.choice.use_vllm:  # the plan's own share, not the one that standby would choose
-        variables["UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE"] = "1"
-        variables["VLLM_LOGGING_LEVEL"] = "WARNING"  # its own log would hide what the kit says
-        if plan.layout.standby:
-            variables["UNSLOTH_VLLM_STANDBY"] = "1"
+    variables = {
+        "UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE": "1",  # the plan's own share, not the one that standby would choose
+        "VLLM_LOGGING_LEVEL": "WARNING",  # its own log would hide what the kit says
+    }
+    if plan.layout.standby:
+        variables["UNSLOTH_VLLM_STANDBY"] = "1"
     return variables
 
 

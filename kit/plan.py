@@ -19,7 +19,6 @@ from kit.model_shape import ModelShape
 from kit.settings import Settings
 
 _USABLE = 0.95  # of the free memory: what other programs take in the meantime comes out of the rest
-_CHUNKS_GIB = (2.0, 0.5)  # Unsloth's default for a chunk of logits, and a quarter of it where memory is short
 _FEWEST_SEQUENCES = 4
 _ENOUGH_TOKENS = 8192  # in one pass: from a few hundred on, cards are limited by arithmetic and more does not go faster
 _MOST_RESERVE_GIB = 1.0  # beyond the estimate of what vLLM needs, where there is room: it becomes cache
@@ -136,11 +135,10 @@ def _layouts(settings: Settings, use_vllm: bool) -> Iterator[tuple[dict[str, Any
 
 
 def _variants(changes: dict[str, Any], vllm: bool, sequences: int, length: int) -> Iterator[tuple[dict, Layout]]:
-    """The same size in less and less memory: small chunks of logits, then a cache that is given back."""
+    """The same size in less and less memory: with a cache that stays, then with one that is given back."""
     rows = changes["per_device_train_batch_size"]
     for standby in (False, True) if vllm else (False,):
-        for chunk in _CHUNKS_GIB if not standby else _CHUNKS_GIB[-1:]:
-            yield changes, Layout(vllm, standby, rows, sequences, length, chunk)
+        yield changes, Layout(vllm, standby, rows, sequences, length)
 
 
 def _batches(settings: Settings) -> list[dict[str, Any]]:

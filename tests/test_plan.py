@@ -86,8 +86,18 @@ def test_each_card_gets_a_plan_or_a_way_out(name, outcome):
 
 
 def test_memory_is_given_back_during_the_update_only_where_it_must_be():
-    assert make_plan(Settings(), card_named("rtx3060-laptop-6gb"), QWEN["3B"]).layout.standby
+    assert make_plan(Settings(), card_named("rtx3060-12gb"), QWEN["7B"]).layout.standby
     assert not make_plan(Settings(), card_named("t4"), QWEN["0.5B"]).layout.standby
+
+
+def test_logits_are_some_rows_at_a_time_however_long_the_completions():
+    layout = make_plan(Settings(), card_named("t4"), QWEN["0.5B"]).layout
+    short, long = (
+        {part.name: part.bytes for part in memory_parts(QWEN["0.5B"], Settings(), replaced)}
+        for replaced in (layout, dataclasses.replace(layout, completion=4 * layout.completion))
+    )
+    assert short["logits of the update"] == long["logits of the update"] == 512 * 151_936 * 4
+    assert long["activations of the update"] > 2 * short["activations of the update"]
 
 
 def test_without_vllm_there_is_a_plan_too():
@@ -151,11 +161,11 @@ def test_more_memory_never_gets_a_smaller_plan_and_none_exceeds_its_card(machine
     [
         ("rtx4060-8gb", "7B", {}, "name a smaller --model"),
         ("rtx3060-12gb", "7B", {"load_in_4bit": False}, "--load-in-4bit"),
-        ("rtx3050-laptop-4gb", "0.5B", {"max_completion_length": 16384}, "--max-completion-length 512"),
-        ("rtx3080-10gb", "7B", {"vllm": "require", "max_completion_length": 2048}, "--max-completion-length 512"),
+        ("rtx3050-laptop-4gb", "0.5B", {"max_completion_length": 32768}, "--max-completion-length 512"),
+        ("rtx3080-10gb", "7B", {"vllm": "require", "max_completion_length": 8192}, "--max-completion-length 512"),
         ("t4", "0.5B", {"gpu_memory_utilization": 0.05, "vllm": "require"}, "fits without --gpu-memory-utilization"),
-        ("rtx3060-12gb", "3B", {"per_device_train_batch_size": 32, "gradient_accumulation_steps": 1,
-                                "gpu_memory_utilization": 0.9, "vllm": "require"}, "--vllm off"),
+        ("rtx4080", "7B", {"per_device_train_batch_size": 32, "gradient_accumulation_steps": 1,
+                           "gpu_memory_utilization": 0.9, "vllm": "require"}, "--vllm off"),
     ],
 )  # fmt: skip
 def test_what_cannot_fit_is_refused_with_the_setting_that_would_fit(card, model, wish, words):
