@@ -2,20 +2,22 @@
 # make test    the tests, one short run of the whole chain among them
 # make test-all   the slow tests besides: kills at random moments, full disks, every GGUF type (20 minutes)
 # make test-pins  do the pinned GPU packages go together, and do they take what the kit tells them? (asks the package index)
+# make test-imitation   the smoke test for cards on a processor that poses as one (8 GB, 20 minutes; SET=requirements-t4.txt)
 # make setup   just the set-up, which the other two do by themselves
 
 PYTHON ?= python3
 SEED ?= 1
 # Where torch comes from, if not from pip's usual index (see README, "Without a GPU").
 TORCH_INDEX ?=
+SET ?= requirements.txt
 
 PY := .venv/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 # The demo and these tests are for processors: where there is a card, tests/gpu is for it.
-demo test test-all test-pins: export CUDA_VISIBLE_DEVICES =
+demo test test-all test-pins test-imitation: export CUDA_VISIBLE_DEVICES =
 
-.PHONY: setup demo test test-all test-pins style check bench-setup bench bench-accuracy mutants clean
+.PHONY: setup demo test test-all test-pins test-imitation style check bench-setup bench bench-accuracy mutants clean
 
 setup:
 	@$(PYTHON) -m kit.install --torch-index "$(TORCH_INDEX)"
@@ -39,6 +41,9 @@ test-pins: setup
 	$(PY) -m tests.pins.run_with_set requirements.txt
 	$(PY) -m tests.pins.run_with_set requirements-cuda12.txt
 	$(PY) -m tests.pins.run_with_set requirements-t4.txt
+
+test-imitation: setup
+	$(PY) -m tests.gpu.imitation.run $(SET)
 
 style: setup
 	$(PY) -m ruff format .
@@ -69,4 +74,4 @@ mutants: bench-setup
 	.venv/bin/mutmut results
 
 clean:
-	rm -rf runs mutants .venv .venv-pins .pytest_cache .ruff_cache .mypy_cache
+	rm -rf runs mutants .venv .venv-pins .venv-imitation .pytest_cache .ruff_cache .mypy_cache

@@ -34,8 +34,6 @@ SHAPE = {
     "hidden_size": 64,  # the least that bitsandbytes can hold in 4-bit
     "intermediate_size": 256,
     "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
     "max_position_embeddings": 2048,
     "initializer_range": 0.08,  # the usual 0.02 is for wider models; here it costs hundreds of steps
 }
@@ -46,6 +44,7 @@ RISING_STEPS = 50
 ENOUGH_KNOWN = 0.4  # of the sums, averaged over some steps; the falling learning rate then adds half as many again
 FALLING_STEPS = 250
 STEPS = 1_500  # at most
+HEADS = 4  # for attention, half as many for keys and values
 VOCABULARY_SAMPLE = 4_000  # examples in which every token of the problems occurs
 # How often a reply is shown in full XML, with the answer's tags missing, or in plain words: mostly in XML for one kind
 # of question and less often for the others. So about a third of the greedy replies are in format, whatever the seed;
@@ -57,14 +56,14 @@ STAMP_FILE = "demo.json"  # written last: a folder without it is not trusted
 Example = tuple[list[int], int]  # token ids of prompt and reply, length of the prompt
 
 
-def warm_start(folder: Path, seed: int, steps: int = STEPS) -> None:
+def warm_start(folder: Path, seed: int, steps: int = STEPS, heads: int = HEADS) -> None:
     """Train the tiny model and write it to ``folder``, an ordinary Hugging Face checkpoint in bfloat16."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     tokenizer = load_tokenizer()
     torch.manual_seed(seed)
-    shape = dict(SHAPE, tie_word_embeddings=True, bos_token_id=None)
+    shape = {**_shape(heads), "tie_word_embeddings": True, "bos_token_id": None}
     special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     used = sorted({token for ids, _ in islice(make_examples(tokenizer, seed), VOCABULARY_SAMPLE) for token in ids})
     compact = {token: index for index, token in enumerate(used)}
@@ -82,7 +81,11 @@ def warm_start(folder: Path, seed: int, steps: int = STEPS) -> None:
     whole.load_state_dict(state | {"model.embed_tokens.weight": embedding, "lm_head.weight": embedding})
     whole.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / STAMP_FILE).write_text(_stamp(seed, steps), encoding="utf-8")
+    (folder / STAMP_FILE).write_text(_stamp(seed, steps, heads), encoding="utf-8")
+
+
+def _shape(heads: int) -> dict[str, Any]:
+    return {**SHAPE, "num_attention_heads": heads, "num_key_value_heads": heads // 2}
 
 
 def make_examples(tokenizer, seed: int) -> Iterator[Example]:
@@ -189,16 +192,16 @@ def _tensors(batch: list[Example], skip: int):
     return inputs[:, skip:-1], labels[:, skip + 1 :]
 
 
-def _stamp(seed: int, steps: int) -> str:
+def _stamp(seed: int, steps: int, heads: int) -> str:
     """What decides the result, as text: a folder made by another recipe is made again."""
     recipe = (BATCH, MATRIX_RATE, OTHER_RATE, RISING_STEPS, ENOUGH_KNOWN, FALLING_STEPS, SHARES, SHARES_OTHERWISE)
-    return json.dumps({"seed": seed, "steps": steps, "shape": SHAPE, "recipe": recipe})
+    return json.dumps({"seed": seed, "steps": steps, "shape": _shape(heads), "recipe": recipe})
 
 
-def is_ready(folder: Path, seed: int, steps: int) -> bool:
+def is_ready(folder: Path, seed: int, steps: int, heads: int) -> bool:
     """Does ``folder`` hold a finished base model of this seed and recipe?"""
     try:
-        return (folder / STAMP_FILE).read_text(encoding="utf-8") == _stamp(seed, steps)
+        return (folder / STAMP_FILE).read_text(encoding="utf-8") == _stamp(seed, steps, heads)
     except OSError:
         return False
 
@@ -210,11 +213,15 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, default=STEPS, help="fewer for a test of the machinery (default: %(default)s)"
     )
+    parser.add_argument(
+        "--heads", type=int, default=HEADS, choices=(2, 4),
+        help="attention heads: 2, of 32 numbers, for cards whose attention takes none smaller (default: %(default)s)",
+    )  # fmt: skip
     args = parser.parse_args()
-    if is_ready(args.folder, args.seed, args.steps):
+    if is_ready(args.folder, args.seed, args.steps, args.heads):
         print(f"demo base model: {args.folder} is there (seed {args.seed})")
     else:
-        warm_start(args.folder, args.seed, args.steps)
+        warm_start(args.folder, args.seed, args.steps, args.heads)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ MOST_DIFFERENCE = 0.1  # nats a token between vLLM's log-probabilities and the t
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    run_script("-m", "demo.base", folder / "base", "--steps", "300")
+    run_script("-m", "demo.base", folder / "base", "--steps", "300", "--heads", 2)  # a T4's attention takes no smaller
     run_script("-m", "demo.problems", folder / "data")
     return folder
 
@@ -46,8 +46,6 @@ def demo(tmp_path_factory):
 @pytest.fixture(scope="module", params=["demo", "0.5B"])
 def trained(request, demo):
     """A run folder, trained with a kill -9 in the middle, exported and evaluated."""
-    if request.param == "demo" and torch.cuda.get_device_capability() < (8, 0):
-        pytest.skip("attention before 8.0 wants heads of 32 at least, the demo's have 16")
     base, learning = demo / "base", ["--config", "tests/short.yaml", "--vllm", "require"]
     if request.param == "0.5B":
         base = make_random_model(demo / "random", demo / "base")
