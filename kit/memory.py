@@ -4,7 +4,8 @@ Per parameter: 4-bit weights 4.5 bits (NF4: 4, and one float32 scale for each 64
 weight 4 bytes and as much for its gradient, its optimizer state 2 bytes (8-bit Adam: two moments) or 8 (float32). Per
 token: the KV cache holds 2 bytes for each element of one key and one value in each layer. Logits are never there as a
 whole: Unsloth makes them in float32 for some rows, or some of the vocabulary, at a time, and their gradient over them.
-vLLM and training share the base weights, so these count once.
+vLLM and training share the base weights, so these count once. What the activations come to is compared with tensors
+that live at once by tests/gpu/test_imitation.py.
 """
 
 from __future__ import annotations

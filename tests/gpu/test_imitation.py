@@ -1,12 +1,18 @@
-"""Does the imitated card compute what a card's kernels compute? Runs where the imitation does: ``imitation/run.py``.
+"""What the imitated card can tell: are its kernels right, and how much lives in memory during a pass of the policy?
 
-Unsloth's own kernels run here too, in Triton's interpreter: right in float32 and float16, and far too slow for a model.
+Runs where the imitation does (``imitation/run.py``). Unsloth's own kernels run here too, in Triton's interpreter: right
+in float32 and float16, and far too slow for a model.
 """
 
+import dataclasses
 import os
 from types import SimpleNamespace
 
 import pytest
+
+from kit.memory import memory_parts
+from kit.model_shape import model_shape
+from kit.settings import Settings
 
 pytestmark = [
     pytest.mark.gpu,
@@ -54,3 +60,46 @@ def test_each_imitated_kernel_computes_what_unsloths_does(name):
         )
         tolerance = {"rtol": 1e-5, "atol": 1e-5} if dtype is torch.float32 else {"rtol": 1e-2, "atol": 1e-2}
         torch.testing.assert_close(own, imitated, **tolerance, msg=lambda said, of=kernel.__name__: f"{of}: {said}")
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    """The kit's policy, 4-bit and with LoRA, of Qwen2.5-0.5B's widths and one layer; and its plan."""
+    import unsloth  # noqa: F401 - before transformers
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from demo.tokenizer import load_tokenizer
+    from kit import hardware, model
+    from kit.model_shape import OWN_CONFIG, model_shape
+    from kit.plan import make_plan
+
+    folder = str(tmp_path_factory.mktemp("wide"))
+    Qwen2ForCausalLM(Qwen2Config(**OWN_CONFIG | {"num_hidden_layers": 1})).bfloat16().save_pretrained(folder)
+    load_tokenizer().save_pretrained(folder)
+    settings = Settings(model=folder, vllm="off", given=frozenset({"model", "vllm"}))
+    plan = make_plan(settings, hardware.detect(), model_shape(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        told = model.lora_arguments(plan) | {"use_gradient_checkpointing": True}  # "unsloth" keeps them off the card
+        patch.setattr(model, "lora_arguments", lambda _: told)
+        return *model.load_for_training(plan)[:2], plan
+
+
+@pytest.mark.parametrize(("name", "learns"), [("scoring", False), ("the update", True)])
+def test_the_plan_counts_the_activations_that_live_at_once(policy, name, learns, monkeypatch):
+    import torch
+    from live_tensors import LiveTensors
+
+    monkeypatch.setenv("UNSLOTH_RETURN_HIDDEN_STATES", "1")  # as the trainer asks: logits come from these, in pieces
+    model, _, plan = policy
+    layout = dataclasses.replace(plan.layout, vllm=True, rows=4, completion=512 - plan.settings.max_prompt_length)
+    parts = memory_parts(model_shape(plan.settings.model), plan.settings, layout)
+    (planned,) = [part.bytes for part in parts if part.name == f"activations of {name}"]
+    tokens = torch.randint(1000, (4, 512))
+    mixed = torch.autocast("cuda", getattr(torch, plan.choice.dtype))
+    with torch.set_grad_enabled(learns), mixed, LiveTensors() as seen:
+        hidden = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits
+        if learns:
+            hidden.float().mean().backward()
+    assert hidden.shape == (4, 512, 896)
+    print(f"{name}: planned {planned / 2**20:.0f} MiB, seen {seen.peak / 2**20:.0f} MiB")
+    assert 0.75 < planned / seen.peak < 1.5

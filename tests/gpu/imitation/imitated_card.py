@@ -1,7 +1,7 @@
 """A card that is none: ``torch.cuda`` answers as a card would, and what is meant for it stays on the processor.
 
 An imitation, for tests on machines without a card. It shows that the code for cards runs and computes the right thing;
-it says nothing of memory, speed, CUDA graphs or the kernels themselves.
+it says nothing of speed, CUDA graphs, the kernels themselves, or the memory that CUDA and vLLM take.
 """
 
 from __future__ import annotations

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import wraps
 from types import ModuleType
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 REPLACED: dict[str, Callable[..., Any]] = {}  # Unsloth's own, by name
 
@@ -26,6 +28,20 @@ def replace() -> None:
             if own.__module__ == module.__name__:
                 REPLACED[kernel.__name__] = own
             setattr(module, kernel.__name__, kernel)
+
+
+def _as_one(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Show a tracker of tensors what a kernel would: its result, and nothing that comes and goes inside."""
+
+    @wraps(kernel)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with _disable_current_modes():
+            result = kernel(*args, **kwargs)
+        for tensor in result if isinstance(result, tuple) else (result,):
+            tensor.detach()
+        return result
+
+    return run
 
 
 def fast_rms_layernorm(norm: Any, inputs: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
@@ -85,6 +101,7 @@ def fast_gemv(inputs: torch.Tensor, weight: Any, quant_state: Any, out: Any = No
     return found if out is None else out.copy_(found)
 
 
-KERNELS = (
+_ALL = (
     fast_rms_layernorm, fast_rope_embedding, swiglu_fg_kernel, swiglu_DWf_DW_dfg_kernel, fast_dequantize, fast_gemv,
 )  # fmt: skip
+KERNELS = tuple(map(_as_one, _ALL))
