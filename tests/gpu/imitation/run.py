@@ -20,6 +20,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+from kit.errors import UserError, run_script
 from tests.conftest import ROOT
 from tests.pins.published import PYTHONS, pins
 
@@ -45,9 +46,9 @@ def main() -> None:
     lock, *options = sys.argv[1:] or ["requirements.txt"]
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     if lock not in CAPABILITIES:
-        sys.exit(f"error: {lock} is no set for cards: use one of {', '.join(CAPABILITIES)}")
+        raise UserError(f"{lock} is no set for cards: use one of {', '.join(CAPABILITIES)}")
     if python not in PYTHONS[lock]:
-        sys.exit(f"error: {lock} is for Python {', '.join(PYTHONS[lock])}, this is {python}")
+        raise UserError(f"{lock} is for Python {' or '.join(PYTHONS[lock])}, this is {python}: use such a one")
     interpreter = prepared(lock, python)
     command = [interpreter, "-m", "pytest", "tests/gpu", "-k", "not 0.5B", *options]
     environment = os.environ | _ENVIRONMENT | {"IMITATED_CAPABILITY": CAPABILITIES[lock]}
@@ -86,4 +87,4 @@ def put_compiled_part(pip: list[object], version: str, packages: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
