@@ -20,9 +20,9 @@ GIB = 2**30
 _CONTEXT_BYTES = 0.5 * GIB  # CUDA context, cuBLAS workspaces, kernels; the same for every model
 _BITS_OF_4BIT = 4.5
 OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw_torch": 8, "adamw_torch_fused": 8}
-# unsloth_zoo/fused_losses/fused_linear.py: a tile of the vocabulary (_BWD_TILE_BYTES) on cards of up to 24.5 GiB, else
-# a chunk of rows (fused_linear_rows), at least as many as have _LEAST_LOGITS.
-_TILE_BYTES, _LEAST_LOGITS, _CHUNK_ROWS, _LOGIT_BYTES = 256 * 2**20, 512 * 151_936, (512, 4096), 4
+_LOGIT_BYTES = 4  # float32; this and what follows: unsloth_zoo/fused_losses/fused_linear.py
+_LOGIT_TILE_BYTES = 256 * 2**20  # a tile of the vocabulary, on cards of up to 24.5 GiB
+_LEAST_LOGITS, _FEWEST_ROWS, _MOST_ROWS = 512 * 151_936, 512, 4096  # a chunk of rows, on larger cards
 _PREFILL_TOKENS = 2048  # vLLM's tokens in one forward pass, as Unsloth sets it for caches of up to 4 GiB
 _SAMPLER_COPIES = 10  # float32 copies of the logits in vLLM's sampler, from the table in unsloth_zoo/vllm_utils.py
 _GRAPHS, _LEAST_GRAPH_BYTES, _MOST_GRAPH_BYTES = 172, 0.15 * GIB, 1.0 * GIB  # unsloth_zoo/vllm_utils.py
@@ -164,6 +164,6 @@ def _pass(name: str, rows: int, length: int, activations: float, shape: ModelSha
 
 
 def _logit_bytes(tokens: int, shape: ModelShape) -> float:
-    fewest, most = _CHUNK_ROWS
-    rows = max(fewest, _LEAST_LOGITS // shape.vocabulary, tokens * shape.hidden // shape.vocabulary)
-    return max(_TILE_BYTES, min(rows, most, tokens) * shape.vocabulary * _LOGIT_BYTES)
+    """The larger of a tile and a chunk: which of the two Unsloth takes depends on the card."""
+    rows = max(_FEWEST_ROWS, _LEAST_LOGITS // shape.vocabulary, tokens * shape.hidden // shape.vocabulary)
+    return max(_LOGIT_TILE_BYTES, min(rows, _MOST_ROWS, tokens) * shape.vocabulary * _LOGIT_BYTES)

@@ -10,8 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from demo.tokenizer import load_tokenizer
+from kit import hardware
+from kit import model as kit_model
 from kit.memory import memory_parts
-from kit.model_shape import model_shape
+from kit.model_shape import OWN_CONFIG, model_shape
+from kit.plan import make_plan
 from kit.settings import Settings
 
 pytestmark = [
@@ -68,20 +72,16 @@ def policy(tmp_path_factory):
     import unsloth  # noqa: F401 - before transformers
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from demo.tokenizer import load_tokenizer
-    from kit import hardware, model
-    from kit.model_shape import OWN_CONFIG, model_shape
-    from kit.plan import make_plan
-
     folder = str(tmp_path_factory.mktemp("wide"))
     Qwen2ForCausalLM(Qwen2Config(**OWN_CONFIG | {"num_hidden_layers": 1})).bfloat16().save_pretrained(folder)
     load_tokenizer().save_pretrained(folder)
     settings = Settings(model=folder, vllm="off", given=frozenset({"model", "vllm"}))
     plan = make_plan(settings, hardware.detect(), model_shape(folder))
     with pytest.MonkeyPatch.context() as patch:
-        told = model.lora_arguments(plan) | {"use_gradient_checkpointing": True}  # "unsloth" keeps them off the card
-        patch.setattr(model, "lora_arguments", lambda _: told)
-        return *model.load_for_training(plan)[:2], plan
+        told = kit_model.lora_arguments(plan)
+        told["use_gradient_checkpointing"] = True  # with "unsloth", what a layer begins with leaves the card
+        patch.setattr(kit_model, "lora_arguments", lambda _: told)
+        return *kit_model.load_for_training(plan)[:2], plan
 
 
 @pytest.mark.parametrize(("name", "learns"), [("scoring", False), ("the update", True)])

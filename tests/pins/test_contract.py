@@ -11,7 +11,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from kit import completions, model
+from kit import completions, memory, model
 from kit.artefacts import Artefact, Kind
 from kit.cards import card_named
 from kit.model_shape import model_shape
@@ -83,6 +83,14 @@ def test_the_environment_that_the_plan_sets_is_read(lock, plan):
     read = "".join(source(lock, PYTHON, package, file) for package, files in readers.items() for file in files)
     assert len(names := set(model.environment(on_standby))) == 3
     assert {name for name in names if f'"{name}"' in read} == names
+
+
+def test_logits_are_made_in_the_pieces_that_the_plan_counts(lock):
+    read = source(lock, PYTHON, "unsloth-zoo", "unsloth_zoo/fused_losses/fused_linear.py")
+    assert (memory._LEAST_LOGITS, memory._LOGIT_TILE_BYTES) == (512 * 151936, 256 * 1024**2)
+    assert "_MIN_LOGITS = 512 * 151936" in read
+    assert '"UNSLOTH_FUSED_LINEAR_BWD_TILE_MB", 8 if _HIP_TILES else 256' in read
+    assert f'"UNSLOTH_FUSED_LINEAR_MAX_ROWS", {memory._MOST_ROWS}' in read
 
 
 def test_merging_saves_as_unsloth_declares(unsloth, tmp_path):
