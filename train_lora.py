@@ -3,7 +3,8 @@
 
     python train_lora.py                                             Qwen2.5-0.5B on GSM8K, 250 steps
     python train_lora.py --dataset my.jsonl --output-dir runs/mine   your own questions
-    python train_lora.py --plan --gpu t4                             does it fit? Trains nothing, needs no card
+    python train_lora.py --plan                                      does it fit here, card or processor? Trains nothing
+    python train_lora.py --plan --gpu t4                             does it fit a card that is not here?
 
 GRPO: for each question the model writes a group of completions; the rewards score them; the adapter learns to make
 the better ones of each group more likely. Left out on purpose: full fine-tuning, several GPUs, a learned reward model.
@@ -21,6 +22,7 @@ import sys
 from pathlib import Path
 
 from kit import hardware, model
+from kit.base_check import check_base, mend_padding
 from kit.errors import run_script
 from kit.failures import explained
 from kit.hub import check_model, fetching, sixteen_bit_name
@@ -29,13 +31,15 @@ from kit.own_rewards import RewardFunction
 from kit.plan import make_plan
 from kit.plan_report import print_plan
 from kit.preflight import rehearse
-from kit.questions import Row, load_questions
+from kit.prompts import SYSTEM_PROMPT
+from kit.questions import Row, load_questions, longest_prompt
 from kit.report import write_report
 from kit.resuming import as_recorded, check_run_folder, is_trained, open_run_folder, where_to_start
 from kit.run_record import describe_run, describe_trainer, save_adapter
 from kit.runs import RunFolder
 from kit.saving import checkpointing
 from kit.settings import Settings, read_settings
+from kit.step_progress import StepProgress
 from kit.stopping import StopRequest
 from kit.training import as_dataset, build_trainer, prepare_reporting, trainer_arguments
 from kit.watch import RunLog
@@ -48,27 +52,32 @@ def main() -> None:
         finish_again(settings)
         return
     machine = hardware.detect()
-    plan = make_plan(as_recorded(settings), machine, known_shape(settings.model) if machine.has_cuda else None)
+    longest = longest_prompt(questions, SYSTEM_PROMPT)
+    plan = make_plan(as_recorded(settings), machine, known_shape(settings.model), longest)
     settings = plan.settings
     run, mirror = open_run_folder(settings)
     start, done = where_to_start(run)
     run.write(describe_run(settings, questions, functions, weights))
     print(*plan.reasons, sep="\n")
-    stop, log = StopRequest(), RunLog(run, settings, done, maxima(functions))
+    stop, log, progress = StopRequest(), RunLog(run, settings, done, maxima(functions)), StepProgress()
     with explained(run, settings):
         policy, tokenizer, plan = model.load_for_training(plan)  # before TRL is imported: Unsloth patches it
         settings, choice = plan.settings, plan.choice
+        mended = mend_padding(tokenizer, settings.model)
         dataset = as_dataset(questions, tokenizer, settings)
         arguments = trainer_arguments(settings, choice, weights, run)
         if choice.card:
             rehearse(arguments, policy, tokenizer, dataset)
+        else:
+            progress.watch(policy, tokenizer)
         rewards = [log.watch(function) for function in functions]
         keeper = checkpointing(run, settings, stop, mirror, start)
         prepare_reporting(run)
-        trainer = build_trainer(arguments, policy, tokenizer, dataset, rewards, [log.callback(), keeper])
+        callbacks = [progress.callback(), log.callback(), keeper]
+        trainer = build_trainer(arguments, policy, tokenizer, dataset, rewards, callbacks)
         keeper.trainer = trainer
         record = describe_run(settings, questions, functions, weights)
-        run.write(record | describe_trainer(choice, arguments, trainer))
+        run.write(record | describe_trainer(choice, arguments, trainer, mended))
         with stop.listening(), fetching(sixteen_bit_name(settings.model), stop):
             trainer.train(resume_from_checkpoint=start)
         if trainer.state.global_step >= settings.max_steps:
@@ -101,6 +110,7 @@ def check_everything() -> tuple[Settings, list[Row], tuple[list[RewardFunction],
     questions = problems.catch(load_questions, settings.dataset, settings.split, *columns)
     problems.catch(check_run_folder, settings, questions)
     problems.raise_any()
+    check_base(settings.model)
     return settings, questions, rewards
 
 

@@ -20,7 +20,7 @@ from kit.disk import write_whole
 from kit.grading import flexible_answer, gold_answer, is_correct, strict_answer
 from kit.progress import Progress, progress
 from kit.prompts import build_prompt, parse_reply
-from kit.questions import Row
+from kit.questions import Row, longest_prompt
 from kit.runs import append_jsonl, read_jsonl
 
 Line = dict[str, Any]
@@ -111,12 +111,8 @@ def collect(artefact: Artefact, questions: list[Row], plan: Plan, folder: Path) 
 
 
 def room_for_prompts(questions: list[Row], plan: Plan) -> int:
-    """Tokens to set aside for a prompt: as in training, or more where a question is longer than any there could be.
-
-    Reckoned at three bytes a token, since engines want to know it before there is a tokenizer: English has four.
-    """
-    longest = max(len((plan.system_prompt + row["question"]).encode()) for row in questions)
-    return max(plan.max_prompt_length, longest // 3)
+    """Tokens to set aside for a prompt: as in training, or more where a question is longer than any there could be."""
+    return max(plan.max_prompt_length, longest_prompt(questions, plan.system_prompt))
 
 
 class _Transcript:

@@ -20,7 +20,8 @@ from packaging.version import Version
 from kit import hardware
 from kit.artefacts import Artefact, Kind, lora_rank
 from kit.errors import UserError, first_line
-from kit.hub import sixteen_bit_name
+from kit.generation_settings import ends_of_turn
+from kit.hub import local_folder, sixteen_bit_name
 
 Messages = list[dict[str, str]]
 _GGUF_SLOTS_PER_CORE = 4
@@ -208,8 +209,9 @@ def _vllm_engine(
             request = LoRARequest("adapter", 1, artefact.path)
         llm = LLM(
             model=weights, dtype=backend.dtype, max_model_len=max_prompt_tokens + max_tokens,
-            gpu_memory_utilization=_vllm_share(machine), **options,
+            gpu_memory_utilization=_vllm_share(machine), generation_config="vllm", **options,
         )  # fmt: skip
+        ends = ends_of_turn(local_folder(weights))  # generation_config="vllm" leaves these out with all that it says
     except Exception as error:  # vLLM, its kernels and the driver each have their own kinds
         traceback.clear_frames(error.__traceback__)  # they hold on to half an engine
         raise VllmNotLoaded(f"vLLM could not be loaded for {artefact.name} ({first_line(error)})") from error
@@ -219,7 +221,9 @@ def _vllm_engine(
         for start in range(0, len(prompts), step):
             batch = prompts[start : start + step]
             sampling = [
-                SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed + start + offset)
+                SamplingParams(
+                    temperature=temperature, max_tokens=max_tokens, seed=seed + start + offset, stop_token_ids=ends
+                )
                 for offset in range(len(batch))
             ]
             finished = []

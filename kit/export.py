@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kit import gate
+from kit import check_gguf, check_merged, gate
 from kit.apart import apart
 from kit.artefacts import file_hash
 from kit.disk import FULL_ERRORS, is_full, publish, write_whole
 from kit.gate import Check, ExportRefused
 from kit.gguf_files import BLOCK, CONVERTED, GgufFile, convert, mean_kl_divergence, quantize, with_readable_weights
-from kit.hub import sixteen_bit_name, weights_bytes
+from kit.hub import local_folder, sixteen_bit_name, weights_bytes
 from kit.prompts import build_prompt, format_reply
 from kit.runs import RunFolder, read_jsonl
 from kit.versions import installed_versions
@@ -94,7 +94,7 @@ class Export:
         from kit import hardware
         from kit.model import save_merged
 
-        self._pass(gate.adapter_is_trained(self.run.adapter))
+        self._pass(check_merged.adapter_is_trained(self.run.adapter))
         self._say(f"merging {self.run.adapter} into the 16-bit weights of {self.base}")
         merged = self.partial / "merged"
         dtype = hardware.choose(hardware.detect(), vllm="off").dtype
@@ -111,10 +111,10 @@ class Export:
             ExportRefused: a check failed.
         """
         merged = merged or self.run.merged
-        checks = [gate.tokens_agree(merged, self.run.adapter if self.run.has_adapter else self.base)]
+        self._pass(check_merged.tokens_agree(merged, self.run.adapter if self.run.has_adapter else self.base))
         if self.run.has_adapter:
-            checks.append(gate.merged_agrees(merged, self.run.adapter, self.base, self.conversations))
-        self._pass(*checks)
+            self._pass(check_merged.weights_agree(merged, self.run.adapter, self.base))
+            self._pass(check_merged.says_the_same(merged, self.run.adapter, self.base, self.conversations))
         self.record["merged"] = {"base": self.base, "sha256": _weights_hash(merged)}
 
     def gguf(self, kinds: list[str]) -> None:
@@ -147,12 +147,21 @@ class Export:
         """
         f16 = f16 or files.get("f16") or self._f16()
         prompts = [messages[:2] for messages in self.conversations]
-        checks = [gate.gguf_answers_as_merged(f16, self.run.merged, prompts)]
+        checks = [check_gguf.answers_as_merged(f16, self.run.merged, prompts)]
         readers = {kind: GgufFile(file) for kind, file in files.items()}
+
+        def distances(file: Path) -> tuple[float | None, float | None]:
+            of_base = self.partial / "base.f16.gguf"
+            convert(local_folder(self.base), of_base, "f16", "base")
+            (from_f16,), (from_base,) = (
+                mean_kl_divergence(other, [file], self.text, self.partial) for other in (f16, of_base)
+            )
+            return from_f16, from_base
+
         for gguf in readers.values():
-            checks.append(gate.gguf_metadata_agrees(gguf, self.run.merged))
+            checks.append(check_gguf.metadata_agrees(gguf, self.run.merged))
             readable = with_readable_weights(gguf, self.partial)
-            checks.append(gate.gguf_carries_adapter(gguf.path.name, readable, self.run.merged, self.base))
+            checks.append(check_gguf.carries_training(gguf, readable, self.run.merged, self.base, distances))
         self._pass(*checks)
         divergences = mean_kl_divergence(f16, list(files.values()), self.text, self.partial)
         return {
@@ -167,7 +176,7 @@ class Export:
             ExportRefused: a check failed.
         """
         if self.run.has_adapter:
-            self._pass(gate.adapter_is_trained(self.run.adapter))
+            self._pass(check_merged.adapter_is_trained(self.run.adapter))
         self.check_merged()
         held = {file.name.split(".")[-2]: file for file in sorted(self.run.gguf.glob("*.gguf"))}
         self.record["gguf"] = self.check_gguf(held) if held else {}

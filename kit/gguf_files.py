@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 import subprocess
@@ -14,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import UserError
+from kit.generation_settings import GREEDY_METADATA
 from kit.llama_cpp import llama_cpp_folder, program
 
 if TYPE_CHECKING:
@@ -32,11 +34,30 @@ _KL_CONTEXT, _KL_CHUNKS = 128, 8
 def convert(merged: Path, file: Path, kind: str, name: str) -> None:
     """Write a merged folder as one GGUF of ``kind`` f32, f16 or bf16, called ``name`` in its metadata.
 
+    The file says that it is greedy, as it is scored: llama.cpp's programs take that for what they are not told.
+
     Raises:
         UserError: the converter failed.
     """
-    converter = llama_cpp_folder() / "convert_hf_to_gguf.py"
-    _run([sys.executable, str(converter), str(merged), "--outtype", kind, "--outfile", str(file), "--model-name", name])
+    metadata = file.with_suffix(".metadata.json")
+    metadata.write_text(json.dumps(GREEDY_METADATA), encoding="utf-8")
+    options = ["--outtype", kind, "--outfile", str(file), "--model-name", name, "--metadata", str(metadata)]
+    try:
+        _run([*_converter(), str(merged), *options])
+    finally:
+        metadata.unlink(missing_ok=True)
+
+
+def why_not_converted(folder: Path, scratch: Path) -> str:
+    """Why llama.cpp's converter cannot read a model folder, in its own words; empty where it can.
+
+    It is asked for the vocabulary alone, for which it looks at the architecture and at the tokenizer.
+    """
+    try:
+        _run([*_converter(), str(folder), "--vocab-only", "--outfile", str(scratch / "vocabulary.gguf")])
+    except UserError as error:
+        return error.problems[0].strip().splitlines()[-1]
+    return ""
 
 
 def quantize(f16: Path, file: Path, kind: str) -> None:
@@ -123,13 +144,32 @@ class GgufFile:
         Raises:
             KeyError: the file has no such tensor.
         """
-        gguf = gguf_library()
-        names = gguf.get_tensor_name_map(self._architecture, int(self.value(f"{self._architecture_name}.block_count")))
+        found = self._tensor(name)
+        return gguf_library().dequantize(found.data, found.tensor_type)
+
+    def bits(self, name: str) -> int | None:
+        """The bits of a weight of a quantized matrix, without its block's scale; ``None`` where it is not quantized.
+
+        Raises:
+            KeyError: the file has no such tensor.
+        """
+        kind = self._tensor(name).tensor_type.name
+        return int(kind.lstrip("ITQ")[0]) if "Q" in kind else None
+
+    def _tensor(self, name: str) -> Any:
+        names = gguf_library().get_tensor_name_map(
+            self._architecture, int(self.value(f"{self._architecture_name}.block_count"))
+        )
         wanted = names.get_name(name, try_suffixes=(".weight",))
         found = next((tensor for tensor in self._reader.tensors if tensor.name == wanted), None)
         if found is None:
             raise KeyError(name)
-        return gguf.dequantize(found.data, found.tensor_type)
+        return found
+
+    def heads(self, of_keys: bool) -> int:
+        """Attention heads of the queries, or of the keys and values."""
+        name = f"{self._architecture_name}.attention.head_count"
+        return int((self.value(f"{name}_kv") if of_keys else None) or self.value(name))
 
     @property
     def _architecture_name(self) -> str:
@@ -177,6 +217,10 @@ def gguf_library() -> ModuleType:
     import gguf
 
     return gguf
+
+
+def _converter() -> list[str]:
+    return [sys.executable, str(llama_cpp_folder() / "convert_hf_to_gguf.py")]
 
 
 def _run(command: list[str]) -> str:

@@ -11,14 +11,25 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kit.errors import UserError
+
+if TYPE_CHECKING:
+    import psutil
 
 NEWEST_DRIVER = 580
 _OLDEST_DRIVER = {13: 580, 12: 525}  # by CUDA's major version; source: NVIDIA's table of minor version compatibility
 _OLDEST_CAPABILITY = (7, 5)  # Turing; the pinned torch builds have no code for older cards
 BFLOAT16_CAPABILITY = (8, 0)
+_ADDRESSES_UNUSED = 3 * 2**30
+_CGROUP_2 = ("memory.max", "memory.current", "inactive_file")
+_CGROUP_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _ELSEWHERE = "a free Colab T4 does it, and `make demo` runs the whole chain on the processor"
 
 
@@ -26,7 +37,7 @@ _ELSEWHERE = "a free Colab T4 does it, and `make demo` runs the whole chain on t
 class Machine:
     """The card, if there is one: CUDA's compute capability, memory in GiB, the driver's major version.
 
-    ``card`` is ``None`` where torch can compute on none; ``lack`` says why then.
+    ``card`` is ``None`` where torch can compute on none; ``lack`` says why then, and the memory is the machine's own.
     """
 
     card: str | None
@@ -42,6 +53,10 @@ class Machine:
     @property
     def has_cuda(self) -> bool:
         return self.card is not None
+
+    @property
+    def name(self) -> str:
+        return self.card or "this machine's memory"
 
 
 @dataclass(frozen=True)
@@ -70,7 +85,7 @@ def detect() -> Machine:
             lack = f"the installed torch is the processor's build, so {seen[0]} is not used; requirements.txt is for it"
         elif seen and (fault := driver_fault(*seen, torch.version.cuda)):
             raise UserError(fault)
-        return Machine(card=None, lack=lack)
+        return Machine(card=None, lack=lack, memory_gib=_memory_gib(), free_gib=free_memory_bytes() / 2**30)
     properties = torch.cuda.get_device_properties(0)
     return Machine(
         card=properties.name,
@@ -166,6 +181,61 @@ def _nvidia_smi() -> tuple[str, int] | None:
         return name.strip(), int(version.split(".")[0])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
+
+
+def _memory_gib() -> float:
+    import psutil
+
+    return psutil.virtual_memory().total / 2**30
+
+
+def matrix_flops() -> float:
+    """Operations a second of a large float32 matrix product on the processor; looked at for a tenth of a second."""
+    import torch
+
+    one, other = torch.ones(1024, 896), torch.ones(896, 4864)
+    seconds = []
+    for _ in range(4):
+        began = time.perf_counter()
+        one @ other
+        seconds.append(time.perf_counter() - began)
+    return 2 * one.numel() * other.shape[1] / min(seconds)
+
+
+def free_memory_bytes() -> float:
+    """What this process may still take of the machine's memory: of the whole, of its cgroup, of its ulimit."""
+    import psutil
+
+    return min([float(psutil.virtual_memory().available), *_left_in_cgroups(), *_left_in_ulimit(psutil.Process())])
+
+
+def _left_in_cgroups() -> Iterator[float]:
+    """Limit minus use of each control group that this process is in; containers and systemd set these."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return
+    for _, controllers, path in lines:
+        if controllers in ("", "memory"):  # version 2 has one tree, version 1 one for each controller
+            top, names = (root, _CGROUP_2) if not controllers else (root / "memory", _CGROUP_1)
+            inner = top / path.strip("/")
+            for group in (inner, *(parent for parent in inner.parents if parent.is_relative_to(top))):
+                with suppress(OSError, ValueError, KeyError):
+                    limit, used = (int((group / name).read_text()) for name in names[:2])
+                    statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                    yield float(limit - used + int(statistics[names[2]]))  # files in memory are given back
+
+
+def _left_in_ulimit(process: psutil.Process) -> Iterator[float]:
+    """What `ulimit -v` leaves: addresses, of which libraries and threads take a good part that is never filled."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        yield float(limit - process.memory_info().vms - _ADDRESSES_UNUSED)
 
 
 def free_card() -> None:

@@ -20,6 +20,12 @@ from kit.llama_cpp import program
 
 START_TIMEOUT_S = 300
 REPLY_TIMEOUT_S = 3600
+# A file may bring sampling settings of its own (general.sampling.*), which the server takes for what a request leaves
+# out. Sampling is by temperature alone, as in the other engines; greedy, the likeliest token is taken at once.
+_NO_PENALTIES = {
+    "top_k": 1, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "repeat_penalty": 1.0, "presence_penalty": 0.0,
+    "frequency_penalty": 0.0, "dry_multiplier": 0.0, "xtc_probability": 0.0, "mirostat": 0, "dynatemp_range": 0.0,
+}  # fmt: skip
 # Runs the server and ends it when its own input ends, which happens when this process is gone: also after kill -9.
 _GUARD = """
 import subprocess, sys, threading
@@ -110,8 +116,7 @@ def ask(
 ) -> Answer:  # fmt: skip
     """One reply, through the chat template in the file; temperature 0 is greedy."""
     request = {"messages": messages, "max_tokens": max_tokens, "seed": seed, "logprobs": logprobs}
-    # Sampling is by temperature alone, as in the other engines; greedy, the likeliest token is taken at once.
-    request |= {"temperature": temperature} | ({"samplers": ["temperature"]} if temperature else {"top_k": 1})
+    request |= _NO_PENALTIES | {"temperature": temperature, "samplers": ["temperature" if temperature else "top_k"]}
     answer = _local().post(f"{address}/v1/chat/completions", json=request, timeout=REPLY_TIMEOUT_S)
     answer.raise_for_status()
     body = answer.json()

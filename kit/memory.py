@@ -47,6 +47,7 @@ class Layout:
         sequences: completions that are written at the same time.
         completion: length at which a completion is cut off, in tokens.
         reserve: bytes that vLLM may take beyond what it is reckoned to need.
+        checkpointing: activations are computed again in the backward pass, not kept; on a card always.
     """
 
     vllm: bool
@@ -55,6 +56,7 @@ class Layout:
     sequences: int
     completion: int
     reserve: float = 0.0
+    checkpointing: bool = True
 
     @property
     def cache_phase(self) -> str:
@@ -80,7 +82,7 @@ def memory_parts(shape: ModelShape, settings: Settings, layout: Layout, scoring_
     kv = layout.sequences * length * shape.kv_elements_per_token * 2
     parts = [
         Part("CUDA context", _CONTEXT_BYTES, ALWAYS, "the same for every model"),
-        _base_weights(shape, settings),
+        base_weights(shape, settings),
         Part("LoRA, gradients, optimizer", lora * copies, ALWAYS, f"{lora / 1e6:.1f} M x {copies} bytes"),
     ]
     if layout.vllm:
@@ -136,11 +138,12 @@ def vllm_bytes(parts: list[Part]) -> float:
     return sum(part.bytes for part in parts if part.name in _COUNTED_BY_VLLM)
 
 
-def _base_weights(shape: ModelShape, settings: Settings) -> Part:
-    bits = _BITS_OF_4BIT if settings.load_in_4bit else 16
+def base_weights(shape: ModelShape, settings: Settings, other_bytes: int = 2) -> Part:
+    """The frozen base; ``other_bytes`` for each weight that is not held in 4 bits."""
+    bits = _BITS_OF_4BIT if settings.load_in_4bit else 8 * other_bytes
     matrices, rest = shape.linear_parameters, shape.other_parameters
-    how = f"{matrices / 1e6:.0f} M x {bits:g} bits, {rest / 1e6:.0f} M of the vocabulary x 16 bits"
-    return Part("base weights", matrices * bits / 8 + rest * 2, ALWAYS, how)
+    how = f"{matrices / 1e6:.0f} M x {bits:g} bits, {rest / 1e6:.0f} M of the vocabulary x {8 * other_bytes} bits"
+    return Part("base weights", matrices * bits / 8 + rest * other_bytes, ALWAYS, how)
 
 
 def _generation_bytes(shape: ModelShape, settings: Settings, layout: Layout) -> float:

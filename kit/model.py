@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import UserError, first_line
+from kit.generation_settings import tokens_of, write_greedy
 from kit.hardware import free_card
 from kit.hub import sixteen_bit_name
 from kit.plan import Plan
@@ -59,7 +60,7 @@ def load_for_training(plan: Plan) -> tuple[Any, Any, Plan]:
         loaded = load(**base_arguments(plan))
     model, tokenizer = loaded
     policy = unsloth.FastLanguageModel.get_peft_model(model, **lora_arguments(plan))
-    policy.generation_config.max_length = None  # Unsloth sets it: beside TRL's limit it is a warning at every step
+    _sample_by_what_is_passed(policy)
     _sample_cheaply(policy)
     return policy, tokenizer, plan
 
@@ -131,6 +132,7 @@ def load_for_inference(path: str, dtype: str, base: str | None = None, load_in_4
             use_gradient_checkpointing=False,  # its default compares max_seq_length, which is the model's own here
         )  # fmt: skip
     unsloth.FastLanguageModel.for_inference(model)
+    _sample_by_what_is_passed(model)
     _sample_cheaply(model)
     return model, tokenizer
 
@@ -139,6 +141,7 @@ def save_merged(adapter: Path, base: str, dtype: str, folder: Path) -> None:
     """Merge an adapter into the 16-bit weights of its base, and save them with the tokenizer as safetensors."""
     model, tokenizer = load_for_inference(str(adapter), dtype, base)
     model.save_pretrained_merged(str(folder), tokenizer, save_method="merged_16bit")
+    write_greedy(folder)
 
 
 @contextmanager
@@ -160,6 +163,15 @@ def _adapter_on(path: Path, base: str | None, keep_4bit: bool) -> Iterator[Path]
         config["base_model_name_or_path"] = wanted
         (copy / config_file.name).write_text(json.dumps(config), encoding="utf-8")
         yield copy
+
+
+def _sample_by_what_is_passed(model: Any) -> None:
+    """Of the folder's generation settings only the tokens count, not its penalties, temperature or lengths.
+
+    transformers fills what a caller leaves out from there, and Unsloth sets a length in it, which beside TRL's limit is
+    a warning at every step.
+    """
+    model.generation_config = type(model.generation_config)(**tokens_of(model.generation_config.to_dict()))
 
 
 def _sample_cheaply(model: Any) -> None:

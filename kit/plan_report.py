@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from kit.cards import NAMES, card_named
+from kit.console import duration
 from kit.errors import UserError
-from kit.expected import expected
-from kit.hardware import Machine, detect, requirements_for
+from kit.expected import expected, expected_here
+from kit.hardware import Machine, detect, matrix_flops, requirements_for
 from kit.memory import ALWAYS, GIB, ROLLOUTS, SCORING, UPDATE, phase_bytes
 from kit.model_shape import ModelShape, model_shape
 from kit.plan import Plan, make_plan
@@ -23,21 +24,18 @@ _PHASES = {
 
 
 def print_plan(settings: Settings) -> None:
-    """Print the plan for the card that is named, or for the one that is here.
+    """Print the plan for the card that is named, or for the machine that is here, card or processor.
 
     Raises:
-        UserError: it does not fit, or there is no card to plan for.
+        UserError: it does not fit.
     """
     machine = card_named(settings.gpu) if settings.gpu else detect()
-    if not machine.has_cuda:
-        raise UserError(
-            f"{machine.lack}: name the card to plan for, --gpu NAME with one of {', '.join(NAMES)}; "
-            "`make demo` needs no card"
-        )
-    requirements = requirements_for(machine)
+    requirements = requirements_for(machine) if machine.has_cuda else "requirements-cpu.txt"
     shape = model_shape(settings.model)
     plan = make_plan(_of_its_run(settings), machine, shape)
-    print(f"{settings.model} on {machine.card}, {machine.memory_gib:.1f} GiB, {machine.free_gib:.1f} free\n")
+    if not machine.has_cuda:
+        print(f"{machine.lack}: this is the plan for its processor; --gpu NAME plans for a card, {', '.join(NAMES)}\n")
+    print(f"{settings.model} on {machine.name}, {machine.memory_gib:.1f} GiB, {machine.free_gib:.1f} free\n")
     print(memory_table(plan, machine))
     print("\nchosen")
     for reason in plan.reasons:
@@ -72,16 +70,18 @@ def memory_table(plan: Plan, machine: Machine) -> str:
 
 def _what_it_takes(plan: Plan, shape: ModelShape, machine: Machine) -> str:
     assert plan.layout is not None
-    assert machine.card is not None
     settings = plan.settings
-    takes = expected(shape, settings, plan.layout, machine.card)
-    minutes = takes.step_s * settings.max_steps / 60
-    time = (
-        f"expected, within a factor of two: {takes.step_s:.0f} s a step ({takes.rollout_s:.0f} s of it completions), "
-        f"{minutes:.0f} minutes for {settings.max_steps} steps\n"
-    )
-    if math.isnan(minutes):
-        time = f"how long {machine.card} takes is not known; training shows the time left from its first step on\n"
+    if machine.card is not None:
+        takes = expected(shape, settings, plan.layout, machine.card)
+    else:
+        takes = expected_here(shape, settings, plan.layout, matrix_flops())
+    seconds = takes.step_s * settings.max_steps
+    time = f"how long {machine.card} takes is not known; training shows the time left from its first step on\n"
+    if not math.isnan(seconds):
+        time = (
+            f"expected, within a factor of two: {takes.step_s:.0f} s a step ({takes.rollout_s:.0f} s of it "
+            f"completions), {duration(seconds)} for {settings.max_steps} steps\n"
+        )
     return time + (
         f"download {takes.download_gb:.1f} GB, on disk {takes.disk_gb:.1f} GB with checkpoints and merged weights, "
         f"and {shape_gguf_gb(shape):.1f} GB for each f16 GGUF"

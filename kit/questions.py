@@ -14,6 +14,7 @@ Row = dict[str, str]
 
 HUB_CONFIGS = {"openai/gsm8k": "main"}  # data sets that cannot be loaded without naming a configuration
 PROBLEMS_SHOWN = 5
+_TEMPLATE_TOKENS = 16
 
 
 def load_questions(
@@ -50,6 +51,14 @@ def load_questions(
 def fingerprint(rows: list[Row]) -> str:
     """A short hash of questions and answers: the same rows, wherever they were loaded from, give the same one."""
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def longest_prompt(rows: list[Row], system_prompt: str) -> int:
+    """About how many tokens the longest prompt has, before there is a tokenizer.
+
+    Reckoned at three bytes a token, and some for the template: English has four.
+    """
+    return max(len((system_prompt + row["question"]).encode()) for row in rows) // 3 + _TEMPLATE_TOKENS
 
 
 def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:

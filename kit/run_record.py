@@ -30,10 +30,12 @@ def describe_run(settings: Settings, questions: list[Row], functions: list[Rewar
     }
 
 
-def describe_trainer(choice: Choice, arguments: dict[str, Any], trainer: Any) -> dict[str, Any]:
-    """What run.yaml holds besides, once the trainer is there: the machine, and what the trainer really received."""
+def describe_trainer(choice: Choice, arguments: dict[str, Any], trainer: Any, mended: str) -> dict[str, Any]:
+    """What run.yaml holds besides, once the trainer is there: the machine, what the trainer really received, and what
+    was mended of the base's tokens, if anything was."""
     values = trainer.args.to_dict()  # tokens masked
     return {
+        **({"mended": mended} if mended else {}),
         "machine": {"card": choice.card, "dtype": choice.dtype, "vllm": choice.use_vllm},
         "trainer": {name: values[name] for name in arguments},
     }

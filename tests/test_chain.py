@@ -135,7 +135,7 @@ def test_a_base_of_4_bit_weights_is_merged_into_its_16_bit_twin(chain, tmp_path)
     )  # fmt: skip
     run_script("merge_and_export.py", run)
     checks = json.loads((run / "export.json").read_text())["checks"]
-    assert checks["merged"]["log_probabilities"]["mean_difference"] < 0.05
+    assert checks["merged"]["log_probabilities"]["rounding"] < 0.05
     run_script("evaluate.py", run, "--dataset", chain / "data" / "heldout.jsonl", "--limit", "5")
     scores = json.loads((run / "scores.json").read_text())
     assert scores["rows"][0]["path"] == str(base)  # compared with what merging started from

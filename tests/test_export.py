@@ -8,18 +8,23 @@ import subprocess
 import pytest
 from safetensors.torch import load_file, save_file
 
+from kit.check_gguf import carries_training
+from kit.check_merged import says_the_same
 from kit.export import Export
 from kit.gate import ExportRefused
-from kit.gguf_files import convert, quantize
+from kit.gguf_files import GgufFile, convert, quantize
 from kit.modelfile import modelfile, ollama_template
 from kit.publish import upload_list
 from kit.runs import RunFolder
 from tests.conftest import run_script
 
+_MATRIX = "model.layers.2.mlp.up_proj.weight"
+
 
 @pytest.fixture
 def run(chain, tmp_path):
     """A copy of the short run, to be damaged."""
+    shutil.copy(chain / "base" / "model.safetensors", tmp_path / "base.safetensors")
     return RunFolder(shutil.copytree(chain / "short", tmp_path / "short"))
 
 
@@ -55,8 +60,11 @@ def test_a_good_export_passes_with_its_numbers(run):
     recorded = json.loads(run.export_file.read_text(encoding="utf-8"))
     assert all(result["passed"] for checks in recorded["checks"].values() for result in checks.values())
     again = check(run)
-    first, second = (checks["merged"]["log_probabilities"]["mean_difference"] for checks in (recorded["checks"], again))
+    first, second = (checks["merged"]["log_probabilities"]["rounding"] for checks in (recorded["checks"], again))
     assert second == pytest.approx(first, rel=1e-3)
+    weights = again["merged"]["weights"]
+    assert weights["rounded_otherwise"] == 0  # a merge on a processor is exact
+    assert 0.9 < weights["change_kept_in_16_bits"] < 1.1
     f16, q8_0 = recorded["gguf"]["f16"], recorded["gguf"]["q8_0"]
     assert f16["mean_kl_from_f16"] < 1e-5
     assert 0 < q8_0["mean_kl_from_f16"] < 0.1
@@ -109,10 +117,68 @@ def untied_embeddings(run):
     edit_weights(run.merged / "model.safetensors", untie)
 
 
+def scale_one_matrix(run):
+    edit_weights(run.merged / "model.safetensors", lambda weights: weights[_MATRIX].mul_(1.01))
+
+
+def half_the_adapter(run):
+    base = load_file(run.path.parent / "base.safetensors")
+
+    def halve(weights):
+        for name, tensor in weights.items():
+            tensor.copy_((tensor.float() + base[name].float()) / 2)
+
+    edit_weights(run.merged / "model.safetensors", halve)
+
+
+def one_layer_left_out(run):
+    base = load_file(run.path.parent / "base.safetensors")
+    edit_weights(
+        run.merged / "model.safetensors",
+        lambda weights: weights.update({name: base[name] for name in weights if ".layers.1." in name}),
+    )
+
+
+def two_layers_swapped(run):
+    base = load_file(run.path.parent / "base.safetensors")
+
+    def swap(weights):
+        other = _MATRIX.replace("layers.2", "layers.1")
+        changes = {name: weights[name].float() - base[name].float() for name in (_MATRIX, other)}
+        weights[_MATRIX] = (base[_MATRIX].float() + changes[other]).to(weights[_MATRIX].dtype)
+        weights[other] = (base[other].float() + changes[_MATRIX]).to(weights[other].dtype)
+
+    edit_weights(run.merged / "model.safetensors", swap)
+
+
+def the_base(run):
+    shutil.copy(run.path.parent / "base.safetensors", run.merged / "model.safetensors")
+
+
+def a_norm_nudged(run):
+    edit_weights(run.merged / "model.safetensors", lambda weights: weights["model.norm.weight"][:1].add_(0.01))
+
+
+def a_tensor_less(run):
+    edit_weights(run.merged / "model.safetensors", lambda weights: weights.pop("model.norm.weight"))
+
+
+def other_architecture(run):
+    edit_json(run.merged / "config.json", lambda config: config.update(rms_norm_eps=1e-2))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (scale_one_layer, "nats a token from base"),
+        (scale_one_layer, "entries that are not base"),
+        (scale_one_matrix, r"layers\.2\.mlp\.up_proj\.weight has .* not base \+ change"),
+        (half_the_adapter, "entries that are not base"),
+        (one_layer_left_out, r"layers\.1\..* not base"),
+        (two_layers_swapped, r"up_proj\.weight has .* \(and 1 more\)"),
+        (the_base, "entries that are not base"),
+        (a_norm_nudged, r"model\.norm\.weight is not the base's"),
+        (a_tensor_less, r"model\.norm\.weight is missing"),
+        (other_architecture, "loaded as another model"),
         (other_end_of_turn, "the end-of-turn token is"),
         (padding_is_end_of_turn, "the pad token is the end-of-turn token"),
         (no_chat_template, "the chat template is missing"),
@@ -146,6 +212,53 @@ def test_a_quantized_gguf_of_the_base_is_refused(run, base_gguf):
     quantize(base_gguf, run.gguf_file("q8_0"), "q8_0")
     with pytest.raises(ExportRefused, match=r"short\.q8_0\.gguf: .*made from other weights"):
         check(run)
+
+
+def test_a_type_whose_steps_the_base_lies_on_says_that_rounding_takes_the_change(chain, base_gguf, tmp_path):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    quantize(base_gguf, tmp_path / "coarse.gguf", "q4_0")
+    coarse, on_grid, moved = GgufFile(tmp_path / "coarse.gguf"), tmp_path / "on-grid", tmp_path / "moved"
+    model = AutoModelForCausalLM.from_pretrained(chain / "base", dtype=torch.float32)
+    torch.manual_seed(0)
+    for folder, step in ((on_grid, 0.0), (moved, 2e-4)):
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2 and "embed" not in name and coarse.bits(name):
+                parameter.data = torch.from_numpy(coarse.matrix(name).copy()) + step * torch.randn(parameter.shape)
+        model.save_pretrained(folder)
+        for file in (chain / "base").glob("*token*"):
+            shutil.copy(file, folder)
+    convert(moved, tmp_path / "f16.gguf", "f16", "moved")
+    for kind, passes in (("f16", True), ("q4_0", False)):
+        if kind != "f16":
+            quantize(tmp_path / "f16.gguf", tmp_path / f"{kind}.gguf", kind)
+        file = GgufFile(tmp_path / f"{kind}.gguf")
+        check = carries_training(file, file, moved, str(on_grid), lambda _: (0.5, 0.25))
+        assert check.passed == passes, check.says
+    assert "rounding takes the change away. Its answers are 0.5 nats a token from f16's and 0.25 from" in check.says
+
+
+def test_an_adapter_that_merging_changes_is_refused(chain, tmp_path):
+    """LoRA on an embedding that is the output head too: as an adapter it changes one of the two, merged both."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = chain / "base"
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules=["embed_tokens"]))
+    torch.manual_seed(0)
+    for name, parameter in adapted.named_parameters():
+        if "lora_embedding" in name:
+            torch.nn.init.normal_(parameter.data, std=0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    for file in base.glob("*token*"):
+        shutil.copy(file, tmp_path / "adapter")
+    adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(tmp_path / "merged")
+    talk = [[{"role": "user", "content": "9 + 9?"}, {"role": "assistant", "content": "9 + 9 = 18"}]]
+    check = says_the_same(tmp_path / "merged", tmp_path / "adapter", str(base), talk)
+    assert not check.passed
+    assert "which is this base's output head too" in check.says
 
 
 def test_a_gguf_of_a_tokenizer_with_another_end_of_turn_is_refused(run, tmp_path):
