@@ -14,7 +14,8 @@ ROW = '{"question": "9 + 9?", "answer": "#### 18"}\n'
 @pytest.fixture
 def place(tmp_path):
     """A folder with a good data set, a folder that looks like a model, and things that are wrong."""
-    (tmp_path / "good.jsonl").write_text(ROW)
+    (tmp_path / "good.jsonl").write_text(ROW * 4)
+    (tmp_path / "one.jsonl").write_text(ROW)
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "broken.jsonl").write_text(ROW + "{oops\n")
     (tmp_path / "no-answer.jsonl").write_text(ROW + '{"question": "9 + 9?"}\n')
@@ -41,7 +42,7 @@ TRAIN = ["train_lora.py", "--model", "{p}/model", "--dataset", "{p}/good.jsonl",
 WRONG_CALLS = {
     "missing data file": ([*TRAIN, "--dataset", "{p}/none.jsonl"], "none.jsonl does not exist"),
     "empty data set": ([*TRAIN, "--dataset", "{p}/empty.jsonl"], "holds no questions"),
-    "line that does not parse": ([*TRAIN, "--dataset", "{p}/broken.jsonl"], "line 2 is not JSON"),
+    "line that does not parse": ([*TRAIN, "--dataset", "{p}/broken.jsonl"], "line 2: is not JSON"),
     "row without an answer": ([*TRAIN, "--dataset", "{p}/no-answer.jsonl"], "line 2: has no 'answer'"),
     "answer that is no number": ([*TRAIN, "--dataset", "{p}/unreadable.jsonl"], "line 2: no single number"),
     "unknown column": ([*TRAIN, "--answer-column", "gold"], "has no 'gold'"),
