@@ -13,6 +13,7 @@ from typing import Any
 from kit.checkpoints import newest_whole, step_of
 from kit.disk import write_whole
 from kit.errors import UserError
+from kit.further_fields import goes_without_saying
 from kit.mirror import Mirror
 from kit.own_rewards import Reward
 from kit.questions import Row, fingerprint
@@ -23,7 +24,8 @@ _BATCH_KNOBS = ("per_device_train_batch_size", "gradient_accumulation_steps")  #
 # The fingerprint of their questions is compared.
 _DATA_KNOBS = ("dataset", "dataset_config", "split", "question_column", "answer_column", "skip_bad_rows")
 _NEWER_KNOBS = {"system_prompt": ""}  # what runs had that were recorded before there was such a knob
-_ELSEWHERE = {"rewards", "num_train_epochs"}  # compared as functions, and as max_steps
+# Compared as functions, and as steps; older versions recorded the last two, which counted for nothing.
+_ELSEWHERE = {"rewards", "num_train_epochs", "warmup_ratio"}
 
 
 Rewards = tuple[list[Reward], list[float]]  # with their weights
@@ -38,7 +40,9 @@ def check_same_run(
         UserError: naming each of them, from and to.
     """
     recorded = run.read()
-    before = _NEWER_KNOBS | recorded.get("settings", {})
+    before = _NEWER_KNOBS | {
+        name: value for name, value in recorded.get("settings", {}).items() if not goes_without_saying(name, value)
+    }
     now = settings.as_config()
     free = {name for name, spec in KNOBS.items() if spec.metadata.get("free")} | {*_DATA_KNOBS, *_BATCH_KNOBS}
     free |= _left_open(settings) | _ELSEWHERE

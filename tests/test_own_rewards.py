@@ -272,5 +272,15 @@ def test_other_rewards_and_weights_are_refused(recorded):
     assert "the weight of pay 1 → 3" in recorded("{}:pay", "{}:pay:3")
 
 
+def test_what_older_versions_recorded_for_nothing_is_no_difference(tmp_path, questions):
+    run = RunFolder(tmp_path)
+    record = describe_run(Settings(), questions, *choose("correctness"))
+    del record["settings"]["system_prompt"]  # there was no such knob
+    run.write(record | {"settings": record["settings"] | {"num_train_epochs": 2, "eval_strategy": False}})
+    check_same_run(run, Settings(), questions, choose("correctness"))
+    with pytest.raises(UserError, match="system_prompt  → Be brief"):
+        check_same_run(run, Settings(system_prompt="Be brief."), questions, choose("correctness"))
+
+
 def test_a_run_of_an_older_version_continues(recorded):
     assert recorded("{}:pay", "{}:pay", PAY.replace("= 7", "= 8"), without=("reward_sources",)) is None
