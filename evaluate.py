@@ -66,11 +66,16 @@ def read_arguments() -> argparse.Namespace:
         "paths", nargs="*", metavar="PATH", help="run folder, model folder, adapter folder, .gguf file, or Hub id"
     )
     parser.add_argument(
-        "--dataset", default="openai/gsm8k", help="Hub id or JSONL file of the questions (default: %(default)s)"
-    )
-    parser.add_argument("--split", default="test", help="which split of a Hub data set (default: %(default)s)")
+        "--dataset", default="openai/gsm8k",
+        help="Hub id or file (JSON Lines or array, CSV, Parquet) of the questions (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--dataset-config", default="", metavar="NAME", help="which configuration of a Hub data set")
+    parser.add_argument("--split", default="test",
+                        help="which split of a Hub data set; test[:200] is a part, of files too (default: %(default)s)",
+                        )  # fmt: skip
     parser.add_argument("--question-column", default="question", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--answer-column", default="answer", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--skip-bad-rows", action="store_true", help="leave out rows that cannot be used, with a count")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N questions")
     parser.add_argument("--baseline", metavar="PATH", help="what to compare with (default: the run's base model)")
     parser.add_argument("--samples", type=positive_int, default=0, metavar="K",
@@ -108,7 +113,10 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
     if args.baseline and artefacts and len(problems.catch(find_artefacts, [args.baseline]) or [0]) != 1:
         problems.found.append(f"--baseline {args.baseline} holds several artefacts: name one, such as its adapter")
     columns = (args.question_column, args.answer_column)
-    questions = problems.catch(load_questions, args.dataset, args.split, *columns, limit=args.limit)
+    questions = problems.catch(
+        load_questions, args.dataset, args.split, *columns, limit=args.limit,
+        config=args.dataset_config, skip_bad_rows=args.skip_bad_rows, split_of_a_file="test",
+    )  # fmt: skip
     output = problems.catch(output_folder, args)
     plan = problems.catch(make_plan, args)
     problems.raise_any()

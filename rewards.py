@@ -12,13 +12,15 @@ same reply always scores the same, whatever else is in the batch. How numbers ar
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections import Counter
 from pathlib import Path
 
 from kit.command_line import Parser
 from kit.errors import UserError, run_script
 from kit.grading import gold_answer, is_correct, strict_answer
-from kit.own_rewards import RewardFunction, guarded, load_function
+from kit.own_rewards import Reward, RewardFunction, load_reward
 from kit.prompts import TAGS, parse_reply
 from kit.reward_reasons import reason
 
@@ -83,53 +85,65 @@ REWARDS: dict[str, RewardFunction] = {
 DEFAULT_WEIGHTS = {"correctness": 2.0, "integer": 0.5, "strict_format": 0.5, "soft_format": 0.5, "xml_count": 0.5}
 
 
-def choose(wanted: str) -> tuple[list[RewardFunction], list[float]]:
+# What the recipes of others call a function that pays for the same.
+_ELSEWHERE = {"accuracy": "correctness", "format": "soft_format", "tag_count": "xml_count"}
+
+
+def choose(wanted: str) -> tuple[list[Reward], list[float]]:
     """The functions and weights that ``--rewards`` names: ``NAME[:WEIGHT]`` of this file, ``FILE.py:NAME[:WEIGHT]`` of
-    a user's own, separated by commas. Each is guarded: see ``kit.own_rewards.guarded``.
+    a user's own, separated by commas. Each is checked at every call: see ``kit.own_rewards.Reward``.
 
     Raises:
-        UserError: with every name that is unknown and every weight that is no number.
+        UserError: with every name that is unknown, every weight that is no number, and every function that no trainer
+            could call.
     """
-    functions: list[RewardFunction] = []
+    rewards: list[Reward] = []
     weights: list[float] = []
     problems: list[str] = []
     for part in wanted.split(","):
         try:
-            function, weight = _choose_one(*part.strip().split(":"))
+            reward, weight = _choose_one(*part.strip().split(":"))
         except UserError as error:
             problems += error.problems
             continue
-        if function.__name__ in [chosen.__name__ for chosen in functions]:
-            problems.append(f"--rewards names {function.__name__!r} twice: name each function once")
-        functions.append(guarded(function))
+        rewards.append(reward)
         weights.append(weight)
+    of_one_name = Counter(reward.__name__ for reward in rewards)
+    for reward in rewards:
+        if reward.file and of_one_name[reward.__name__] > 1:  # the kit has one of that name, or another file
+            reward.__name__ = f"{Path(reward.file).stem}.{reward.__name__}"
+    names = Counter(reward.__name__ for reward in rewards)
+    problems += [f"--rewards names {name!r} twice: name each function once" for name in names if names[name] > 1]
     if problems:
         raise UserError(*problems)
-    return functions, weights
+    return rewards, weights
 
 
-def maxima(functions: list[RewardFunction]) -> dict[str, float]:
-    """The most that each function can pay, before its weight: 1 for those of this file, else its ``maximum`` if it has
-    that attribute. A function that pays more raises an alarm."""
-    known = {function.__name__: getattr(function, "maximum", None) for function in functions}
-    own = {name: 1.0 for name, function in REWARDS.items() if name in known}
-    return own | {name: float(value) for name, value in known.items() if value is not None}
+def maxima(rewards: list[Reward]) -> dict[str, float]:
+    """The most that each function can pay, before its weight: 1 for those of this file, for a user's own its
+    ``maximum`` if it has that attribute. A function that pays more raises an alarm."""
+    return {reward.__name__: reward.maximum for reward in rewards if reward.maximum is not None}
 
 
-def _choose_one(name: str, *rest: str) -> tuple[RewardFunction, float]:
+def _choose_one(name: str, *rest: str) -> tuple[Reward, float]:
     if name.endswith(".py"):
         if not rest:
             raise UserError(f"--rewards: {name} is a file, name the function in it as {name}:FUNCTION")
-        function, default, rest = load_function(name, rest[0]), 1.0, rest[1:]
+        reward, default, rest = load_reward(name, rest[0]), 1.0, rest[1:]
     elif name in REWARDS:
-        function, default = REWARDS[name], DEFAULT_WEIGHTS[name]
+        reward, default = Reward(REWARDS[name], name, maximum=1.0), DEFAULT_WEIGHTS[name]
     else:
-        raise UserError(f"--rewards: there is no {name!r}, choose from {', '.join(REWARDS)}, or name FILE.py:FUNCTION")
+        same = f" (the kit's own is {_ELSEWHERE[name]})" if name in _ELSEWHERE else ""
+        raise UserError(
+            f"--rewards: there is no {name!r}{same}, choose from {', '.join(REWARDS)}, or name FILE.py:FUNCTION"
+        )
     try:
         (weight,) = map(float, rest) if rest else [default]
     except ValueError:
-        raise UserError(f"--rewards: the weight {':'.join(rest)!r} of {name} is no number, write NAME:2") from None
-    return function, weight
+        weight = math.nan
+    if not math.isfinite(weight):
+        raise UserError(f"--rewards: the weight {':'.join(rest)!r} of {name} is no number, write NAME:2")
+    return reward, weight
 
 
 def total(reply: Completion, answer: str) -> float:

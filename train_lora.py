@@ -27,19 +27,20 @@ from kit.errors import run_script
 from kit.failures import explained
 from kit.hub import check_model, fetching, sixteen_bit_name
 from kit.model_shape import known_shape
-from kit.own_rewards import RewardFunction
+from kit.own_rewards import Reward
 from kit.plan import make_plan
 from kit.plan_report import print_plan
 from kit.preflight import rehearse
-from kit.prompts import SYSTEM_PROMPT
 from kit.questions import Row, load_questions, longest_prompt
 from kit.report import write_report
 from kit.resuming import as_recorded, check_run_folder, is_trained, open_run_folder, where_to_start
+from kit.reward_columns import check_arguments, with_columns
 from kit.run_record import describe_run, describe_trainer, save_adapter
 from kit.runs import RunFolder
 from kit.saving import checkpointing
 from kit.settings import Settings, read_settings
 from kit.step_progress import StepProgress
+from kit.step_size import check_enough, with_steps
 from kit.stopping import StopRequest
 from kit.training import as_dataset, build_trainer, prepare_reporting, trainer_arguments
 from kit.watch import RunLog
@@ -52,7 +53,7 @@ def main() -> None:
         finish_again(settings)
         return
     machine = hardware.detect()
-    longest = longest_prompt(questions, SYSTEM_PROMPT)
+    longest = longest_prompt(questions, settings.prompt())
     plan = make_plan(as_recorded(settings), machine, known_shape(settings.model), longest)
     settings = plan.settings
     run, mirror = open_run_folder(settings)
@@ -70,7 +71,7 @@ def main() -> None:
             rehearse(arguments, policy, tokenizer, dataset)
         else:
             progress.watch(policy, tokenizer)
-        rewards = [log.watch(function) for function in functions]
+        rewards = [with_columns(log.watch(function), questions) for function in functions]
         keeper = checkpointing(run, settings, stop, mirror, start)
         prepare_reporting(run)
         callbacks = [progress.callback(), log.callback(), keeper]
@@ -91,13 +92,17 @@ def main() -> None:
     print_next_commands(run, settings)
 
 
-def check_everything() -> tuple[Settings, list[Row], tuple[list[RewardFunction], list[float]]]:
+def check_everything() -> tuple[Settings, list[Row], tuple[list[Reward], list[float]]]:
     """The settings, the questions, and the rewards with their weights. With ``--plan``, the plan is all.
 
     Raises:
         UserError: with all that is wrong, before anything heavy is loaded and with nothing on disk touched.
     """
     settings, problems = read_settings(None, __doc__)
+    questions: list[Row] = []
+    if not settings.plan or settings.epochs:
+        questions = problems.catch(read_questions, settings) or []
+        settings = with_steps(settings, len(questions))
     if settings.plan:
         problems.raise_any()
         print_plan(settings)
@@ -106,12 +111,22 @@ def check_everything() -> tuple[Settings, list[Row], tuple[list[RewardFunction],
     problems.catch(check_model, settings.model)
     if (base := sixteen_bit_name(settings.model)) != settings.model:
         problems.catch(check_model, base, option="--model: the 16-bit weights that merging needs,")
-    columns = (settings.question_column, settings.answer_column)
-    questions = problems.catch(load_questions, settings.dataset, settings.split, *columns)
-    problems.catch(check_run_folder, settings, questions)
+    if questions:
+        problems.catch(lambda: check_enough(len(questions), as_recorded(settings)))
+    if questions and rewards:
+        problems.catch(check_arguments, rewards[0], questions)
+    problems.catch(check_run_folder, settings, questions, rewards)
     problems.raise_any()
     check_base(settings.model)
     return settings, questions, rewards
+
+
+def read_questions(settings: Settings) -> list[Row]:
+    """The questions that the settings name."""
+    return load_questions(
+        settings.dataset, settings.split, settings.question_column, settings.answer_column,
+        config=settings.dataset_config, skip_bad_rows=settings.skip_bad_rows,
+    )  # fmt: skip
 
 
 def finish_again(settings: Settings) -> None:
@@ -129,8 +144,10 @@ def print_next_commands(run: RunFolder, settings: Settings) -> None:
     print(f"\nThe adapter is in {run.adapter}, the run on one page in {run.report_file}. Next:")
     folder = shlex.quote(str(run.path))
     print(f"  python merge_and_export.py {folder} --gguf q8_0 q4_k_m")
-    is_file = Path(settings.dataset).exists()
-    print(f"  python evaluate.py {folder} --dataset {'YOUR_HELD_OUT_QUESTIONS.jsonl' if is_file else settings.dataset}")
+    data = "YOUR_HELD_OUT_QUESTIONS.jsonl" if Path(settings.dataset).exists() else shlex.quote(settings.dataset)
+    alike = ("dataset_config", "question_column", "answer_column")  # held-out questions look as those of the training
+    options = [(f"--{name.replace('_', '-')}", getattr(settings, name)) for name in alike if name in settings.given]
+    print(f"  python evaluate.py {folder} --dataset {data}", *(f"{name} {shlex.quote(it)}" for name, it in options))
 
 
 if __name__ == "__main__":

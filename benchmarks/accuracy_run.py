@@ -26,6 +26,7 @@ from kit.completions import Engine, engine_of
 from kit.plan import make_plan
 from kit.prompts import build_prompt
 from kit.questions import Row, load_questions
+from kit.reward_columns import with_columns
 from kit.runs import RunFolder
 from kit.settings import KNOBS, Settings
 from kit.training import as_dataset, build_trainer, trainer_arguments
@@ -112,7 +113,8 @@ def train(args: argparse.Namespace, arm: dict[str, Any]) -> list[dict[str, float
         arguments = trainer_arguments(settings, plan.choice, weights, RunFolder(Path(folder)))
         dataset = as_dataset(questions, tokenizer, settings)
         points = evaluations(curve, engine, heldout, settings.completions_per_step, updates, args.every)
-        build_trainer(arguments, policy, tokenizer, dataset, functions, [points]).train()
+        rewards = [with_columns(function, questions) for function in functions]
+        build_trainer(arguments, policy, tokenizer, dataset, rewards, [points]).train()
     return curve.points
 
 

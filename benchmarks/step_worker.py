@@ -30,6 +30,7 @@ from kit.plan import Plan, make_plan
 from kit.preflight import rehearse
 from kit.prompts import build_prompt
 from kit.questions import load_questions
+from kit.reward_columns import with_columns
 from kit.runs import RunFolder
 from kit.saving import checkpointing
 from kit.settings import Settings
@@ -100,8 +101,9 @@ def build_kit(_: Any, settings: Settings, plan: Plan, run: RunFolder, timing: St
     functions, weights = choose(settings.rewards)
     log = RunLog(run, settings, maxima=maxima(functions))
     keeper = checkpointing(run, settings, StopRequest(), None, None)
-    dataset = as_dataset(load_questions(settings.dataset, "train", "question", "answer"), tokenizer, settings)
-    rewards = [*(log.watch(function) for function in functions), timing.count_tokens]
+    questions = load_questions(settings.dataset, "train", "question", "answer")
+    dataset = as_dataset(questions, tokenizer, settings)
+    rewards = [*(with_columns(log.watch(function), questions) for function in functions), timing.count_tokens]
     arguments = trainer_arguments(settings, plan.choice, [*weights, 0.0], run)
     if plan.choice.card:
         rehearse(arguments, policy, tokenizer, dataset)
@@ -118,9 +120,10 @@ def build_bare(_: Any, settings: Settings, plan: Plan, run: RunFolder, timing: S
     if not plan.choice.card:
         policy.generate = policy.generate.__wrapped__  # sampling as torch does it
     functions, weights = choose(settings.rewards)
-    dataset = as_dataset(load_questions(settings.dataset, "train", "question", "answer"), tokenizer, settings)
+    questions = load_questions(settings.dataset, "train", "question", "answer")
+    dataset = as_dataset(questions, tokenizer, settings)
     arguments = trainer_arguments(settings, plan.choice, [*weights, 0.0], run)
-    rewards = [*functions, timing.count_tokens]
+    rewards = [*(with_columns(function, questions) for function in functions), timing.count_tokens]
     return build_trainer(arguments, policy, tokenizer, dataset, rewards, [timing.callback(settings.max_steps)])
 
 

@@ -206,6 +206,29 @@ def _gradient(steps: Sequence[Step]) -> Alarm | None:
     )
 
 
+def _same_reward(steps: Sequence[Step]) -> Alarm | None:
+    batches = [step.metrics for step in steps if not step.metrics.get("again")]
+    if len(batches) < _MANY:
+        return None
+    last = batches[-1].get("rewards", {})
+    same = [name for name in last if all(_paid_all(metrics, name) == last[name] for metrics in batches)]
+    if not same:
+        return None
+    paid = ", ".join(f"{name} {'no verdict' if last[name] is None else format(last[name], 'g')}" for name in same)
+    return Alarm(
+        "same reward",
+        f"Since the start every completion has earned the same, in {len(batches)} steps: {paid}. Nothing is learned "
+        "from that.",
+        "See whether a reply of samples.jsonl could earn anything else: to own functions `answer` is the checked "
+        "number as a text, and `solution` the untouched text of the data.",
+    )
+
+
+def _paid_all(metrics: Mapping[str, Any], name: str) -> float | None:
+    """What a reward function paid for every completion of a step; NaN, which equals nothing, where it differs."""
+    return math.nan if metrics.get("rewards_std", {}).get(name) else metrics.get("rewards", {}).get(name, math.nan)
+
+
 def _unchanged(steps: Sequence[Step]) -> Alarm | None:
     if "adapter_norm" not in steps[-1].metrics or len(steps) <= _MANY:
         return None
@@ -238,4 +261,5 @@ def _over_maximum(step: Step, maxima: dict[str, float]) -> list[Alarm]:
 
 RULES: tuple[Callable[[Sequence[Step]], Alarm | None], ...] = (
     _no_spread, _cut_off, _length, _format_only, _empty_reasoning, _one_phrase, _entropy, _gradient, _unchanged,
+    _same_reward,
 )  # fmt: skip

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kit.data_files import is_data_file
 from kit.errors import UserError
 from kit.stopping import StopRequest
 
@@ -29,7 +30,7 @@ def is_hub_id(name: str) -> bool:
 
 def is_remote(name: str) -> bool:
     """A Hub id, and no path that is here or that ends as a data file does."""
-    return is_hub_id(name) and not Path(name).exists() and Path(name).suffix not in (".json", ".jsonl")
+    return is_hub_id(name) and not Path(name).exists() and not is_data_file(name)
 
 
 def sixteen_bit_name(model: str) -> str:
@@ -141,7 +142,7 @@ def check_dataset(dataset: str, option: str = "--dataset") -> None:
         UserError: with the reason and the remedy.
     """
     if not is_hub_id(dataset):
-        raise UserError(f"{option} {dataset} is no file: give a JSONL file, or a Hub id as OWNER/NAME")
+        raise UserError(f"{option} {dataset} is no file: give a data file, or a Hub id as OWNER/NAME")
     _check_hub(dataset, "dataset", option)
 
 

@@ -13,25 +13,39 @@ from typing import Any
 from kit.checkpoints import newest_whole, step_of
 from kit.disk import write_whole
 from kit.errors import UserError
+from kit.further_fields import goes_without_saying
 from kit.mirror import Mirror
+from kit.own_rewards import Reward
 from kit.questions import Row, fingerprint
 from kit.runs import RunFolder, read_jsonl
 from kit.settings import KNOBS, Settings
 
 _BATCH_KNOBS = ("per_device_train_batch_size", "gradient_accumulation_steps")  # their product is compared
-_DATA_KNOBS = ("dataset", "split", "question_column", "answer_column")  # their questions' fingerprint is compared
+# The fingerprint of their questions is compared.
+_DATA_KNOBS = ("dataset", "dataset_config", "split", "question_column", "answer_column", "skip_bad_rows")
+_NEWER_KNOBS = {"system_prompt": ""}  # what runs had that were recorded before there was such a knob
+# Compared as functions, and as steps; older versions recorded the last two, which counted for nothing.
+_ELSEWHERE = {"rewards", "num_train_epochs", "warmup_ratio"}
 
 
-def check_same_run(run: RunFolder, settings: Settings, questions: list[Row] | None) -> None:
-    """Refuse to continue a run with settings or questions that would make another run of it.
+Rewards = tuple[list[Reward], list[float]]  # with their weights
+
+
+def check_same_run(
+    run: RunFolder, settings: Settings, questions: list[Row] | None, rewards: Rewards | None = None
+) -> None:
+    """Refuse to continue a run with settings, questions or rewards that would make another run of it.
 
     Raises:
         UserError: naming each of them, from and to.
     """
     recorded = run.read()
-    before, now = recorded.get("settings", {}), settings.as_config()
+    before = _NEWER_KNOBS | {
+        name: value for name, value in recorded.get("settings", {}).items() if not goes_without_saying(name, value)
+    }
+    now = settings.as_config()
     free = {name for name, spec in KNOBS.items() if spec.metadata.get("free")} | {*_DATA_KNOBS, *_BATCH_KNOBS}
-    free |= _left_open(settings)
+    free |= _left_open(settings) | _ELSEWHERE
     differs = [
         f"{name} {before.get(name)} → {now.get(name)}"
         for name in dict.fromkeys([*before, *now])
@@ -44,11 +58,30 @@ def check_same_run(run: RunFolder, settings: Settings, questions: list[Row] | No
         differs.append(f"completions a step {a_step} → {' times '.join(given)} {wanted}")
     if questions and recorded.get("data", {}).get("fingerprint") not in (None, fingerprint(questions)):
         differs.append("the questions are others")
+    differs += _other_rewards(recorded, rewards) if rewards else []
     if differs:
         raise UserError(
             f"--output-dir {run.path} holds a run of other settings ({'; '.join(differs)}): with its own settings it "
             "would be continued; name another folder, or add --overwrite to start anew in it"
         )
+
+
+def _other_rewards(recorded: dict[str, Any], rewards: Rewards) -> list[str]:
+    """What is not as recorded: a function is what its name, its weight and its source say, wherever its file lies."""
+    before, sources = recorded.get("reward_weights"), recorded.get("reward_sources")
+    if before is None:
+        return []
+    now = {reward.__name__: weight for reward, weight in zip(*rewards, strict=True)}
+    if sources is None and set(before) != set(now):  # an older version recorded what the functions call themselves
+        own = [getattr(reward.function, "__name__", reward.__name__) for reward in rewards[0]]
+        now = dict(zip(own, now.values(), strict=True))
+    if set(before) != set(now):
+        return [f"rewards {', '.join(before)} → {', '.join(now)}"]
+    differs = [f"the weight of {name} {before[name]:g} → {now[name]:g}" for name in now if before[name] != now[name]]
+    if sources is None:  # recorded by an older version
+        return differs
+    changed = [reward.__name__ for reward in rewards[0] if sources.get(reward.__name__) != reward.source]
+    return differs + [f"the reward function {name} is another one than at the start" for name in changed]
 
 
 def _left_open(settings: Settings) -> set[str]:
@@ -99,7 +132,7 @@ def cut_logs(run: RunFolder, step: int) -> None:
             write_whole(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def check_run_folder(settings: Settings, questions: list[Row] | None) -> None:
+def check_run_folder(settings: Settings, questions: list[Row] | None, rewards: Rewards | None = None) -> None:
     """Refuse an output folder that is occupied, unless it is this run, or a run and ``--overwrite`` was given."""
     run = RunFolder(Path(settings.output_dir))
     if run.path.exists() and not run.path.is_dir():
@@ -114,7 +147,7 @@ def check_run_folder(settings: Settings, questions: list[Row] | None) -> None:
         raise UserError(f"--output-dir {run.path} holds something that is no run: name another folder")
     for known in (run, mirror.copy if mirror else None):
         if known and known.exists() and not settings.overwrite:
-            check_same_run(known, settings, questions)
+            check_same_run(known, settings, questions, rewards)
 
 
 def mirror_of(run: RunFolder, settings: Settings) -> Mirror | None:

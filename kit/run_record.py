@@ -9,22 +9,22 @@ from typing import Any
 
 from kit.disk import publish
 from kit.hardware import Choice
-from kit.own_rewards import RewardFunction
-from kit.prompts import SYSTEM_PROMPT
+from kit.own_rewards import Reward
 from kit.questions import Row, fingerprint
 from kit.runs import RunFolder
 from kit.settings import Settings
 from kit.versions import installed_versions
 
 
-def describe_run(settings: Settings, questions: list[Row], functions: list[RewardFunction], weights) -> dict[str, Any]:
+def describe_run(settings: Settings, questions: list[Row], rewards: list[Reward], weights) -> dict[str, Any]:
     """What run.yaml holds: enough to repeat the run, and for the later scripts to need no other path."""
-    names = [function.__name__ for function in functions]
+    names = [reward.__name__ for reward in rewards]
     return {
         "command": shlex.join(["python", *sys.argv]),
         "settings": settings.as_config(),
-        "system_prompt": SYSTEM_PROMPT,
+        "system_prompt": settings.prompt(),
         "reward_weights": dict(zip(names, weights, strict=True)),
+        "reward_sources": {reward.__name__: reward.source for reward in rewards if reward.source},
         "data": {"questions": len(questions), "fingerprint": fingerprint(questions)},
         "versions": installed_versions(),
     }

@@ -15,9 +15,10 @@ from typing import Any
 
 import yaml
 
-from kit.command_line import Parser, nearest
+from kit.command_line import Parser
 from kit.errors import Problems, UserError
-from kit.trainer_fields import trainer_fields
+from kit.further_fields import ALIASES, further_field, goes_without_saying
+from kit.prompts import SYSTEM_PROMPT, TAGS
 
 AUTOMATIC = "chosen for the machine where you leave it open: number type, vLLM or not, and what is marked *"
 
@@ -46,10 +47,15 @@ class Settings:
     gpu_memory_utilization: float = knob(0.5, "the share of the card's free memory that vLLM may take", "model",
                                           below=1.0, free=True, open=True)  # fmt: skip
 
-    dataset: str = knob("openai/gsm8k", "Hub id or JSONL file of the questions", "data")
-    split: str = knob("train", "which split of a Hub data set", "data")
-    question_column: str = knob("question", "the column that holds the question", "data")
-    answer_column: str = knob("answer", "the column that holds the answer (a number, or GSM8K's '... #### N')", "data")
+    dataset: str = knob("openai/gsm8k", "Hub id, or file (JSON Lines or array, CSV, Parquet) of the questions", "data")
+    dataset_config: str = knob("", "which configuration of a Hub data set", "data")
+    split: str = knob("train", "which split of a Hub data set; train[:500] is a part, of a file too", "data")
+    question_column: str = knob("question", "the column of the question, as a text or as chat messages", "data")
+    answer_column: str = knob("answer", "the column that holds the answer (a number, or GSM8K's '... #### N'); "
+                              "a.b names b in the column a", "data")  # fmt: skip
+    skip_bad_rows: bool = knob(False, "leave out rows that cannot be used, and say how many", "data")
+    system_prompt: str = knob("", "what the model is told first: a text, or a file that holds it; empty is the kit's "
+                              "own, which asks for the tags that its rewards read", "data", or_file=True)  # fmt: skip
 
     lora_rank: int = knob(32, "rank of the adapter; 32 matched full training of 0.5B in verl's runs", "adapter")
     lora_alpha: int = knob(32, "scale of the adapter; equal to the rank, the update is used as it is", "adapter")
@@ -102,11 +108,16 @@ class Settings:
 
     given: frozenset[str] = field(default=frozenset(), compare=False)  # the knobs that the user set
     further: dict[str, Any] = field(default_factory=dict)  # more fields of TRL's GRPOConfig; from a file only
+    epochs: float | None = None  # passes over the questions, from a file that says no steps; they become max_steps
 
     @property
     def completions_per_step(self) -> int:
         """How many completions one optimizer step learns from."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    def prompt(self) -> str:
+        """What the model is told first."""
+        return self.system_prompt or SYSTEM_PROMPT
 
     def as_config(self) -> dict[str, Any]:
         """What a ``--config`` file would have to say for the same settings.
@@ -117,23 +128,7 @@ class Settings:
 
 
 KNOBS = {spec.name: spec for spec in dataclasses.fields(Settings) if spec.metadata}
-
-# Fields of GRPOConfig that follow from a knob of ours, or that would take the run out of our hands.
-_NOT_FROM_A_FILE = {
-    "reward_weights": "give weights with --rewards NAME:WEIGHT",
-    "use_vllm": "use --vllm",
-    "bf16": "it follows from the card",
-    "fp16": "it follows from the card",
-    "gradient_checkpointing": "it follows from the card",
-    "logging_steps": "every step is logged",
-    "save_strategy": "use --save-steps and --save-minutes",
-    "save_total_limit": "use --keep-checkpoints",
-    "resume_from_checkpoint": "the same command line again continues a run",
-    "disable_tqdm": "the kit has its own progress bar",
-    "hub_token": "set the environment variable HF_TOKEN, so that no file holds it",
-    "push_to_hub": "use merge_and_export.py --push-to-hub",
-    "trust_remote_code": "the kit runs no code from model repositories",
-}
+_OF_ITS_CARD = {"per_device_train_batch_size", "gradient_accumulation_steps", "gpu_memory_utilization"}
 
 
 def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Settings, Problems]:
@@ -148,24 +143,30 @@ def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Setting
     config = arguments.pop("config", None)
     problems = Problems()
     from_file, is_record = (problems.catch(_read_config, Path(config)) or ({}, False)) if config else ({}, False)
-    of_its_card = {"per_device_train_batch_size", "gradient_accumulation_steps", "gpu_memory_utilization"}
     settings = Settings()
+    further: dict[str, Any] = {}
     for source, values in ((f"--config {config}: ", from_file), ("", arguments)):
         for name, value in values.items():
-            if name in KNOBS:
-                converted = problems.catch(_convert, name, value, source)
-                if converted is not None:
-                    setattr(settings, name, converted)
-                    if not (source and is_record and name in of_its_card):  # a run.yaml's card may be another
-                        settings.given |= {name}
-            else:
-                problems.catch(_check_further, name, source)
-                settings.further[name] = _number_if_it_is_one(value)
+            if name not in KNOBS:
+                further[name] = value
+            elif (converted := problems.catch(_convert, name, value, source)) is not None:
+                setattr(settings, name, converted)
+                if not (source and is_record and name in _OF_ITS_CARD):  # a run.yaml's card may be another
+                    settings.given |= {name}
+    for name, value in further.items():
+        if not goes_without_saying(name, value):
+            converted = problems.catch(
+                further_field, name, value, f"--config {config}: ", KNOBS, max_steps=settings.max_steps
+            )
+            settings.further |= {} if converted is None else {name: converted}
+    problems.catch(_take_epochs, settings)
     problems.catch(_check_groups, settings)
     if settings.report_to != "none" and importlib.util.find_spec(settings.report_to) is None:
         problems.found.append(f"--report-to {settings.report_to} is not installed: pip install {settings.report_to}")
     if settings.gpu and not settings.plan:
         problems.found.append(f"--gpu {settings.gpu} names a card to plan for, not one to train on: add --plan")
+    if missing := [tag for tag in TAGS if tag not in settings.prompt()]:
+        print(f"the system prompt does not show {' '.join(missing)}: the kit's own rewards and scores read these tags")
     return settings, problems
 
 
@@ -196,7 +197,31 @@ def _read_config(path: Path) -> tuple[dict[str, Any], bool]:
         raise UserError(f"--config {path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not isinstance(content.get("settings", {}), dict):
         raise UserError(f"--config {path} must hold lines of the form NAME: VALUE, as a run.yaml does")
-    return content.get("settings", content), "settings" in content
+    said = content.get("settings", content)
+    problems = [
+        f"--config {path} says {name} and {ALIASES[name]}, which mean the same: keep one"
+        for name in ALIASES
+        if name in said and ALIASES[name] in said
+    ]
+    if problems:
+        raise UserError(*problems)
+    said = {ALIASES.get(name, name): value for name, value in said.items()}
+    if "num_train_epochs" in said and said.get("max_steps") == -1:  # TRL's way to say that the epochs decide
+        del said["max_steps"]
+    return said, "settings" in content
+
+
+def _take_epochs(settings: Settings) -> None:
+    """Passes over the questions decide the steps where nothing else does, as with TRL."""
+    epochs = settings.further.pop("num_train_epochs", None)
+    if epochs is None:
+        return
+    if epochs <= 0:
+        raise UserError(f"num_train_epochs is {epochs:g}: it must be greater than 0")
+    if "max_steps" in settings.given:
+        print(f"num_train_epochs {epochs:g} counts for nothing beside --max-steps {settings.max_steps}")
+    else:
+        settings.epochs = epochs
 
 
 def _convert(name: str, value: Any, source: str) -> Any:
@@ -208,11 +233,13 @@ def _convert(name: str, value: Any, source: str) -> Any:
             raise UserError(f"{shown}: write true or false")
         return value
     if spec.type == "str":
+        if isinstance(value, list) and value and (name == "rewards" or len(value) == 1):
+            value = ",".join(map(str, value))
         if not isinstance(value, str) or not (value or spec.default == ""):
             raise UserError(f"{shown}: give a text such as {spec.default}")
         if "choices" in info and value not in info["choices"]:
             raise UserError(f"{shown}: choose from {', '.join(info['choices'])}")
-        return value
+        return _content_of(value) if "or_file" in info else value
     try:
         number = {"int": int, "float": float}[str(spec.type)](str(value))
     except ValueError:
@@ -227,21 +254,18 @@ def _convert(name: str, value: Any, source: str) -> Any:
     return number
 
 
-def _check_further(name: str, source: str) -> None:
-    """Is ``name``, which is no knob, a field of GRPOConfig that a file may set?"""
-    if name in _NOT_FROM_A_FILE:
-        raise UserError(f"{source}{name} cannot be set here: {_NOT_FROM_A_FILE[name]}")
-    if name not in trainer_fields():
-        hint = nearest(str(name), [*KNOBS, *trainer_fields()]) or ": --help lists the settings"
-        raise UserError(f"{source}there is no setting {name!r}{hint}")
-
-
-def _number_if_it_is_one(value: Any) -> Any:
-    """YAML reads ``1e-4`` as a text (it wants ``1.0e-4``); people mean the number."""
+def _content_of(text_or_file: str) -> str:
+    """The text, or where it names a file, what stands in it."""
     try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+        is_file = Path(text_or_file).is_file()
+    except (OSError, ValueError):  # too long for a name
+        is_file = False
+    if not is_file:
+        return text_or_file
+    try:
+        return Path(text_or_file).read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--system-prompt {text_or_file} cannot be read as UTF-8 text ({error})") from None
 
 
 def _recorded(name: str) -> bool:

@@ -15,18 +15,24 @@ _SOURCES = (
 
 
 @cache
-def trainer_fields() -> frozenset[str]:
-    """The names that GRPOConfig and what it inherits from define; empty where TRL is not installed."""
-    return frozenset(name for package, file in _SOURCES for name in _annotated_names(package, file))
+def trainer_fields() -> dict[str, str]:
+    """The fields that GRPOConfig and what it inherits from define, each with its type as the source has it.
+
+    Empty where TRL is not installed.
+    """
+    fields: dict[str, str] = {}
+    for package, file in reversed(_SOURCES):  # from the base class on, so that the last word is GRPOConfig's
+        fields |= _annotations(package, file)
+    return fields
 
 
-def _annotated_names(package: str, file: str) -> list[str]:
+def _annotations(package: str, file: str) -> dict[str, str]:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        return []
+        return {}
     source = Path(spec.origin).parent / file
     if not source.is_file():
-        return []
+        return {}
     classes = [node for node in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
     fields = [node for body in classes for node in body.body if isinstance(node, ast.AnnAssign)]
-    return [field.target.id for field in fields if isinstance(field.target, ast.Name)]
+    return {field.target.id: ast.unparse(field.annotation) for field in fields if isinstance(field.target, ast.Name)}

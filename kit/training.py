@@ -5,25 +5,30 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from kit.errors import UserError
+from kit.errors import UserError, first_line
 from kit.hardware import Choice
 from kit.prompts import build_prompt
 from kit.questions import Row
 from kit.runs import RunFolder
 from kit.saving import partial_folder
 from kit.settings import Settings
+from kit.step_size import check_enough
 
 
 def as_dataset(questions: list[Row], tokenizer: Any, settings: Settings) -> Any:
-    """The questions as TRL wants them: a ``prompt`` of chat messages and the ``answer`` column for the rewards."""
+    """The questions as TRL wants them: a ``prompt`` of chat messages, and as ``row`` which of the questions it asks.
+
+    Raises:
+        UserError: too few are left without those that are too long.
+    """
     from datasets import Dataset
 
-    prompts = [build_prompt(row["question"]) for row in questions]
+    prompts = [build_prompt(row["question"], settings.prompt()) for row in questions]
     texts = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     rows = [
-        {"prompt": prompt, "answer": row["answer"]}
-        for prompt, row, length in zip(prompts, questions, lengths, strict=True)
+        {"prompt": prompt, "row": number}
+        for number, (prompt, length) in enumerate(zip(prompts, lengths, strict=True))
         if length <= settings.max_prompt_length
     ]
     if len(rows) < len(questions):
@@ -31,6 +36,7 @@ def as_dataset(questions: list[Row], tokenizer: Any, settings: Settings) -> Any:
         print(f"{left_out} questions are longer than --max-prompt-length {settings.max_prompt_length}: left out")
     if not rows:
         raise UserError(f"all prompts are longer than --max-prompt-length: raise it to {max(lengths)}")
+    check_enough(len(rows), settings)
     return Dataset.from_list(rows)
 
 
@@ -88,18 +94,18 @@ def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, callb
 
     try:
         args = GRPOConfig(**arguments)
+        if hasattr(args, "warmup_ratio"):  # transformers 4 falls back on it at --warmup-steps 0; Unsloth makes it 0.1
+            args.warmup_ratio = 0.0
+        trainer = GRPOTrainer(
+            model=policy,
+            processing_class=tokenizer,
+            reward_funcs=reward_functions,
+            args=args,
+            train_dataset=dataset,
+            callbacks=callbacks,
+        )
     except (TypeError, ValueError) as error:
-        raise UserError(f"TRL refuses these settings: {error}") from error
-    if hasattr(args, "warmup_ratio"):  # transformers 4 falls back on it at --warmup-steps 0, and Unsloth makes it 0.1
-        args.warmup_ratio = 0.0
-    trainer = GRPOTrainer(
-        model=policy,
-        processing_class=tokenizer,
-        reward_funcs=reward_functions,
-        args=args,
-        train_dataset=dataset,
-        callbacks=callbacks,
-    )
+        raise UserError(f"TRL refuses these settings: {first_line(error)}") from error
     trainer.remove_callback(PrinterCallback)
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:  # TRL casts LoRA to bfloat16, where small updates round away

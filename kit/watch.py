@@ -74,7 +74,7 @@ class RunLog:
             results = reward(prompts=prompts, completions=completions, answer=answer, **columns)
             self._questions = [prompt[-1]["content"] for prompt in prompts]
             self._replies = [completion[-1]["content"] for completion in completions]
-            self._golds = list(answer)
+            self._golds = list(answer)  # the checked values, as kit/reward_columns.py passes them
             self._rewards[reward.__name__] = list(results)
             return results
 

@@ -19,6 +19,7 @@ def healthy(number, noise) -> Step:
         "truncated_rate": noise.uniform(0, 0.2), "completion_length": 150 + noise.uniform(-40, 60),
         "format_rate": share, "correct_rate": 0.1 + 0.6 * number / 120, "entropy": 0.4 + noise.uniform(-0.1, 0.1),
         "grad_norm": noise.uniform(0.05, 0.5), "adapter_norm": number / 10,
+        "rewards": {"correctness": 0.5, "format": 0.0 if number < 9 else 1.0}, "rewards_std": {"correctness": 0.5},
     }  # fmt: skip
     sums = [(noise.randrange(90), noise.randrange(90)) for _ in range(8)]
     questions = [f"How much is {a} and {b}?" for a, b in sums]
@@ -73,6 +74,7 @@ STREAMS = {
     "entropy collapse": after(40, entropy=0.01),
     "gradient": after(30, grad_norm=None),
     "unchanged": set_to(adapter_norm=0.0),
+    "same reward": set_to(rewards={"mine": 0.0, "kit": 0.5}, rewards_std={"mine": 0.0, "kit": 0.1}),
     "over the maximum": pay_too_much,
 }
 
@@ -101,6 +103,14 @@ def test_steps_that_float16_skips_at_its_beginning_are_no_alarm_but_later_ones_a
 
 def test_a_healthy_run_is_left_alone():
     assert run(250) == []
+
+
+def test_a_reward_that_always_pays_the_same_is_named():
+    """Also across a resume; one that abstains from all is as useless as one that pays nothing."""
+    earlier = [{"step": n, "rewards": {"mine": 0.0, "mute": None, "new": 0.0}, "rewards_std": {"mine": 0.0, "new": 0.0}}
+               for n in range(1, 10)]  # fmt: skip
+    (alarm,) = Watcher({}, earlier).look(Step(earlier[0] | {"step": 10, "rewards_std": {"new": 0.1}}))
+    assert "in 10 steps: mine 0, mute no verdict." in alarm.means
 
 
 def test_what_was_said_before_a_resume_is_not_said_again():

@@ -14,11 +14,13 @@ ROW = '{"question": "9 + 9?", "answer": "#### 18"}\n'
 @pytest.fixture
 def place(tmp_path):
     """A folder with a good data set, a folder that looks like a model, and things that are wrong."""
-    (tmp_path / "good.jsonl").write_text(ROW)
+    (tmp_path / "good.jsonl").write_text(ROW * 4)
+    (tmp_path / "one.jsonl").write_text(ROW)
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "broken.jsonl").write_text(ROW + "{oops\n")
     (tmp_path / "no-answer.jsonl").write_text(ROW + '{"question": "9 + 9?"}\n')
     (tmp_path / "unreadable.jsonl").write_text(ROW + '{"question": "9 + 9?", "answer": "many"}\n')
+    (tmp_path / "mine.py").write_text("def f(completions, level, **kwargs):\n    return level\n")
     (tmp_path / "bad.yaml").write_text("max_steps: [1\n")
     (tmp_path / "typo.yaml").write_text("max_stepz: 3\n")
     for name, weights in (("model", "model.safetensors"), ("pickled", "pytorch_model.bin")):
@@ -41,10 +43,17 @@ TRAIN = ["train_lora.py", "--model", "{p}/model", "--dataset", "{p}/good.jsonl",
 WRONG_CALLS = {
     "missing data file": ([*TRAIN, "--dataset", "{p}/none.jsonl"], "none.jsonl does not exist"),
     "empty data set": ([*TRAIN, "--dataset", "{p}/empty.jsonl"], "holds no questions"),
-    "line that does not parse": ([*TRAIN, "--dataset", "{p}/broken.jsonl"], "line 2 is not JSON"),
+    "line that does not parse": ([*TRAIN, "--dataset", "{p}/broken.jsonl"], "line 2: is not JSON"),
     "row without an answer": ([*TRAIN, "--dataset", "{p}/no-answer.jsonl"], "line 2: has no 'answer'"),
     "answer that is no number": ([*TRAIN, "--dataset", "{p}/unreadable.jsonl"], "line 2: no single number"),
     "unknown column": ([*TRAIN, "--answer-column", "gold"], "has no 'gold'"),
+    "file that is no Hub id": ([*TRAIN, "--dataset", "some/none.csv"], "some/none.csv does not exist"),
+    "fewer questions than a step asks": (
+        [*TRAIN, "--dataset", "{p}/one.jsonl"],
+        "a step asks 4 questions (32 completions in groups of 8), and there is 1: give more, or make --batch-size",
+    ),
+    "split of a file": ([*TRAIN, "--split", "test"], "--split test is for Hub data sets"),
+    "reward that wants a column": ([*TRAIN, "--rewards", "{p}/mine.py:f"], "f wants 'level', which the data lack"),
     "data set that is a folder": ([*TRAIN, "--dataset", "{p}/stuff"], "is no file"),
     "unknown reward": ([*TRAIN, "--rewards", "correctnes"], "there is no 'correctnes'"),
     "group of one": ([*TRAIN, "--num-generations", "1"], "it must be 2 or more"),
@@ -101,6 +110,7 @@ def test_a_wrong_call(place, call, words):
         "HF_ENDPOINT": "http://127.0.0.1:9",
         "HF_HUB_OFFLINE": "0",
         "HF_HOME": str(place / "hf"),
+        "PYTHONDONTWRITEBYTECODE": "1",  # Python's own, beside an own reward function
     }
     refused = run_script(*(part.format(p=place) for part in call), check=False, env=no_network)
     assert refused.returncode == 2, refused.stderr

@@ -48,7 +48,7 @@ def test_people_write_small_rates_as_1e_5(tmp_path):
 
 
 def test_the_trainers_fields_are_the_installed_ones():
-    assert {"loss_type", "num_generations", "weight_decay"} <= trainer_fields()
+    assert {"loss_type", "num_generations", "weight_decay"} <= trainer_fields().keys()
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,32 @@ def test_stopped_moved_to_a_new_machine_and_continued_it_is_the_same_run(chain, 
     assert "is trained to its last step" in finish(call)
 
 
+def test_own_rewards_on_own_columns_and_another_call_of_the_same_run(chain, tmp_path):
+    """CSV with a column of its own, a checked answer, a function to be awaited; then the file moves, and is edited."""
+    rows = [f"Tom has {n} pears and buys 2?,{n} + 2 = {n + 2} #### {n + 2},{n % 3}" for n in range(6)]
+    (tmp_path / "data.csv").write_text("\n".join(["question,answer,level", *rows]))
+    mine = "async def by_level(prompts, completions, question, answer, solution, level, **columns):\n" \
+           "    assert [q.split()[2] for q in question] == [s.split()[0] for s in solution]\n" \
+           "    assert [prompt[-1]['content'] for prompt in prompts] == list(question)\n" \
+           "    return [int(a) + l / 10 for a, l in zip(answer, level)]\n"  # fmt: skip
+    (tmp_path / "mine.py").write_text(mine)
+    run = RunFolder(tmp_path / "run")
+
+    def call(file, *further):
+        return command(chain, run.path, "--dataset", tmp_path / "data.csv", "--max-steps", "1", "--rewards",
+                       f"{file}:by_level,correctness", *further)  # fmt: skip
+
+    finish(call(tmp_path / "mine.py"))
+    for sample in read_jsonl(run.samples_file):
+        number = int(sample["question"].split()[2])
+        assert sample["gold"] == str(number + 2)
+        assert sample["rewards"]["by_level"] == pytest.approx(number + 2 + number % 3 / 10)
+    (tmp_path / "moved.py").write_text(mine)
+    assert "is trained to its last step" in finish(call(tmp_path / "moved.py"))
+    (tmp_path / "moved.py").write_text(mine.replace("/ 10", "/ 5"))
+    assert "the reward function by_level is another one" in finish(call(tmp_path / "moved.py"), status=2)
+
+
 def test_a_run_that_moved_with_its_base_is_still_scored(chain, tmp_path):
     shutil.copytree(chain / "short", tmp_path / "elsewhere" / "short")
     shutil.copytree(chain / "base", tmp_path / "elsewhere" / "base")

@@ -16,7 +16,8 @@ from kit.questions import load_questions
 
 def replies(path: str, data: str, engine: str, questions: int, max_tokens: int = 48) -> list[str]:
     """Greedy replies of an artefact through ``engine``, in the order of the questions."""
-    prompts = [build_prompt(row["question"]) for row in load_questions(data, "test", "question", "answer")[:questions]]
+    rows = load_questions(data, "test", split_of_a_file="test")[:questions]
+    prompts = [build_prompt(row["question"]) for row in rows]
     (artefact,) = find_artefacts([path])
     backend = replace(choose_backend(artefact), engine=engine)
     with open_engine(artefact, backend, max_tokens, 512, batch_size=16) as opened:

@@ -1,0 +1,68 @@
+"""A question and an answer as texts out of a row, however deep they lie; never the text of a Python object."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+_KINDS = {"list": "a list", "tuple": "a list", "dict": "an object", "bool": "true or false", "bytes": "bytes"}
+
+
+def value_at(row: dict[str, Any], column: str) -> Any:
+    """What ``column`` names: a column, or a place in one: ``reward_model.ground_truth``, ``messages.1.content``.
+
+    ``None`` where there is nothing.
+    """
+    if column in row:
+        return row[column]
+    value: Any = row
+    for part in column.split("."):
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value
+
+
+def text_of(value: Any, column: str, option: str) -> str:
+    """A text or number as a text.
+
+    Raises:
+        ValueError: it is something else, in words that name a place in it that could be meant.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        return str(value)
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    places = [f"{column}.{name}" for name, item in inside if isinstance(item, (str, int, float))][:3]
+    way_out = f"name what is meant in it, {option} {' or '.join(places)}" if places else f"name another with {option}"
+    raise ValueError(f"{column!r} is {_kind(value)}, not a text; {way_out}")
+
+
+def last_question(messages: Any) -> str | None:
+    """The last message of the user, where ``messages`` is a chat (a list of ``{"role": ..., "content": ...}``)."""
+    if not is_chat(messages):
+        return None
+    asked = [_content(message["content"]) for message in messages if message["role"] == "user"]
+    return asked[-1] if asked else None
+
+
+def is_chat(value: Any) -> bool:
+    """Is it a list of chat messages?"""
+    return isinstance(value, list) and all(
+        isinstance(item, dict) and {"role", "content"} <= set(item) for item in value
+    )
+
+
+def _content(content: Any) -> str | None:
+    """The text of a message; of one in parts, where all of them are text."""
+    if isinstance(content, list) and all(isinstance(part, dict) and "text" in part for part in content):
+        return "\n".join(str(part["text"]) for part in content)
+    return content if isinstance(content, str) else None
+
+
+def _kind(value: Any) -> str:
+    return _KINDS.get(type(value).__name__, f"a {type(value).__name__}")
