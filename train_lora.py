@@ -39,6 +39,7 @@ from kit.settings import Settings, read_settings
 from kit.stopping import StopRequest
 from kit.training import as_dataset, build_trainer, prepare_reporting, trainer_arguments
 from kit.watch import RunLog
+from kit.weight_files import is_quantized
 from rewards import choose, maxima
 
 
@@ -101,6 +102,8 @@ def check_everything() -> tuple[Settings, list[Row], tuple[list[RewardFunction],
     questions = problems.catch(load_questions, settings.dataset, settings.split, *columns)
     problems.catch(check_run_folder, settings, questions)
     problems.raise_any()
+    if is_quantized(settings.model):
+        print(f"{settings.model} holds quantized weights: merging will need 16-bit ones, named as model in run.yaml")
     return settings, questions, rewards
 
 
