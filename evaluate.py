@@ -44,7 +44,7 @@ def main() -> None:
     if args.compare:
         print_comparisons(*compare_files(*args.compare))
     elif args.ask:
-        ask_one(find_artefacts(args.paths), args.ask, make_plan(args))
+        ask_one(find_artefacts(args.paths, args.base_4bit), args.ask, make_plan(args))
     else:
         artefacts, questions, output, plan = check_everything(args)
         rows = with_or_without_vllm(
@@ -109,8 +109,10 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
         UserError: with all that is wrong, before anything is loaded or written.
     """
     problems = Problems()
-    artefacts = problems.catch(find_artefacts, [*args.paths, *([args.baseline] if args.baseline else [])])
-    if args.baseline and artefacts and len(problems.catch(find_artefacts, [args.baseline]) or [0]) != 1:
+    artefacts = problems.catch(
+        find_artefacts, [*args.paths, *([args.baseline] if args.baseline else [])], args.base_4bit
+    )
+    if args.baseline and artefacts and len(problems.catch(find_artefacts, [args.baseline], args.base_4bit) or [0]) != 1:
         problems.found.append(f"--baseline {args.baseline} holds several artefacts: name one, such as its adapter")
     columns = (args.question_column, args.answer_column)
     questions = problems.catch(

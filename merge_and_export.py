@@ -24,9 +24,9 @@ from kit.command_line import Parser, nearest
 from kit.errors import Problems, UserError, run_script
 from kit.export import Export, check_disk
 from kit.gguf_files import NEED_IMATRIX
-from kit.hub import check_model, sixteen_bit_name
+from kit.hub import check_base
 from kit.model_card import write_card
-from kit.modelfile import gguf_of, write_modelfile
+from kit.modelfile import gguf_of, ollama_name, write_modelfile
 from kit.publish import check_repository, push
 from kit.runs import RunFolder
 
@@ -73,7 +73,7 @@ def check_everything(run: RunFolder, args: argparse.Namespace) -> None:
     problems = Problems()
     if problems.catch(run.read):
         problems.catch(check_parts, run, args)
-        problems.catch(check_model, sixteen_bit_name(run.base_model()), option="the base model")
+        problems.catch(check_base, run.base_model(), "the base model", f"{run.settings_file}, as model")
     for name in args.gguf:
         problems.catch(check_type, name)
     if args.push_to_hub:
@@ -122,7 +122,7 @@ def report(run: RunFolder, export: Export) -> None:
     prompt = shlex.quote(run.read()["system_prompt"])
     print(f"\nTry it:\n{cli} -m {gguf} --temp 0 -st -sys {prompt} -p 'Ana has 3 apples and gets 4 more. How many now?'")
     print(f"{server} -m {gguf} --port 8080      # then open http://localhost:8080")
-    print(f"ollama create {shlex.quote(run.path.resolve().name)} -f {folder}/gguf/Modelfile")
+    print(f"ollama create {ollama_name(run.path.resolve().name)} -f {folder}/gguf/Modelfile")
     print(f"\nScore all of it:\npython evaluate.py {folder}")
 
 

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 
 from kit import hardware, model
-from kit.base_check import check_base, mend_padding
+from kit.base_check import check_before_training, mend_padding
 from kit.errors import run_script
 from kit.failures import explained
 from kit.hub import check_model, fetching, sixteen_bit_name
@@ -44,6 +44,7 @@ from kit.step_size import check_enough, with_steps
 from kit.stopping import StopRequest
 from kit.training import as_dataset, build_trainer, prepare_reporting, trainer_arguments
 from kit.watch import RunLog
+from kit.weight_files import is_quantized
 from rewards import choose, maxima
 
 
@@ -117,7 +118,9 @@ def check_everything() -> tuple[Settings, list[Row], tuple[list[Reward], list[fl
         problems.catch(check_arguments, rewards[0], questions)
     problems.catch(check_run_folder, settings, questions, rewards)
     problems.raise_any()
-    check_base(settings.model)
+    check_before_training(settings.model)
+    if is_quantized(settings.model):
+        print(f"{settings.model} holds quantized weights: merging will need 16-bit ones, named as model in run.yaml")
     return settings, questions, rewards
 
 

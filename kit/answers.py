@@ -2,6 +2,7 @@
 
 A transcript is JSON Lines, one reply a line, appended as replies are finished. Each line carries the fingerprint of
 what gave the reply, so that the same command goes on where it was stopped, and a changed model never inherits replies.
+kit/transcripts.py keeps them.
 """
 
 from __future__ import annotations
@@ -9,23 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from kit.artefacts import Artefact, fingerprint
 from kit.completions import Backend, Completion, Engine, choose_backend, open_engine
-from kit.disk import write_whole
 from kit.grading import flexible_answer, gold_answer, is_correct, strict_answer
 from kit.progress import Progress, progress
 from kit.prompts import build_prompt, parse_reply
 from kit.questions import Row, longest_prompt
-from kit.runs import append_jsonl, read_jsonl
+from kit.transcripts import Key, Line, Transcript, transcript_file
 
-Line = dict[str, Any]
 _OF_THE_MACHINE = ("batch_size", "max_prompt_length", "vllm")  # of Plan; each row of the scores names its engine
-Key = tuple[int, int]  # (index of the question, number of the sample; 0 for the greedy reply)
 
 
 @dataclass(frozen=True)
@@ -74,40 +71,30 @@ class Answers:
     samples: list[Line]
 
 
-def transcript_file(folder: Path, name: str, sampled: bool = False) -> Path:
-    """``transcripts/NAME.jsonl``, or ``transcripts/NAME.samples.jsonl``."""
-    return folder / "transcripts" / f"{name}{'.samples' if sampled else ''}.jsonl"
-
-
 def collect(artefact: Artefact, questions: list[Row], plan: Plan, folder: Path) -> Answers:
     """Ask what has not been asked yet. A kill loses at most one batch; the model is only loaded if needed."""
     backend = choose_backend(artefact, plan.base_4bit, plan.vllm)
-    model = fingerprint(artefact)
-    greedy = _Transcript(transcript_file(folder, artefact.name), questions, plan, backend, model, temperature=0.0)
-    tasks = [(greedy, [(index, 0) for index in range(len(questions))])]
+    model = fingerprint(artefact, backend.base_4bit)
+    asked = [_Asked(artefact, questions, plan, backend, model, folder)]
+    tasks = [(asked[0], [(index, 0) for index in range(len(questions))])]
     if plan.samples:
-        file = transcript_file(folder, artefact.name, sampled=True)
-        sampled = _Transcript(file, questions, plan, backend, model, plan.temperature)
-        tasks += [(sampled, [(index, sample) for index in range(len(questions))]) for sample in range(plan.samples)]
+        asked.append(_Asked(artefact, questions, plan, backend, model, folder, plan.temperature))
+        tasks += [(asked[1], [(index, sample) for index in range(len(questions))]) for sample in range(plan.samples)]
     total = sum(len(keys) for _, keys in tasks)
-    missing = sum(not transcript.has(key) for transcript, keys in tasks for key in keys)
+    missing = sum(not part.transcript.has(key) for part, keys in tasks for key in keys)
     if missing < total:
         rest = ", going on with the rest" if missing else ""
         print(f"{artefact.name}: {total - missing} of {total} replies are there already{rest}")
     if missing:
         size = (plan.max_completion_length, room_for_prompts(questions, plan), plan.batch_size)
         with open_engine(artefact, backend, *size) as engine, progress(artefact.name, missing) as bar:
-            for transcript, keys in tasks:
-                transcript.fill(engine, [key for key in keys if not transcript.has(key)], bar)
-    wanted = [key for transcript, keys in tasks[1:] for key in keys]
-    return Answers(
-        artefact,
-        backend,
-        model,
-        greedy.fingerprint,
-        greedy.finish(tasks[0][1]),
-        sampled.finish(wanted) if wanted else [],
-    )
+            for part, keys in tasks:
+                part.fill(engine, [key for key in keys if not part.transcript.has(key)], bar)
+    greedy, *samples = [
+        part.transcript.finish([key for other, keys in tasks if other is part for key in keys]) for part in asked
+    ]
+    made_by = asked[0].transcript.made_by
+    return Answers(artefact, backend, model, made_by, greedy, samples[0] if samples else [])
 
 
 def room_for_prompts(questions: list[Row], plan: Plan) -> int:
@@ -115,25 +102,22 @@ def room_for_prompts(questions: list[Row], plan: Plan) -> int:
     return max(plan.max_prompt_length, longest_prompt(questions, plan.system_prompt))
 
 
-class _Transcript:
-    """One transcript file: what of it can be used again, and what is added."""
+class _Asked:
+    """The questions put in one way, greedy or sampled, and the transcript of it."""
 
     def __init__(
-        self, file: Path, questions: list[Row], plan: Plan, backend: Backend, model: str, temperature: float
-    ) -> None:
-        self.file, self.questions, self.plan, self.temperature = file, questions, plan, temperature
+        self, artefact: Artefact, questions: list[Row], plan: Plan, backend: Backend, model: str, folder: Path,
+        temperature: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.questions, self.plan, self.temperature = questions, plan, temperature
         decoding = {"temperature": temperature, "seed": plan.seed} if temperature else {}
         made_by = [model, plan.system_prompt, plan.max_completion_length, backend.engine, backend.precision, decoding]
-        self.fingerprint = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
-        self.lines: dict[Key, Line] = {}
-        for line in read_jsonl(file):
-            if line.get("made_by") == self.fingerprint and _asks(line, questions):
-                self.lines[line["index"], line.get("sample", 0)] = line | judge(line["reply"], line["gold"])
-        if self.lines or file.exists():
-            self._rewrite(self.lines.values())
-
-    def has(self, key: Key) -> bool:
-        return key in self.lines
+        self.transcript = Transcript(
+            transcript_file(folder, artefact.name, sampled=bool(temperature)),
+            questions,
+            hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16],
+            judge,
+        )
 
     def fill(self, engine: Engine, keys: list[Key], bar: Progress) -> None:
         """Ask what ``keys`` say, all of one sample number, and append each batch as it is finished."""
@@ -142,35 +126,16 @@ class _Transcript:
         started = time.monotonic()
         for batch in engine.generate(prompts, self.temperature, seed):
             seconds, started = (time.monotonic() - started) / len(batch), time.monotonic()
-            fresh = {keys[position]: self._judge(keys[position], reply, seconds) for position, reply in batch}
-            append_jsonl(self.file, *fresh.values())
-            self.lines |= fresh
+            self.transcript.add({keys[place]: self._line(keys[place], reply, seconds) for place, reply in batch})
             bar.advance(len(batch))
 
-    def finish(self, keys: list[Key]) -> list[Line]:
-        """The lines in the order of ``keys``, and the file rewritten to hold just them."""
-        in_order = [self.lines[key] for key in keys]
-        self._rewrite(in_order)
-        return in_order
-
-    def _rewrite(self, lines: Iterable[Line]) -> None:
-        write_whole(self.file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-
-    def _judge(self, key: Key, completion: Completion, seconds: float) -> Line:
-        index, sample = key
-        row = self.questions[index]
-        gold = gold_answer(row["answer"])
+    def _line(self, key: Key, completion: Completion, seconds: float) -> Line:
         return {
-            "index": index,
-            **({"sample": sample} if self.temperature else {}),
-            "question": row["question"],
-            "gold": str(gold),
+            **({"sample": key[1]} if self.temperature else {}),
             "reply": completion.text,
-            **judge(completion.text, str(gold)),
             "tokens": completion.tokens,
             "truncated": completion.truncated,
             "seconds": round(seconds, 6),
-            "made_by": self.fingerprint,
         }
 
 
@@ -182,11 +147,3 @@ def judge(reply: str, gold: str) -> dict[str, bool]:
         "flexible": is_correct(flexible_answer(reply), right),
         "in_format": parse_reply(reply).soft,
     }
-
-
-def _asks(line: Line, questions: list[Row]) -> bool:
-    index = line["index"]
-    if not 0 <= index < len(questions):
-        return False
-    row = questions[index]
-    return (line["question"], line["gold"]) == (row["question"], str(gold_answer(row["answer"])))

@@ -11,10 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from kit.errors import UserError
-from kit.hub import check_model, is_hub_id, revision, sixteen_bit_name
+from kit.gguf_names import check_gguf, gguf_name, ggufs_in, is_gguf, number_type, parts
+from kit.hub import check_base, check_model, is_adapter_repository, is_remote, revision, sixteen_bit_name
 from kit.runs import RunFolder, run_folder_of
-
-_CONTENT = {".safetensors", ".json", ".jinja", ".model", ".txt"}  # what of a model folder decides how it answers
+from kit.weight_files import ADAPTER_CONFIG, check_adapter, files_that_answer, is_adapter, is_full_model
 
 
 class Kind(Enum):
@@ -27,16 +27,21 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Artefact:
-    """Something that answers questions. ``base`` is set for an adapter whose run folder knows its base."""
+    """Something that answers questions. ``base`` is set for adapters, ``number_type`` for GGUF files where known."""
 
     name: str
     kind: Kind
     path: str
     base: str | None = None
+    number_type: str | None = None
 
 
-def find_artefacts(paths: list[str]) -> list[Artefact]:
+def find_artefacts(paths: list[str], base_4bit: bool = False) -> list[Artefact]:
     """The artefacts that the paths name, in order and each once; a run folder stands for all that it holds.
+
+    Args:
+        paths: as the user wrote them.
+        base_4bit: whether adapters stand on their 4-bit base, which need not be there in 16 bits then.
 
     Raises:
         UserError: a path is none of these.
@@ -47,7 +52,8 @@ def find_artefacts(paths: list[str]) -> list[Artefact]:
     for path in paths:
         run = RunFolder(Path(path))
         try:
-            held = {_place(artefact.path): artefact for artefact in (_of_run(run) if run.exists() else [_single(path)])}
+            inside = _of_run(run, base_4bit) if run.exists() else [_single(path, base_4bit)]
+            held = {_place(artefact.path): artefact for artefact in inside}
         except UserError as error:
             problems += error.problems
             continue
@@ -67,26 +73,31 @@ def _place(path: str) -> str:
     return str(Path(path).resolve()) if Path(path).exists() else path
 
 
-def fingerprint(artefact: Artefact) -> str:
-    """A short hash of what answers: weights, settings and tokenizer, an adapter's base included; not of their names."""
-    parts = [_content(artefact.path)]
+def fingerprint(artefact: Artefact, base_4bit: bool = False) -> str:
+    """A short hash of what answers: every file that its engine may read, an adapter's base included; not of its path.
+
+    Args:
+        artefact: what answers.
+        base_4bit: whether an adapter stands on the base as training named it, instead of the 16-bit one.
+    """
+    content = [_content(artefact.path)]
     if artefact.kind is Kind.ADAPTER:
-        parts.append(_content(sixteen_bit_name(artefact.base or _recorded_base(Path(artefact.path)))))
-    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+        base = artefact.base or _recorded_base(Path(artefact.path))
+        content.append(_content(base if base_4bit else sixteen_bit_name(base)))
+    return hashlib.sha256("".join(content).encode()).hexdigest()[:16]
 
 
 def lora_rank(adapter: Path) -> int:
     """The rank of an adapter, from its adapter_config.json."""
-    return int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])
+    return int(json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["r"])
 
 
 def _content(path: str) -> str:
-    """A hash of a file, of a model folder's files, or the revision of a Hub repository."""
+    """Hashes of a file and its further parts, or of a model folder's files, or the revision of a Hub repository."""
     local = Path(path)
     if local.is_dir():
-        files = sorted(file for file in local.iterdir() if file.suffix in _CONTENT)
-        return "".join(f"{file.name} {file_hash(file)}" for file in files)
-    return revision(path) if is_hub_id(path) and not local.exists() else file_hash(local)
+        return "".join(f"{file.relative_to(local)} {file_hash(file)}" for file in files_that_answer(local))
+    return revision(path) if is_remote(path) else "".join(file_hash(part) for part in parts(local))
 
 
 def file_hash(file: Path) -> str:
@@ -101,36 +112,56 @@ def _hash(file: str, *_: int) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _of_run(run: RunFolder) -> list[Artefact]:
-    base = sixteen_bit_name(run.base_model())  # what merging starts from, also where training had 4-bit weights
-    check_model(base, option=f"the base model of {run.path},")
-    found = [Artefact("base", Kind.MODEL, base)]
-    found += [_single(str(path)) for path in (run.adapter, run.merged) if path.is_dir()]
-    by_size = sorted(run.gguf.glob("*.gguf"), key=lambda path: path.stat().st_size, reverse=True)
-    return found + [_single(str(path)) for path in by_size]
+def _of_run(run: RunFolder, base_4bit: bool) -> list[Artefact]:
+    check_base(run.base_model(), f"the base model of {run.path},", f"{run.settings_file}, as model")
+    # What merging starts from, also where training had 4-bit weights.
+    found = [Artefact("base", Kind.MODEL, sixteen_bit_name(run.base_model()))]
+    inside = [path for path in (run.adapter, run.merged) if path.is_dir()]
+    return found + [_single(str(path), base_4bit) for path in [*inside, *ggufs_in(run.gguf)]]
 
 
-def _single(path: str) -> Artefact:
+def _single(path: str, base_4bit: bool) -> Artefact:
     local = Path(path)
     run = run_folder_of(local)
-    if local.suffix == ".gguf":
-        if not local.is_file():
-            raise UserError(f"{path} does not exist: name an existing GGUF file")
-        return Artefact(local.name.removesuffix(".gguf").rsplit(".", 1)[-1], Kind.GGUF, path)
-    if (local / "adapter_config.json").is_file():
-        base = run.base_model() if run else _recorded_base(local)
-        check_model(sixteen_bit_name(base), option=f"the base model of {path},")
-        return Artefact("adapter", Kind.ADAPTER, path, base)
+    if is_gguf(local):
+        check_gguf(local, path)
+        in_run = run is not None and run.gguf.resolve() == local.parent.resolve()
+        return Artefact(gguf_name(local, in_run), Kind.GGUF, path, number_type=number_type(local))
+    if local.is_dir() and is_adapter(local):
+        return _adapter(path, run, base_4bit)
     check_model(path, option="")
+    if is_remote(path) and is_adapter_repository(path):
+        raise UserError(f"{path} holds an adapter: fetch it with `hf download {path} --local-dir DIR`, and name DIR")
     is_merged = run is not None and run.merged.resolve() == local.resolve()
     return Artefact("merged" if is_merged else Path(path).name or "model", Kind.MODEL, path)
 
 
+def _adapter(path: str, run: RunFolder | None, base_4bit: bool) -> Artefact:
+    local = Path(path)
+    if is_full_model(local):
+        raise UserError(
+            f"{path} is an adapter and a full model at once: to score the model, remove adapter_config.json and "
+            "adapter_model.* from it; to score the adapter, move these into a folder of their own"
+        )
+    check_adapter(local, path)
+    base = run.base_model() if run else _recorded_base(local)
+    option = f"the base model of {path},"
+    if base_4bit:
+        check_model(base, option)
+    else:
+        where = f"{run.settings_file}, as model" if run else f"{local / ADAPTER_CONFIG}, as base_model_name_or_path"
+        check_base(base, option, f"{where}, or score it on the quantized ones with --base-4bit")
+    return Artefact("adapter", Kind.ADAPTER, path, base)
+
+
 def _recorded_base(adapter: Path) -> str:
     try:
-        return json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError):
-        raise UserError(f"{adapter}/adapter_config.json names no base model: save the adapter again") from None
+        base = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = None
+    if not base or not isinstance(base, str):
+        raise UserError(f"{adapter / ADAPTER_CONFIG} names no base model: write its folder or Hub id into it")
+    return base
 
 
 def _with_unique_names(found: dict[str, Artefact], own: set[str]) -> list[Artefact]:

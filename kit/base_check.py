@@ -27,7 +27,7 @@ PADS = (
 )  # fmt: skip
 
 
-def check_base(model: str) -> None:
+def check_before_training(model: str) -> None:
     """Refuse a base that could be trained and then not be asked, or not be exported.
 
     Raises:

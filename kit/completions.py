@@ -80,7 +80,8 @@ def choose_backend(artefact: Artefact, base_4bit: bool = False, vllm: str = "aut
         UserError: vLLM is required and cannot be had.
     """
     if artefact.kind is Kind.GGUF:
-        return Backend("llama.cpp", artefact.name, f"{artefact.name} GGUF")
+        kind = artefact.number_type
+        return Backend("llama.cpp", kind or artefact.name, f"{kind} GGUF" if kind else "GGUF")
     in_4bit = base_4bit and artefact.kind is Kind.ADAPTER
     choice = hardware.choose(hardware.detect(), vllm="off" if in_4bit else vllm)
     base = f", {'4' if in_4bit else '16'}-bit base" if artefact.kind is Kind.ADAPTER else ""

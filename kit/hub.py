@@ -12,9 +12,18 @@ from pathlib import Path
 from kit.data_files import is_data_file
 from kit.errors import UserError
 from kit.stopping import StopRequest
+from kit.weight_files import ADAPTER_CONFIG, check_model_weights, is_quantized
 
 TIMEOUT_S = 10
 _PREQUANTIZED = re.compile(r"(-unsloth)?-bnb-4bit$")  # repositories that hold 4-bit weights
+_NO_OWNERS = (
+    ".",
+    "~",
+    "runs/",
+    "models/",
+    "datasets/",
+    "spaces/",
+)  # paths; the Hub lets nobody be called by the last three
 
 
 def is_offline() -> bool:
@@ -25,7 +34,7 @@ def is_offline() -> bool:
 def is_hub_id(name: str) -> bool:
     """Does ``name`` look like OWNER/NAME, and not like a path?"""
     owner, slash, rest = name.partition("/")
-    return bool(slash and owner and rest) and "/" not in rest and not name.startswith((".", "~", "runs/"))
+    return bool(slash and owner and rest) and "/" not in rest and not name.startswith(_NO_OWNERS)
 
 
 def is_remote(name: str) -> bool:
@@ -34,12 +43,15 @@ def is_remote(name: str) -> bool:
 
 
 def sixteen_bit_name(model: str) -> str:
-    """The repository with the 16-bit weights of a model that is named by its 4-bit one.
+    """The repository with the 16-bit weights of a model that is named by its 4-bit one. A path stays as it is: what
+    lies beside it under a shorter name may be another model.
 
     >>> sixteen_bit_name("unsloth/Qwen2.5-0.5B-Instruct-unsloth-bnb-4bit")
     'unsloth/Qwen2.5-0.5B-Instruct'
+    >>> sixteen_bit_name("models/mine-bnb-4bit")
+    'models/mine-bnb-4bit'
     """
-    return _PREQUANTIZED.sub("", model)
+    return _PREQUANTIZED.sub("", model) if is_remote(model) else model
 
 
 def revision(model: str) -> str:
@@ -59,6 +71,21 @@ def revision(model: str) -> str:
         raise UserError(
             f"{model}: the Hub cannot be reached ({type(error).__name__}), check the network or name a local path"
         ) from None
+
+
+def is_adapter_repository(model: str) -> bool:
+    """Does a Hub repository hold an adapter? By the copy on this machine, else by asking the Hub."""
+    repository = _hub_cache() / f"models--{model.replace('/', '--')}"
+    if any(repository.glob(f"snapshots/*/{ADAPTER_CONFIG}")):
+        return True
+    if is_offline() or _is_cached(model, "model"):
+        return False
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().file_exists(model, ADAPTER_CONFIG)
+    except Exception:  # each network library brings its own kinds; what needs the model will say so
+        return False
 
 
 def local_folder(model: str) -> Path:
@@ -119,7 +146,7 @@ def fetching(model: str, stop: StopRequest) -> Iterator[None]:
 
 
 def check_model(model: str, option: str = "--model") -> None:
-    """Refuse a folder or Hub id that cannot be loaded. Pickled weights count as none: reading them can run code.
+    """Refuse a folder or Hub id that cannot be loaded.
 
     Raises:
         UserError: with the reason and the remedy.
@@ -127,12 +154,35 @@ def check_model(model: str, option: str = "--model") -> None:
     folder, shown = Path(model), f"{option} {model}".strip()
     if not folder.exists() and is_hub_id(model):
         _check_hub(model, "model", option)
+    elif folder.is_file():
+        raise UserError(f"{shown} is a file: name the model folder that it lies in")
     elif not folder.is_dir():
         raise UserError(f"{shown} does not exist: name a model folder, or a Hub id as OWNER/NAME")
     elif not (folder / "config.json").is_file():
-        raise UserError(f"{shown} is no model folder (it has no config.json): name one that has, or a Hub id")
-    elif not any(folder.glob("*.safetensors")):
-        raise UserError(f"{shown} holds no .safetensors weights: convert them (pickled weights can run code)")
+        has_gguf = any(folder.glob("*.gguf"))
+        remedy = "name one of the GGUF files in it" if has_gguf else "name one that has, or a Hub id"
+        raise UserError(f"{shown} is no model folder (it has no config.json): {remedy}")
+    else:
+        check_model_weights(folder, shown)
+
+
+def check_base(model: str, option: str, where: str) -> None:
+    """Refuse a base model of which the 16-bit weights, that merging and scores need, cannot be had.
+
+    Args:
+        model: as training or the adapter names it; a 4-bit repository of the Hub stands for its 16-bit one.
+        option: what the user knows it by.
+        where: the place in which another can be named.
+
+    Raises:
+        UserError: with the reason and the remedy.
+    """
+    check_model(sixteen_bit_name(model), option)
+    if is_quantized(model):
+        raise UserError(
+            f"{option} {model} holds quantized weights (its config.json has a quantization_config), and the 16-bit "
+            f"ones are needed: write their folder or Hub id into {where}"
+        )
 
 
 def check_dataset(dataset: str, option: str = "--dataset") -> None:
@@ -160,7 +210,9 @@ def _check_hub(repository: str, kind: str, option: str) -> None:
     except GatedRepoError:
         raise UserError(f"{shown} is gated: accept its terms on the Hub and log in with `hf auth login`") from None
     except RepositoryNotFoundError:
-        raise UserError(f"{shown} is not on the Hub: check the spelling, or log in if it is private") from None
+        raise UserError(
+            f"{shown} is neither here nor is it on the Hub: check the spelling, or log in if it is private"
+        ) from None
     except Exception as error:  # each network library brings its own kinds
         reason = type(error).__name__
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -35,6 +36,10 @@ sys.exit(server.wait())
 """
 
 
+# A line of its log that tells of an error: time, E, the function, what happened. Older builds write no time and no E.
+_ERROR = re.compile(r"^(?:[\d.]+ E .*?: |\S+: (?=error|fail|invalid))(?:error loading model: )?(.*)")
+
+
 class Answer(NamedTuple):
     """A reply: its text, its length in tokens, whether it was cut off, and where asked for, ``(token id, its natural
     log-probability)`` of each token."""
@@ -52,7 +57,7 @@ def running_server(gguf: Path, slots: int, context_per_slot: int) -> Iterator[st
     The KV cache is kept in float32, so that what is measured is the file and not the cache's rounding.
 
     Raises:
-        UserError: the file cannot be served; the end of the server's own log is in the message.
+        UserError: the file cannot be served; the server's own reason is in the message.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -70,7 +75,10 @@ def running_server(gguf: Path, slots: int, context_per_slot: int) -> Iterator[st
         )
         try:
             if not _becomes_ready(server, address):
-                raise UserError(f"llama-server could not load {gguf}: export it again. {_last_lines(log)}")
+                raise UserError(
+                    f"llama-server could not load {gguf}: {_reason(log)}. Fetch or export the file again; if it is "
+                    "whole, this llama.cpp does not know its kind"
+                )
             yield address
         except requests.HTTPError as error:
             raise UserError(f"llama-server refused a prompt: {error.response.text[:300]}") from error
@@ -91,6 +99,13 @@ def _local() -> requests.Session:
     session = requests.Session()
     session.trust_env = False
     return session
+
+
+def _reason(log: IO[str]) -> str:
+    """The first error in the log: those after it only say that there was one."""
+    log.seek(0)
+    errors = [found[1].strip() for line in log if (found := _ERROR.match(line))]
+    return errors[0][:300] if errors else _last_lines(log).strip()
 
 
 def _last_lines(log: IO[str]) -> str:

@@ -11,7 +11,7 @@ import yaml
 
 from kit.disk import write_whole
 from kit.hub import is_remote
-from kit.modelfile import gguf_of
+from kit.modelfile import gguf_of, ollama_name
 from kit.runs import RunFolder
 from kit.score_tables import markdown_table
 
@@ -92,7 +92,7 @@ def _files(export: dict[str, Any]) -> str:
 
 def _commands(run: RunFolder, trained: dict[str, Any], repository: str | None) -> str:
     merged = repository or str(run.merged)
-    name = shlex.quote(run.path.resolve().name)
+    name = ollama_name(run.path.resolve().name)
     prompt = json.dumps(trained["system_prompt"])
     python = (
         "from transformers import pipeline\n\n"

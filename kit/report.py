@@ -166,10 +166,17 @@ def _scores(run: RunFolder) -> dict[str, Any]:
 
 def _pairs(run: RunFolder) -> list[dict[str, Any]]:
     """Questions that base and adapter both answered: where they differ in being right, and one where they do not."""
+    if not run.scores_file.exists():
+        return []
+    from kit.scores_file import read_scores
+    from kit.transcripts import lines_of
+
+    scores = read_scores(run.scores_file)
+    rows = {row["name"]: row for row in scores["rows"]}
     answered = []
     for name in ("base", "adapter"):
-        file = run.transcripts / f"{name}.jsonl"
-        answered.append({row["index"]: row for row in read_jsonl(file)})
+        lines = lines_of(run.path, rows[name], scores["fingerprint"]) if name in rows else []
+        answered.append({line["index"]: line for line in lines})
     base, adapter = answered
     both = [
         (before, after)

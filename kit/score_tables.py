@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from kit.scoreboard import READINGS, Scores, points
 
-WIDTH = 112
+WIDTH, WIDTH_OF_A_LOG = 112, 160
 
 
 def print_scores(scores: Scores) -> None:
@@ -38,8 +39,8 @@ def print_scores(scores: Scores) -> None:
         print(f"! {remark}")
 
 
-def print_comparisons(title: str, compared: list[tuple[str, Scores]]) -> None:
-    """Paired comparisons, two columns a reading: points, and McNemar's test on the questions won and lost."""
+def print_comparisons(title: str, compared: list[tuple[str, Scores]], notes: Sequence[str] = ()) -> None:
+    """Paired comparisons, two columns a reading: points, and McNemar's test on questions won and lost; then notes."""
     columns = ["", "strict", "won : lost (p)", "flexible", "won : lost (p)"]
     body = [
         [name, points(result["difference"]), _verdict(result), points(flexible["difference"]), _verdict(flexible)]
@@ -47,6 +48,8 @@ def print_comparisons(title: str, compared: list[tuple[str, Scores]]) -> None:
         for flexible in [result["flexible"]]
     ]
     _print_table(title, columns, body)
+    for note in notes:
+        print(f"! {note}")
 
 
 def markdown_table(scores: Scores) -> str:
@@ -72,16 +75,19 @@ def _rate(row: Scores) -> str:
 
 
 def _print_table(title: str, columns: list[str], body: list[list[str]]) -> None:
+    """A table of which the figures are never cut: where the line is too short, names wrap."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    console = Console(highlight=False, emoji=False, markup=False)
+    console.width = max(console.width, WIDTH if console.is_terminal else WIDTH_OF_A_LOG)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        justify: Literal["left", "right"] = "left" if column in ("", "computed in") else "right"
-        table.add_column(column, justify=justify, no_wrap=True)
+        in_words = column in ("", "computed in")
+        justify: Literal["left", "right"] = "left" if in_words else "right"
+        table.add_column(column, justify=justify, no_wrap=not in_words, overflow="fold")
     for cells in body:
         table.add_row(*cells)
-    console = Console(highlight=False)
-    console.width = max(console.width, WIDTH)
+    console.print(title, style="italic", soft_wrap=True)  # in one line, however narrow the table
     console.print(table)

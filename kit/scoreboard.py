@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from kit.answers import Answers, Line
+from kit.answers import Answers
 from kit.grading import flexible_answer, gold_answer, strict_answer
 from kit.statistics import majority_is_right, mcnemar, pass_at_k, wilson
+from kit.transcripts import Line
 
 READINGS = ("strict", "flexible")
 NOISE = 0.05  # a p-value at or above this is within noise
@@ -70,11 +71,14 @@ def _of_samples(lines: list[Line]) -> Scores:
 def compare(before: list[Line], after: list[Line]) -> Scores | None:
     """The paired comparison on the questions that both answered; ``None`` where there are none.
 
-    ``difference`` is after minus before in accuracy (0 to 1), ``won`` and ``lost`` count questions, ``p_value`` is
-    McNemar's exact one: of the strict reading, and under ``flexible`` of the other.
+    A pair is the same question with the same gold answer, wherever it stands; of one that stands twice, the first with
+    the first and so on. ``difference`` is after minus before in accuracy (0 to 1), ``won`` and ``lost`` count
+    questions, ``p_value`` is McNemar's exact one: of the strict reading, and under ``flexible`` of the other.
     """
-    answered = {_question(line): line for line in before}
-    pairs = [(answered[key], line) for line in after if (key := _question(line)) in answered]
+    answered: dict[tuple[str, str], list[Line]] = defaultdict(list)
+    for line in reversed(before):
+        answered[line["question"], line["gold"]].append(line)
+    pairs = [(same.pop(), line) for line in after if (same := answered[line["question"], line["gold"]])]
     if not pairs:
         return None
     results = []
@@ -84,10 +88,6 @@ def compare(before: list[Line], after: list[Line]) -> Scores | None:
         difference = (won - lost) / len(pairs)
         results.append({"difference": difference, "p_value": mcnemar(won, lost), "won": won, "lost": lost})
     return results[0] | {"questions": len(pairs), "flexible": results[1]}
-
-
-def _question(line: Line) -> tuple[int, str, str]:
-    return line["index"], line["question"], line["gold"]
 
 
 def add_comparisons(rows: list[Scores], greedy: dict[str, list[Line]], baseline: str | None) -> list[str]:

@@ -7,12 +7,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from kit.answers import Line, Plan, transcript_file
+from kit.answers import Plan
 from kit.artefacts import find_artefacts, fingerprint
 from kit.disk import write_whole
 from kit.errors import UserError
-from kit.runs import read_jsonl
 from kit.scoreboard import Scores, add_comparisons, compare
+from kit.transcripts import lines_of
 from kit.versions import installed_versions
 
 NAME = "scores.json"
@@ -44,17 +44,11 @@ def write_scores(
     rows.sort(key=lambda row: _FIRST.index(row["name"]) if row["name"] in _FIRST else len(_FIRST))
     wanted = baseline or "base"
     scores["baseline"] = wanted if any(row["name"] == wanted for row in rows) else None
-    greedy = {row["name"]: _lines_of(folder, row) for row in rows}
+    greedy = {row["name"]: lines_of(folder, row, scores["fingerprint"]) for row in rows}
     scores["remarks"] = add_comparisons(rows, greedy, scores["baseline"])
     scores["rows"] = rows
     write_whole(folder / NAME, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
     return scores
-
-
-def _lines_of(folder: Path, row: Scores) -> list[Line]:
-    """The transcript of a row, without lines that something else has written."""
-    lines = read_jsonl(transcript_file(folder, row["name"]))
-    return [line for line in lines if line.get("made_by") == row["made_by"]]
 
 
 def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[Scores]:
@@ -67,15 +61,23 @@ def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[
         before["settings"].get(name) == scores["settings"][name] for name in ("system_prompt", "max_completion_length")
     )
     names = {row["name"] for row in rows}
-    return [row for row in before["rows"] if same and row["name"] not in names and _still_holds(folder, row)]
+    others = [row for row in before["rows"] if row["name"] not in names]
+    kept = [row for row in others if same and _still_holds(folder, row, scores["fingerprint"])]
+    if left := [row["name"] for row in others if row not in kept]:
+        why = "their models or replies are no longer those" if same else "they answered other questions or settings"
+        print(
+            f"{folder / NAME} no longer shows {', '.join(left)}: {why}. The command that scored them brings them back"
+        )
+    return kept
 
 
-def _still_holds(folder: Path, row: Scores) -> bool:
+def _still_holds(folder: Path, row: Scores, question_set: str) -> bool:
     """Does the path of a row still hold the model that was scored, and its transcript the replies?"""
     try:
-        (artefact,) = find_artefacts([row["path"]])
-        same_model = fingerprint(replace(artefact, base=row["base"] or artefact.base)) == row["fingerprint"]
-        return same_model and len(_lines_of(folder, row)) == row["questions"]
+        base_4bit = row["precision"].endswith(", 4-bit base")
+        (artefact,) = find_artefacts([row["path"]], base_4bit)
+        found = fingerprint(replace(artefact, base=row["base"] or artefact.base), base_4bit)
+        return found == row["fingerprint"] and bool(lines_of(folder, row, question_set))
     except (UserError, OSError, KeyError, ValueError):
         return False
 
@@ -94,24 +96,32 @@ def read_scores(file: Path) -> Scores:
     return scores
 
 
-def compare_files(one: Path, other: Path) -> tuple[str, list[tuple[str, Scores]]]:
-    """A title, and the paired comparison of each row that two scores.json share, from the transcripts beside them.
+def compare_files(one: Path, other: Path) -> tuple[str, list[tuple[str, Scores]], list[str]]:
+    """A title, the paired comparison of each row that two scores.json share, by the transcripts beside them, and notes.
 
     Raises:
         UserError: a file is no scores.json, or the two share no row or no question.
     """
     before, after = read_scores(one), read_scores(other)
-    names = {row["name"] for row in after["rows"]}
-    compared = []
-    for name in [row["name"] for row in before["rows"] if row["name"] in names]:
-        old, new = (read_jsonl(transcript_file(file.parent, name)) for file in (one, other))
-        if result := compare(old, new):
-            compared.append((name, result))
+    rows = {row["name"]: row for row in after["rows"]}
+    compared: list[tuple[str, Scores]] = []
+    notes, lost = [], []
+    for old, new in [(row, rows[row["name"]]) for row in before["rows"] if row["name"] in rows]:
+        replies = []
+        for file, scores, row in ((one, before, old), (other, after, new)):
+            replies.append(lines_of(file.parent, row, scores.get("fingerprint", "")))
+            lost += [] if replies[-1] else [f"{row['name']} of {file}"]
+        if result := compare(*replies):
+            compared.append((old["name"], result))
+    gone = f"the replies of {', '.join(lost)} are not in transcripts/ beside it: score it again" if lost else ""
     if not compared:
-        raise UserError(
-            f"{one} and {other} share no row with the same questions: score both with the same --dataset and --limit"
-        )
+        remedy = gone or "score both with the same --dataset and --limit"
+        raise UserError(f"{one} and {other} share no row with the same questions: {remedy}")
+    pairs = compared[0][1]["questions"]
+    for file, count in ((one, before["rows"][0]["questions"]), (other, after["rows"][0]["questions"])):
+        if alone := count - pairs:
+            notes.append(f"left out, as they have no partner: {alone} of the {count} questions of {file}")
     settings = before["settings"] | after["settings"]
     differs = [name for name in settings if before["settings"].get(name) != after["settings"].get(name)]
     note = f"; other settings: {', '.join(differs)}" if differs else ""
-    return f"{other} minus {one}, {compared[0][1]['questions']} questions{note}", compared
+    return f"{other} minus {one}, {pairs} questions{note}", compared, [*notes, *([gone] if gone else [])]

@@ -26,7 +26,7 @@ def place(tmp_path):
     for name, weights in (("model", "model.safetensors"), ("pickled", "pytorch_model.bin")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
-        (tmp_path / name / weights).write_bytes(b"")
+        (tmp_path / name / weights).write_bytes((2).to_bytes(8, "little") + b"{}")
     (tmp_path / "stuff").mkdir()
     (tmp_path / "stuff" / "notes.txt").write_text("mine")
     (tmp_path / "run" / "adapter").mkdir(parents=True)

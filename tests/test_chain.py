@@ -111,8 +111,8 @@ def test_an_occupied_run_folder_is_refused(run):
 
 
 @pytest.mark.slow
-def test_a_base_of_4_bit_weights_is_merged_into_its_16_bit_twin(chain, tmp_path):
-    """As with the Hub's ``NAME-bnb-4bit`` repositories: trained on the one, merged, checked and scored on the other."""
+def test_a_base_of_4_bit_weights_is_merged_into_16_bit_ones(chain, tmp_path):
+    """Trained on the one, merged, checked and scored on the other. A folder's twin is the one that the user names."""
     import shutil
 
     import torch
@@ -133,6 +133,10 @@ def test_a_base_of_4_bit_weights_is_merged_into_its_16_bit_twin(chain, tmp_path)
         "train_lora.py", "--config", "demo/recipe.yaml", "--model", tmp_path / "base-bnb-4bit", "--max-steps", "2",
         "--dataset", chain / "data" / "train.jsonl", "--output-dir", run,
     )  # fmt: skip
+    refused = run_script("merge_and_export.py", run, check=False)
+    assert refused.returncode == 2
+    assert "holds quantized weights" in refused.stderr
+    (run / "run.yaml").write_text((run / "run.yaml").read_text().replace("base-bnb-4bit", "base"))
     run_script("merge_and_export.py", run)
     checks = json.loads((run / "export.json").read_text())["checks"]
     assert checks["merged"]["log_probabilities"]["rounding"] < 0.05

@@ -139,6 +139,16 @@ def test_a_comparison_pairs_the_questions():
     assert compare(before, [dict(line, question="another") for line in after]) is None
 
 
+def test_a_question_is_paired_wherever_it_stands():
+    before = lines(1, 0, 1, 0, 1)
+    result = compare(before, [dict(line, index=4 - line["index"]) for line in reversed(before) if line["index"] != 2])
+    assert (result["won"], result["lost"], result["questions"]) == (0, 0, 4)
+    twice = [dict(line, question="the same") for line in before]
+    assert compare(twice, twice[:3])["questions"] == 3
+    assert compare(twice, twice)["won"] == 0  # the first with the first, and so on
+    assert compare(before, [dict(line, gold="2") for line in before]) is None
+
+
 def rows(*names):
     return [{"name": name, "engine": "llama.cpp" if name == "q4_k_m" else "transformers"} for name in names]
 
