@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from kit.errors import first_line
 from kit.gate import Check, Tensors, load_model, load_tokenizer, next_token, no_room_for
 from kit.hub import local_folder
+from kit.merge import merged_tensors
 
 if TYPE_CHECKING:
     import torch
 
-# A merge on a processor is the reference to the last place. A card adds up in another order, which moves a sum by some
-# 1e-6 of the change (1e-3 with TF32), so of the entries that training changed so many may round to the neighbour:
+# Another order of adding up, on another processor, moves a sum by some 1e-6 of the change, so of the entries that
+# training changed so many may round to the neighbour:
 MAY_ROUND_OTHERWISE = 0.02
+_PREFIX, _FACTORS = "base_model.model.", (".lora_A.weight", ".lora_B.weight")
 # What float32 itself does to log-probabilities, in nats a token: seen, 2e-6 on Qwen2.5-Coder-0.5B.
 FLOAT32_NOISE = 1e-3
 
@@ -56,14 +58,14 @@ class _Count:
 
 
 def weights_agree(merged: Path, adapter: Path, base: str) -> Check:
-    """Each tensor of merged is round16(base + change) to the last place, the change as PEFT's own layers merge it.
+    """Each tensor of merged is round16(base + change) to the last place, what training left alone the base's.
 
-    What training left alone is the base's bit for bit, nothing is missing, nothing extra. One module is held at a time.
+    Nothing is missing, nothing extra. One tensor is held at a time.
     """
     ours, count, wrong = Tensors(merged), _Count(), []
     missing, extra = _names_that_differ(ours, Tensors(local_folder(base)), merged)
     try:
-        for name, original, expected in _as_peft_merges(adapter, base):
+        for name, original, expected in _expected(adapter, base):
             if name in ours and (fault := _fault(ours[name], original, expected, count)):
                 wrong.append(f"{name} {fault}")
             elif name not in ours and expected is not None:
@@ -143,86 +145,31 @@ def _places(tensor: torch.Tensor) -> torch.Tensor:
     return torch.where(bits < 0, -(bits + 2 ** (8 * tensor.element_size() - 1)), bits)
 
 
-def _as_peft_merges(adapter: Path, base: str) -> Iterator[tuple[str, torch.Tensor, torch.Tensor | None]]:
-    """(name, the base's tensor, what merging makes of it in float32 or None where it is left alone), tensor by tensor.
-
-    The base is a skeleton without weights. Each module that the adapter reaches gets its own for as long as PEFT merges
-    it, so that every kind of adapter that PEFT knows is merged by PEFT.
-
-    Raises:
-        RuntimeError: and others of PEFT's own, where the adapter does not fit the base.
-    """
-    import torch
-    from peft import PeftModel
-
-    theirs = Tensors(local_folder(base))
-    skeleton = _skeleton(base)
-    embedding = _name_of(skeleton, skeleton.get_input_embeddings())
-    adapted = PeftModel.from_pretrained(skeleton, str(adapter), low_cpu_mem_usage=True, torch_device="cpu")
-    reached = set()
-    for path, module in _adapted_modules(adapted.base_model.model):
-        plain = getattr(module, "original_module", None)
-        plain = module.get_base_layer() if plain is None else plain
-        originals = {}
-        for name, parameter in list(plain.named_parameters(recurse=False)):
-            source = f"{path}.{name}"
-            originals[name] = theirs[source if source in theirs else f"{embedding}.{name}"]  # a tied head
-            trained = originals[name].float() if _is_placeholder(parameter) else parameter.data  # a trained bias
-            setattr(plain, name, torch.nn.Parameter(trained.clone(), requires_grad=False))
-        for name, parameter in _merged(module).named_parameters(recurse=False):
-            reached.add(f"{path}.{name}")
-            yield f"{path}.{name}", originals[name], parameter.data.float()
-        for name, original in originals.items():
-            setattr(plain, name, torch.nn.Parameter(_placeholder(original.shape), requires_grad=False))
+def _expected(adapter: Path, base: str) -> Iterator[tuple[str, torch.Tensor, torch.Tensor | None]]:
+    """As ``merged_tensors``; of a plain LoRA by its formula from the two files, without PEFT, which did the merge."""
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    factors, theirs = Tensors(adapter), Tensors(local_folder(base))
+    if not _is_plain(config, factors, theirs):
+        yield from merged_tensors(adapter, base)
+        return
+    scale = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
     for name in theirs:
-        if name not in reached:
+        module = f"{_PREFIX}{name.removesuffix('.weight')}"
+        if f"{module}.lora_A.weight" not in factors:
             yield name, theirs[name], None
+            continue
+        a, b = (factors[f"{module}.lora_{factor}.weight"].float() for factor in "AB")
+        yield name, theirs[name], theirs[name].float() + (b @ a) * scale
 
 
-def _skeleton(base: str) -> Any:
-    """The base's modules without its weights: each parameter is one number seen as many, which takes no memory."""
-    import torch
-    from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base), dtype=torch.float32)
-    for module in model.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            setattr(module, name, torch.nn.Parameter(_placeholder(parameter.shape), requires_grad=False))
-    return model
-
-
-def _placeholder(shape: torch.Size) -> torch.Tensor:
-    import torch
-
-    return torch.zeros(()).expand(shape)
-
-
-def _is_placeholder(parameter: torch.Tensor) -> bool:
-    return not any(parameter.stride())
-
-
-def _name_of(model: Any, wanted: Any) -> str:
-    return next(name for name, module in model.named_modules() if module is wanted)
-
-
-def _adapted_modules(model: Any) -> Iterator[tuple[str, Any]]:
-    """(path, module) of what PEFT put in place of the base's modules, the outermost of each."""
-    found: list[str] = []
-    for path, module in model.named_modules():
-        is_adapted = hasattr(module, "unload_and_optionally_merge_module") or hasattr(module, "base_layer")
-        if is_adapted and not any(path.startswith(f"{outer}.") for outer in found):
-            found.append(path)
-            yield path, module
-
-
-def _merged(module: Any) -> Any:
-    """The plain module that PEFT's own merging makes of an adapted one."""
-    if hasattr(module, "unload_and_optionally_merge_module"):
-        return module.unload_and_optionally_merge_module(merge=True, safe_merge=False, adapter_names=None)
-    module.merge(safe_merge=False)
-    return module.get_base_layer()
+def _is_plain(config: dict[str, Any], factors: Tensors, theirs: Tensors) -> bool:
+    """LoRA of one rank and scale on linear layers and nothing else: the kit's own adapters, and most others."""
+    odd = ("use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "modules_to_save", "lora_bias", "use_qalora")
+    if config.get("peft_type") != "LORA" or any(config.get(name) for name in odd):
+        return False
+    modules = [name.removesuffix(ending) for name in factors for ending in _FACTORS if name.endswith(ending)]
+    known = all(f"{module.removeprefix(_PREFIX)}.weight" in theirs for module in modules)
+    return known and len(modules) == len(list(factors))
 
 
 def says_the_same(merged: Path, adapter: Path, base: str, conversations: list[list[dict[str, str]]]) -> Check:

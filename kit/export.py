@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from kit import check_gguf, check_merged, gate
-from kit.apart import apart
 from kit.artefacts import file_hash
 from kit.disk import FULL_ERRORS, is_full, publish, write_whole
+from kit.errors import first_line
 from kit.gate import Check, ExportRefused
 from kit.gguf_files import BLOCK, CONVERTED, GgufFile, convert, mean_kl_divergence, quantize, with_readable_weights
 from kit.hub import local_folder, sixteen_bit_name, weights_bytes
+from kit.merge import write_merged
 from kit.prompts import build_prompt, format_reply
 from kit.runs import RunFolder, read_jsonl
 from kit.versions import installed_versions
@@ -91,16 +92,15 @@ class Export:
         Raises:
             ExportRefused: a check failed; nothing is left under the final name.
         """
-        from kit import hardware
-        from kit.model import save_merged
-
         self._pass(check_merged.adapter_is_trained(self.run.adapter))
         self._say(f"merging {self.run.adapter} into the 16-bit weights of {self.base}")
         merged = self.partial / "merged"
-        dtype = hardware.choose(hardware.detect(), vllm="off").dtype
-        # Apart, so that the gate's models are not what Unsloth makes of them, and have the card to themselves.
-        arguments = (self.run.adapter, self.run.base_model(), dtype, merged)
-        apart(save_merged, *arguments, meanwhile=gate.load_libraries)
+        try:
+            write_merged(self.run.adapter, self.base, merged)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:  # PEFT's own words for what does not fit
+            raise ExportRefused(
+                f"{self.run.adapter} cannot be put on {self.base} ({first_line(error)}): it was trained on another base"
+            ) from error
         self.check_merged(merged)
         publish(merged, self.run.merged)
 

@@ -1,7 +1,7 @@
 """The gate that every export passes: is what was written the model that was trained? Each check has its number.
 
-The checks stand beside it: ``check_merged`` and ``check_gguf``. They use transformers and PEFT as they come, not
-Unsloth, which did the merge: two roads to the same weights. What they compute, they compute in float32.
+The checks stand beside it: ``check_merged`` and ``check_gguf``. They take another road than what made the artefact,
+with transformers and PEFT as they come, not as Unsloth patches them. What they compute, they compute in float32.
 """
 
 from __future__ import annotations
@@ -48,12 +48,6 @@ def refuse_failed(checks: list[Check]) -> None:
     failed = [f"{check.of}: {check.says}" for check in checks if not check.passed]
     if failed:
         raise ExportRefused(*failed)
-
-
-def load_libraries() -> None:
-    """Import what the checks need, which takes seconds."""
-    from peft import PeftModel  # noqa: F401
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
 
 def no_room_for(base: str) -> str:

@@ -34,11 +34,12 @@ def ends_of_turn(folder: Path) -> list[int]:
     return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
-def write_greedy(folder: Path) -> None:
+def write_greedy(folder: Path, pad_token_id: int | None) -> None:
     """Make a folder's generation_config.json say what its export is scored with: greedy, its tokens, nothing else."""
     file = folder / _FILE
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    write_whole(file, json.dumps(tokens_of(before) | {"do_sample": False}, indent=2) + "\n")
+    tokens = tokens_of(before | {"pad_token_id": pad_token_id})
+    write_whole(file, json.dumps(tokens | {"do_sample": False}, indent=2) + "\n")
 
 
 def shapes_replies(folder: Path) -> dict[str, Any]:

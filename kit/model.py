@@ -1,4 +1,4 @@
-"""The only importer of Unsloth: load the base, attach LoRA, load what was trained, merge it.
+"""The only importer of Unsloth: load the base, attach LoRA, load what was trained.
 
 Unsloth patches TRL, transformers and PEFT when it is imported and must come first, so scripts call these functions
 before they import any of the three.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import UserError, first_line
-from kit.generation_settings import tokens_of, write_greedy
+from kit.generation_settings import tokens_of
 from kit.hardware import free_card
 from kit.hub import sixteen_bit_name
 from kit.plan import Plan
@@ -135,13 +135,6 @@ def load_for_inference(path: str, dtype: str, base: str | None = None, load_in_4
     _sample_by_what_is_passed(model)
     _sample_cheaply(model)
     return model, tokenizer
-
-
-def save_merged(adapter: Path, base: str, dtype: str, folder: Path) -> None:
-    """Merge an adapter into the 16-bit weights of its base, and save them with the tokenizer as safetensors."""
-    model, tokenizer = load_for_inference(str(adapter), dtype, base)
-    model.save_pretrained_merged(str(folder), tokenizer, save_method="merged_16bit")
-    write_greedy(folder)
 
 
 @contextmanager

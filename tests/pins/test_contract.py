@@ -43,16 +43,15 @@ def plan(lock):
 @pytest.fixture
 def unsloth(lock, monkeypatch):
     """Unsloth's GPU loader, as its source declares it."""
+    from transformers import GenerationConfig
+
     loader = source(lock, PYTHON, "unsloth", "unsloth/models/loader.py")
     llama = source(lock, PYTHON, "unsloth", "unsloth/models/llama.py")
     engine = signature(source(lock, PYTHON, "unsloth-zoo", "unsloth_zoo/vllm_utils.py"), "load_vllm")
-    merged = signature(source(lock, PYTHON, "unsloth", "unsloth/save.py"), "unsloth_save_pretrained_merged")
-    without_self = merged.replace(parameters=list(merged.parameters.values()))
     policy = SimpleNamespace(
-        save_pretrained_merged=Declared(without_self),
         device=SimpleNamespace(type="cuda"),
         vllm_engine="engine",
-        generation_config=SimpleNamespace(),
+        generation_config=GenerationConfig(),
     )
     fast = SimpleNamespace(
         from_pretrained=Declared(
@@ -93,8 +92,8 @@ def test_logits_are_made_in_the_pieces_that_the_plan_counts(lock):
     assert f'"UNSLOTH_FUSED_LINEAR_MAX_ROWS", {memory._MOST_ROWS}' in read
 
 
-def test_merging_saves_as_unsloth_declares(unsloth, tmp_path):
-    model.save_merged(tmp_path, "base", "bfloat16", tmp_path / "merged")
+def test_loading_for_inference_is_as_unsloth_declares(unsloth, tmp_path):
+    model.load_for_inference(str(tmp_path), "bfloat16", "base")
     assert unsloth.from_pretrained.calls[0]["load_in_4bit"] is False
     assert unsloth.for_inference.calls == [{}]
 
