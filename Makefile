@@ -2,7 +2,9 @@
 # make test    the tests, one short run of the whole chain among them
 # make test-all   the slow tests besides: kills at random moments, full disks, every GGUF type (20 minutes)
 # make test-pins  do the pinned GPU packages go together, and do they take what the kit tells them? (asks the package index)
-# make test-imitation   the smoke test for cards on a processor that poses as one (8 GB, 20 minutes; SET=requirements-t4.txt)
+# make test-imitation   the smoke test for cards on a processor that poses as one (8 GB, 20 minutes; SET=requirements-t4.txt,
+#                       MODEL=FOLDER for a real model of yours in place of the demo's)
+# make real MODEL=FOLDER   the whole chain, short, on a real model of yours (Qwen2.5-0.5B: 10 minutes)
 # make setup   just the set-up, which the other two do by themselves
 
 PYTHON ?= python3
@@ -15,9 +17,9 @@ PY := .venv/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 # The demo and these tests are for processors: where there is a card, tests/gpu is for it.
-demo test test-all test-pins test-imitation: export CUDA_VISIBLE_DEVICES =
+demo test test-all test-pins test-imitation real: export CUDA_VISIBLE_DEVICES =
 
-.PHONY: setup demo test test-all test-pins test-imitation style check bench-setup bench bench-accuracy mutants clean
+.PHONY: setup demo test test-all test-pins test-imitation real style check bench-setup bench bench-accuracy mutants clean
 
 setup:
 	@$(PYTHON) -m kit.install --torch-index "$(TORCH_INDEX)"
@@ -43,7 +45,10 @@ test-pins: setup
 	$(PY) -m tests.pins.run_with_set requirements-t4.txt
 
 test-imitation: setup
-	$(PY) -m tests.gpu.imitation.run $(SET)
+	REAL_MODEL="$(MODEL)" $(PY) -m tests.gpu.imitation.run $(SET)
+
+real: setup
+	REAL_MODEL="$(MODEL)" $(PY) -m pytest tests/test_real.py
 
 style: setup
 	$(PY) -m ruff format .

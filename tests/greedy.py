@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+from kit.llama_cpp import llama_cpp_folder
 from tests.gpu.agreement import replies
 
 # As published with Qwen2.5-0.5B-Instruct, and two more that would show at once.
@@ -22,6 +25,13 @@ def copy_that_asks_for_penalties(model: Path, folder: Path) -> Path:
     settings = json.loads(file.read_text(encoding="utf-8")) | PUBLISHED
     file.write_text(json.dumps(settings), encoding="utf-8")
     return folder
+
+
+def as_gguf(model: Path, file: Path) -> Path:
+    """A model folder as anybody's converter writes it: with the folder's settings in its metadata."""
+    converter = llama_cpp_folder() / "convert_hf_to_gguf.py"
+    subprocess.run([sys.executable, converter, model, "--outtype", "f16", "--outfile", file], check=True)
+    return file
 
 
 def assert_the_same_replies(one: Path, other: Path, data: Path, engine: str, questions: int = 8) -> None:

@@ -1,16 +1,13 @@
 """One meaning of greedy: replies follow from what the kit passes, whatever the model's folder asks for."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from kit.generation_settings import GREEDY_METADATA, shapes_replies
 from kit.gguf_files import GgufFile, convert
-from kit.llama_cpp import llama_cpp_folder
 from tests.conftest import run_script
-from tests.greedy import PUBLISHED, assert_the_same_replies, copy_that_asks_for_penalties
+from tests.greedy import PUBLISHED, as_gguf, assert_the_same_replies, copy_that_asks_for_penalties
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +20,8 @@ def test_transformers_answers_by_what_is_passed(chain, asking):
 
 
 def test_llama_cpp_answers_by_what_is_passed(chain, asking, tmp_path):
-    quiet, loud = tmp_path / "quiet.gguf", tmp_path / "loud.gguf"
+    quiet, loud = tmp_path / "quiet.gguf", as_gguf(asking, tmp_path / "loud.gguf")
     convert(chain / "base", quiet, "f16", "quiet")
-    converter = llama_cpp_folder() / "convert_hf_to_gguf.py"
-    subprocess.run([sys.executable, converter, asking, "--outtype", "f16", "--outfile", loud], check=True)
     assert GgufFile(loud).value("general.sampling.penalty_repeat") == pytest.approx(1.1)  # else this shows nothing
     assert_the_same_replies(quiet, loud, chain / "data" / "heldout.jsonl", "llama.cpp")
 

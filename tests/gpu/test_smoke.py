@@ -2,8 +2,9 @@
 
     python -m pytest tests/gpu
 
-Once with the demo's model, which can learn, and once with a random one of exactly Qwen2.5-0.5B's shape at default
-settings. Nothing is asserted of the loss: without a KL term it is zero by construction.
+Once with the demo's model, which can learn, once with a random one of exactly Qwen2.5-0.5B's shape at default
+settings, and where REAL_MODEL names a folder, two steps with that. Nothing is asserted of the loss: without a KL term it
+is zero by construction.
 """
 
 import importlib.util
@@ -28,56 +29,67 @@ pytestmark = [
     pytest.mark.skipif(not importlib.util.find_spec("vllm"), reason="vLLM is not installed"),
 ]
 
-STEPS = 6
+REAL_MODEL = os.environ.get("REAL_MODEL", "")
+STEPS = {"demo": 6, "0.5B": 6, "real": 2}
 # The least share of greedy replies through vLLM that Unsloth gives too, up to the first difference. In 16 bits
 # near-ties fall either way, and noise is full of them; another adapter would differ from the first token on.
-AGREEMENT = {"demo": 0.85, "0.5B": 0.3}
+AGREEMENT = {"demo": 0.85, "0.5B": 0.3, "real": 0.5}
 MOST_DIFFERENCE = 0.1  # nats a token between vLLM's log-probabilities and the trainer's, of completions just written
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo")
-    run_script("-m", "demo.base", folder / "base", "--steps", "300", "--heads", 2)  # a T4's attention takes no smaller
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("smoke")
     run_script("-m", "demo.problems", folder / "data")
     return folder
 
 
-@pytest.fixture(scope="module", params=["demo", "0.5B"])
-def trained(request, demo):
+@pytest.fixture(scope="module")
+def demo_base(folder):
+    run_script("-m", "demo.base", folder / "base", "--steps", "300", "--heads", 2)  # a T4's attention takes no smaller
+    return folder / "base"
+
+
+@pytest.fixture(scope="module", params=["demo", "0.5B", *(["real"] if REAL_MODEL else [])])
+def trained(request, folder):
     """A run folder, trained with a kill -9 in the middle, exported and evaluated."""
-    base, learning = demo / "base", ["--config", "tests/short.yaml", "--vllm", "require"]
-    if request.param == "0.5B":
-        base = make_random_model(demo / "random", demo / "base")
-        learning = ["--vllm", "require", "--learning-rate", "1e-3", "--warmup-steps", "1", "--max-completion-length",
-                    "128", "--rewards", "tests/gpu/rewards_for_noise.py:letters"]  # fmt: skip
-    run = RunFolder(demo / f"run-{request.param}")
-    command = ["train_lora.py", *learning, "--model", base, "--dataset", demo / "data" / "train.jsonl",
-               "--output-dir", run.path, "--max-steps", STEPS, "--save-steps", 3]  # fmt: skip
-    killed_after_a_checkpoint([sys.executable, *map(str, command)], run)
+    name, data = request.param, folder / "data"
+    noise = ["--learning-rate", "1e-3", "--warmup-steps", "1", "--rewards", "tests/gpu/rewards_for_noise.py:letters"]
+    if name == "demo":
+        base, learning = request.getfixturevalue("demo_base"), ["--config", "tests/short.yaml"]
+    elif name == "0.5B":
+        base = make_random_model(folder / "random", request.getfixturevalue("demo_base"))
+        learning = [*noise, "--max-completion-length", "128"]
+    else:
+        base, learning = REAL_MODEL, [*noise, "--max-completion-length", "48", "--num-generations", "4",
+                                      "--batch-size", "4", "--gradient-accumulation-steps", "1"]  # fmt: skip
+    run = RunFolder(folder / f"run-{name}")
+    command = ["train_lora.py", *learning, "--vllm", "require", "--model", base, "--dataset", data / "train.jsonl",
+               "--output-dir", run.path, "--max-steps", STEPS[name], "--save-steps", STEPS[name] // 2]  # fmt: skip
+    killed_after_a_checkpoint([sys.executable, *map(str, command)], run, STEPS[name] // 2)
     resumed = run_script(*command)
-    assert "after step 3" in resumed.stdout
+    assert f"after step {STEPS[name] // 2}" in resumed.stdout
     run_script("merge_and_export.py", run.path, "--gguf", "q8_0")
-    data = demo / "data" / "heldout.jsonl"
-    run_script("evaluate.py", run.path, "--dataset", data, "--limit", 64, "--max-completion-length", 48)
-    return run, data
+    heldout, limit = data / "heldout.jsonl", 16 if name == "real" else 64
+    run_script("evaluate.py", run.path, "--dataset", heldout, "--limit", limit, "--max-completion-length", 48)
+    return run, heldout
 
 
-def killed_after_a_checkpoint(command, run):
+def killed_after_a_checkpoint(command, run, step):
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-    while process.poll() is None and not (run.checkpoints / "step-3").is_dir():
+    while process.poll() is None and not (run.checkpoints / f"step-{step}").is_dir():
         time.sleep(0.2)
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)  # vLLM's own processes too
     process.wait()
-    assert (run.checkpoints / "step-3").is_dir(), "it ended before its first checkpoint"
+    assert (run.checkpoints / f"step-{step}").is_dir(), "it ended before its first checkpoint"
 
 
 def test_vllm_wrote_the_completions(trained):
     run, _ = trained
     assert run.read()["machine"]["vllm"] is True
     rows = read_jsonl(run.metrics_file)
-    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert [row["step"] for row in rows] == list(range(1, STEPS[run.path.name.removeprefix("run-")] + 1))
     assert all("sampling_difference" in row for row in rows)  # TRL has it only from vLLM's own log-probabilities
 
 
