@@ -170,7 +170,7 @@ def other_architecture(run):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (scale_one_layer, "entries that are not base"),
+        (scale_one_layer, "these are not the trained weights"),
         (scale_one_matrix, r"layers\.2\.mlp\.up_proj\.weight has .* not base \+ change"),
         (half_the_adapter, "entries that are not base"),
         (one_layer_left_out, r"layers\.1\..* not base"),

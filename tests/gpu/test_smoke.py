@@ -3,8 +3,8 @@
     python -m pytest tests/gpu
 
 Once with the demo's model, which can learn, once with a random one of exactly Qwen2.5-0.5B's shape at default
-settings, and where REAL_MODEL names a folder, two steps with that. Nothing is asserted of the loss: without a KL term it
-is zero by construction.
+settings, and where REAL_MODEL names a folder, two steps with that. Nothing is asserted of the loss: without a KL term
+it is zero by construction.
 """
 
 import importlib.util
