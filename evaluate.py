@@ -27,6 +27,7 @@ from kit.command_line import Parser, positive_int, positive_number
 from kit.completions import VllmNotLoaded, choose_backend, open_engine
 from kit.errors import Problems, UserError, run_script
 from kit.model_card import write_card
+from kit.number_reading import DECIMAL_MARKS, use_decimal_mark
 from kit.prompts import SYSTEM_PROMPT, build_prompt
 from kit.questions import Row, fingerprint, load_questions
 from kit.report import write_report
@@ -71,6 +72,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--split", default="test", help="which split of a Hub data set (default: %(default)s)")
     parser.add_argument("--question-column", default="question", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--answer-column", default="answer", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--decimal-mark", choices=DECIMAL_MARKS,
+                        help="of answers and replies (default: as in training, else point)")  # fmt: skip
     parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N questions")
     parser.add_argument("--baseline", metavar="PATH", help="what to compare with (default: the run's base model)")
     parser.add_argument("--samples", type=positive_int, default=0, metavar="K",
@@ -104,13 +107,14 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
         UserError: with all that is wrong, before anything is loaded or written.
     """
     problems = Problems()
+    plan = problems.catch(make_plan, args)
+    use_decimal_mark(plan.decimal_mark if plan else "point")
     artefacts = problems.catch(find_artefacts, [*args.paths, *([args.baseline] if args.baseline else [])])
     if args.baseline and artefacts and len(problems.catch(find_artefacts, [args.baseline]) or [0]) != 1:
         problems.found.append(f"--baseline {args.baseline} holds several artefacts: name one, such as its adapter")
     columns = (args.question_column, args.answer_column)
     questions = problems.catch(load_questions, args.dataset, args.split, *columns, limit=args.limit)
     output = problems.catch(output_folder, args)
-    plan = problems.catch(make_plan, args)
     problems.raise_any()
     if (run := run_folder(args)) and not run.has_adapter:
         print(f"{run.path} has no adapter: its training has not finished, the same train_lora.py command continues it")
@@ -124,7 +128,7 @@ def run_folder(args: argparse.Namespace) -> RunFolder | None:
 
 
 def make_plan(args: argparse.Namespace) -> Plan:
-    """The training prompt and lengths where a run folder says them, else the kit's own."""
+    """The training prompt, decimal mark and lengths where a run folder says them, else the kit's own."""
     run = run_folder(args)
     trained = run.read() if run else {"settings": {}}
     length = args.max_completion_length or trained["settings"].get(
@@ -132,6 +136,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     )
     return Plan(
         system_prompt=trained.get("system_prompt", SYSTEM_PROMPT),
+        decimal_mark=args.decimal_mark or trained["settings"].get("decimal_mark", Plan.decimal_mark),
         max_completion_length=length,
         max_prompt_length=trained["settings"].get("max_prompt_length", Plan.max_prompt_length),
         batch_size=args.batch_size,

@@ -36,8 +36,8 @@ def strict_answer(text: str) -> Fraction | None:
 def flexible_answer(text: str) -> Fraction | None:
     r"""The strict answer, else the number where the reply says that its answer is, else its last number.
 
-    It says so with an ``<answer>`` block, a ``\boxed{}`` or GSM8K's ``####``, in this order of trust. What follows, such
-    as another question with its answer, does not count then. For evaluation only, never for a reward.
+    It says so with an ``<answer>`` block, a ``\boxed{}`` or GSM8K's ``####``, in this order of trust. What follows,
+    such as another question with its answer, does not count then. For evaluation only, never for a reward.
 
     It differs from lm-evaluation-harness's ``flexible-extract``, which takes the last match of
     ``(-?[$0-9.,]{2,})|(-?[0-9]+)`` and compares it as text: there "18 ... ok" gives "..", "$18.00" is not 18, "9{,}500"

@@ -1,7 +1,7 @@
 """What stands left and right of a number, and what that makes of it: its sign, its scale, or no number at all.
 
-Text here is plain (``kit/latex.py`` has been over it) and its dashes are all ``-``. Only a few characters on either side
-are looked at. Units and other words leave a number as it is; what may change its value makes it unclear.
+Text here is plain (``kit/latex.py`` has been over it) and its dashes are all ``-``. Only a few characters on either
+side are looked at. Units and other words leave a number as it is; what may change its value makes it unclear.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SCALE = "|".join(sorted(_SCALES, key=len, reverse=True))
 _MULTIPLE = """dozens?|docenas?|mil|mille|tausend|mill?ionen|milliarden?|milliards?|milhões|milioni|mio|mrd|mln|mn|bn
     |halves|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths
     |squared|cubed|factorial|al[ ]cuadrado|al[ ]cubo|(?:\\w+[ ])?(?:below[ ]zero|bajo[ ]cero)
-    |(?:and|y)[ ](?:(?:an?|one|two|three|un|una)[ -])?(?:half|third|quarter|fourth|quarters|medio|media|tercio|cuarto)"""
+    |(?:and|y)[ ](?:(?:an?|one|two|three|un|una)[ -])?(?:half|third|fourth|quarters?|medi[oa]|tercio|cuarto)"""
 _FUNCTION = "sqrt|cbrt|root|log|ln|lg|exp|a?sin|a?cos|a?tan|abs|mod"
 
 # A letter that stands for a number, "5x", and not for a unit, "5m".
@@ -77,7 +77,7 @@ _LEFT = re.compile(
       (?P<tag><[/A-Za-z|][^<>]*+>{_GAP})
     | (?P<unclear>
           [{_VALUES}] {_GAP} [-+*/×·÷]? {_GAP} [({{]? | [≤≥≠^] {_GAP} [({{]? | \|[-+]? | (?:[<>]=|<|(?<![-=>])>) {_GAP}
-        | (?<![A-Za-z]) (?i:{_FUNCTION}|half|twice|double|triple|(?:square|cube|half|third|quarter)\ of) (?:\ of)? {_GAP} \(?
+        | (?<![A-Za-z]) (?i:{_FUNCTION}|half|twice|double|triple|(?:square|cube|third|quarter)\ of) (?:\ of)? {_GAP} \(?
         | (?<![A-Za-z0-9]) [A-Za-z]\( | [0-9]\( | - {_GAP} \(      # "f(3)", "2(3)", "-(3)"
         | (?<![{_CASED}]) [b-hj-zB-HJ-Z] {_GAP} [-+*/×·÷^] {_GAP}  # "x + 3"
         | (?:{_SCALE}) {_GAP} (?:(?:and|y)\ )?                     # "5 million 200"

@@ -38,7 +38,8 @@ _RAISED = re.compile("(?<![0-9.,])10([⁺⁻]?[⁰¹²³⁴-⁹]++)")
 _SPACE = "[ \t\u00a0\u2007-\u200a\u202f\u205f\u3000]"
 _THIN = "[ \u00a0\u2007-\u200a\u202f\u205f]"  # between groups of three digits
 
-_WHOLE = rf"""(?: [1-9][0-9]{{0,2}}(?:,[0-9]{{3}})++ | [1-9][0-9]?(?:,[0-9]{{2}}(?![0-9]))++,[0-9]{{3}}   # 1,200 and 1,00,000
+_WHOLE = rf"""(?: [1-9][0-9]{{0,2}}(?:,[0-9]{{3}})++                                          # 1,200
+                | [1-9][0-9]?(?:,[0-9]{{2}}(?![0-9]))++,[0-9]{{3}}                            # 1,00,000
                 | (?<![0-9]{_THIN})[1-9][0-9]{{0,2}}(?:{_THIN}[0-9]{{3}}(?![0-9]))++         # 12 500, not 10 12 500
                 | [1-9][0-9]{{0,2}}(?:['’][0-9]{{3}}(?![0-9]))++ | [0-9]++ )"""
 _UNDER = f"(?=[0,]*[1-9]){_WHOLE}"
@@ -86,6 +87,12 @@ def use_decimal_mark(mark: str) -> None:
     if mark not in DECIMAL_MARKS:
         raise ValueError(f"the decimal mark {mark!r} is none of {', '.join(DECIMAL_MARKS)}")
     _decimal_mark = mark
+
+
+def as_text(value: object) -> str:
+    """``value`` as a data set's row would write it: JSON's 1.5 is 1.5 whatever the decimal mark of its texts."""
+    written = str(value)
+    return written.translate(_SWAPPED) if isinstance(value, float) and _decimal_mark == "comma" else written
 
 
 def decimal_mark() -> str:

@@ -32,8 +32,9 @@ class Reply(NamedTuple):
     """A completion taken apart.
 
     ``reasoning`` and ``answer`` are the texts between the tags, stripped, or ``None`` unless each of the four
-    tags stands exactly once and in order. ``reasoned`` says whether the reasoning says something. ``soft`` and ``strict`` say how well formed the whole reply is, and
-    ``single_tags`` counts the tags that stand exactly once (0 to 4; 0 where one tag is written into another).
+    tags stands exactly once and in order. ``reasoned`` says whether the reasoning says something. ``soft`` and
+    ``strict`` say how well formed the whole reply is, and ``single_tags`` counts the tags that stand exactly once
+    (0 to 4; 0 where one tag is written into another).
     """
 
     text: str

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 from kit.errors import UserError, first_line
-from kit.grading import gold_answer
+from kit.grading import doubtful_mark, gold_answer
 from kit.hub import check_dataset
+from kit.number_reading import as_text
 
 Row = dict[str, str]
 
@@ -44,6 +45,8 @@ def load_questions(
     if problems:
         more = len(problems) - PROBLEMS_SHOWN
         raise UserError(*problems[:PROBLEMS_SHOWN], *([f"{dataset}: and {more} more such rows"] if more > 0 else []))
+    if doubt := doubtful_mark([row["answer"] for row in rows]):
+        print(f"{dataset}: {doubt}")
     return rows
 
 
@@ -58,7 +61,7 @@ def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:
     for column, option in ((question_column, "--question-column"), (answer_column, "--answer-column")):
         if raw.get(column) in (None, ""):
             raise ValueError(f"has no {column!r}; add it, or name the right column with {option}")
-    row = {"question": str(raw[question_column]), "answer": str(raw[answer_column])}
+    row = {"question": str(raw[question_column]), "answer": as_text(raw[answer_column])}
     gold_answer(row["answer"])
     return row
 

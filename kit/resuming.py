@@ -35,7 +35,7 @@ def check_same_run(run: RunFolder, settings: Settings, questions: list[Row] | No
     differs = [
         f"{name} {before.get(name)} → {now.get(name)}"
         for name in dict.fromkeys([*before, *now])
-        if name not in free and before.get(name) != now.get(name) and not _is_moved_base(name, now, run)
+        if name not in free and before.get(name, _default(name)) != now.get(name) and not _is_moved_base(name, now, run)
     ]
     a_step = math.prod(int(before.get(name, 1)) for name in _BATCH_KNOBS)
     given = {name: now[name] for name in _BATCH_KNOBS if name in settings.given}
@@ -49,6 +49,11 @@ def check_same_run(run: RunFolder, settings: Settings, questions: list[Row] | No
             f"--output-dir {run.path} holds a run of other settings ({'; '.join(differs)}): with its own settings it "
             "would be continued; name another folder, or add --overwrite to start anew in it"
         )
+
+
+def _default(name: str) -> Any:
+    """What a run had that was recorded before the setting ``name`` was there."""
+    return KNOBS[name].default if name in KNOBS else None
 
 
 def _left_open(settings: Settings) -> set[str]:

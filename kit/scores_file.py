@@ -6,6 +6,7 @@ import datetime
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kit.answers import Line, Plan, transcript_file
 from kit.artefacts import find_artefacts, fingerprint
@@ -64,10 +65,16 @@ def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[
     except UserError:
         return []
     same = before.get("fingerprint") == scores["fingerprint"] and all(
-        before["settings"].get(name) == scores["settings"][name] for name in ("system_prompt", "max_completion_length")
+        _setting(before, name) == scores["settings"][name]
+        for name in ("system_prompt", "max_completion_length", "decimal_mark")
     )
     names = {row["name"] for row in rows}
     return [row for row in before["rows"] if same and row["name"] not in names and _still_holds(folder, row)]
+
+
+def _setting(scores: Scores, name: str) -> Any:
+    """A setting of scores, also of ones from before there was such a setting."""
+    return scores["settings"].get(name, getattr(Plan, name, None))
 
 
 def _still_holds(folder: Path, row: Scores) -> bool:
@@ -112,6 +119,6 @@ def compare_files(one: Path, other: Path) -> tuple[str, list[tuple[str, Scores]]
             f"{one} and {other} share no row with the same questions: score both with the same --dataset and --limit"
         )
     settings = before["settings"] | after["settings"]
-    differs = [name for name in settings if before["settings"].get(name) != after["settings"].get(name)]
+    differs = [name for name in settings if _setting(before, name) != _setting(after, name)]
     note = f"; other settings: {', '.join(differs)}" if differs else ""
     return f"{other} minus {one}, {compared[0][1]['questions']} questions{note}", compared

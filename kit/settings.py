@@ -17,6 +17,7 @@ import yaml
 
 from kit.command_line import Parser, nearest
 from kit.errors import Problems, UserError
+from kit.number_reading import DECIMAL_MARKS
 from kit.trainer_fields import trainer_fields
 
 AUTOMATIC = "chosen for the machine where you leave it open: number type, vLLM or not, and what is marked *"
@@ -50,6 +51,8 @@ class Settings:
     split: str = knob("train", "which split of a Hub data set", "data")
     question_column: str = knob("question", "the column that holds the question", "data")
     answer_column: str = knob("answer", "the column that holds the answer (a number, or GSM8K's '... #### N')", "data")
+    decimal_mark: str = knob("point", "of answers and replies: point for 1,200.5, comma for 1.200,5", "data",
+                             choices=DECIMAL_MARKS)  # fmt: skip
 
     lora_rank: int = knob(32, "rank of the adapter; 32 matched full training of 0.5B in verl's runs", "adapter")
     lora_alpha: int = knob(32, "scale of the adapter; equal to the rank, the update is used as it is", "adapter")
