@@ -8,7 +8,7 @@
     python evaluate.py runs/NAME/gguf/NAME.q8_0.gguf --ask "Ana has 3 apples and gets 4 more. How many now?"
 
 A row says how many greedy answers are right by the strict XML reading (the one that the rewards use) and by the number
-that it points to or ends with, with 95 % intervals, and how many replies are in format. Writes scores.json and
+that the reply points to or ends with, with 95 % intervals, and how many replies are in format. Writes scores.json and
 transcripts/<row>.jsonl into the run folder, or into --output-dir. The same command goes on where it was stopped.
 """
 

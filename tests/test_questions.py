@@ -3,6 +3,8 @@
 import pytest
 
 from kit.errors import UserError
+from kit.grading import gold_answer
+from kit.number_reading import use_decimal_mark
 from kit.questions import fingerprint, load_questions
 
 GOOD = '{"question": "9 + 9?", "answer": "9 + 9 = 18\\n#### 18"}'
@@ -49,3 +51,19 @@ def test_the_fingerprint_tells_data_apart_not_files():
     rows = [{"question": "9 + 9?", "answer": "18"}]
     assert fingerprint(rows) == fingerprint([dict(reversed(rows[0].items()))])
     assert fingerprint(rows) != fingerprint([{"question": "9 + 9?", "answer": "19"}])
+
+
+def test_a_mark_that_may_be_the_wrong_one_is_said_and_one_that_is_wrong_refused(tmp_path, capsys):
+    load_questions(write(tmp_path, GOOD, '{"question": "400 x 3?", "answer": "#### 1.200"}'))
+    assert "of 2 answers, 1 may be thousands, such as '1.200'" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"line 2: .*'3,5', but it is 7/2 with a decimal comma: --decimal-mark comma"):
+        load_questions(write(tmp_path, GOOD, '{"question": "7 / 2?", "answer": "#### 3,5"}'))
+
+
+def test_a_number_of_json_is_that_number_whatever_the_mark_of_the_texts(tmp_path):
+    use_decimal_mark("comma")
+    try:
+        (row,) = load_questions(write(tmp_path, '{"question": "7 / 2?", "answer": 3.5}'))
+        assert gold_answer(row["answer"]) == 3.5
+    finally:
+        use_decimal_mark("point")

@@ -382,9 +382,9 @@ def test_explain_must_be_told_what(monkeypatch):
 def test_help_says_what_it_takes(explained, capsys):
     with pytest.raises(SystemExit):
         explained("--help")
-    shown = capsys.readouterr().out
-    for words in (rewards.__doc__.splitlines()[0], "--explain FILE  a reply as text, a JSONL of replies, or -",
-                  "--answer N      the right answer\n"):  # fmt: skip
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in (rewards.__doc__.splitlines()[0], "--explain FILE a reply as text, a JSONL of replies, or -",
+                  "--answer N the right answer", "--decimal-mark {point,comma} of replies and answers"):  # fmt: skip
         assert words in shown
 
 
