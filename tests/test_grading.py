@@ -183,10 +183,9 @@ def test_no_text_is_an_error(text):
     flexible_answer(text)
 
 
-@given(
-    st.integers(1, 999),
-    st.integers(100, 999),
-    st.sampled_from([*".,/:'’_^", "{,}", r"\,", r"\!", "\u202f", " / ", "e", "-1-"]),
-)
+JOINED = [*".,/:'’_^", "{,}", r"\,", r"\!", "\u202f", " / ", "e", "-1-"]
+
+
+@given(st.integers(1, 999), st.integers(100, 999), st.sampled_from(JOINED))
 def test_a_run_that_belongs_to_a_larger_whole_is_never_taken_alone(left, right, joined_by):
     assert flexible_answer(f"It is {left}{joined_by}{right}.") not in (left, right)
