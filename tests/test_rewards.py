@@ -322,7 +322,11 @@ def test_explain_reads_the_transcripts_that_the_kit_writes(tmp_path, explained):
 def test_explain_takes_zero_null_and_conversations(tmp_path, explained):
     file = tmp_path / "samples.jsonl"
     zero = {"reply": format_reply("5 - 5 = 0", "0"), "gold": 0}
-    talk = {"reply": [{"role": "assistant", "content": GOOD + "\u2028"}], "gold": None, "answer": 18}
+    talk = {
+        "reply": [{"role": "assistant", "content": GOOD.replace("9 + 9", "9\u2028+ 9")}],
+        "gold": None,
+        "answer": 18,
+    }
     file.write_text("\ufeff" + "\n".join(json.dumps(row, ensure_ascii=False) for row in (zero, talk)), encoding="utf-8")
     assert explained(file).count("4.00 of 4.0") == 2
     for reply in (None, 18, [], [{"role": "assistant", "content": None}]):
