@@ -161,8 +161,10 @@ def _read(text: str, run: re.Match[str]) -> Reading:
     if run["value"]:
         return Reading(None, Sign.PLUS, run.end())
     around = look_around(text, run.start(), run.end())
-    size = None if around.factor is None or around.in_word else _size(text, run)
-    return Reading(None if size is None else size * around.factor, around.sign, around.end, around.in_word)
+    size = None if around.in_word else _size(text, run)
+    if size is not None:
+        size = None if around.factor is None else size * around.factor
+    return Reading(size, around.sign, around.end, around.in_word)
 
 
 def _size(text: str, run: re.Match[str]) -> Fraction | None:
