@@ -7,8 +7,8 @@
     python evaluate.py --compare runs/A/scores.json runs/B/scores.json      two runs side by side, nothing is run
     python evaluate.py runs/NAME/gguf/NAME.q8_0.gguf --ask "Ana has 3 apples and gets 4 more. How many now?"
 
-A row says how many greedy answers are right by the strict XML reading (the one that the rewards use) and by the last
-number anywhere, with 95 % intervals, and how many replies are in format. Writes scores.json and
+A row says how many greedy answers are right by the strict XML reading (the one that the rewards use) and by the number
+that the reply points to or ends with, with 95 % intervals, and how many replies are in format. Writes scores.json and
 transcripts/<row>.jsonl into the run folder, or into --output-dir. The same command goes on where it was stopped.
 """
 
@@ -27,6 +27,7 @@ from kit.command_line import Parser, positive_int, positive_number
 from kit.completions import VllmNotLoaded, choose_backend, open_engine
 from kit.errors import Problems, UserError, run_script
 from kit.model_card import write_card
+from kit.number_reading import DECIMAL_MARKS, use_decimal_mark
 from kit.prompts import SYSTEM_PROMPT, build_prompt
 from kit.questions import Row, fingerprint, load_questions
 from kit.report import write_report
@@ -75,6 +76,8 @@ def read_arguments() -> argparse.Namespace:
                         )  # fmt: skip
     parser.add_argument("--question-column", default="question", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--answer-column", default="answer", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--decimal-mark", choices=DECIMAL_MARKS,
+                         help="of answers and replies (default: as in training, else point)")  # fmt: skip
     parser.add_argument("--skip-bad-rows", action="store_true", help="leave out rows that cannot be used, with a count")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N questions")
     parser.add_argument("--baseline", metavar="PATH", help="what to compare with (default: the run's base model)")
@@ -109,6 +112,8 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
         UserError: with all that is wrong, before anything is loaded or written.
     """
     problems = Problems()
+    plan = problems.catch(make_plan, args)
+    use_decimal_mark(plan.decimal_mark if plan else "point")
     artefacts = problems.catch(
         find_artefacts, [*args.paths, *([args.baseline] if args.baseline else [])], args.base_4bit
     )
@@ -120,7 +125,6 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
         config=args.dataset_config, skip_bad_rows=args.skip_bad_rows, split_of_a_file="test",
     )  # fmt: skip
     output = problems.catch(output_folder, args)
-    plan = problems.catch(make_plan, args)
     problems.raise_any()
     if (run := run_folder(args)) and not run.has_adapter:
         print(f"{run.path} has no adapter: its training has not finished, the same train_lora.py command continues it")
@@ -134,7 +138,7 @@ def run_folder(args: argparse.Namespace) -> RunFolder | None:
 
 
 def make_plan(args: argparse.Namespace) -> Plan:
-    """The training prompt and lengths where a run folder says them, else the kit's own."""
+    """The training prompt, decimal mark and lengths where a run folder says them, else the kit's own."""
     run = run_folder(args)
     trained = run.read() if run else {"settings": {}}
     length = args.max_completion_length or trained["settings"].get(
@@ -142,6 +146,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     )
     return Plan(
         system_prompt=trained.get("system_prompt", SYSTEM_PROMPT),
+        decimal_mark=args.decimal_mark or trained["settings"].get("decimal_mark", Plan.decimal_mark),
         max_completion_length=length,
         max_prompt_length=trained["settings"].get("max_prompt_length", Plan.max_prompt_length),
         batch_size=args.batch_size,

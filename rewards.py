@@ -5,8 +5,8 @@
 
 Each function takes ``completions`` (texts, or conversations of which the last message counts) and the data set's
 columns, and returns one number from 0 to 1 per completion; TRL multiplies it with its weight. They are pure: the
-same reply always scores the same, whatever else is in the batch. How numbers are read and judged is decided in
-``kit/grading.py``, which the evaluation uses too.
+same reply always scores the same, whatever else is in the batch. How numbers are read (also with which decimal mark,
+which a script sets once) and judged is decided in ``kit/grading.py``, which the evaluation uses too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from kit.command_line import Parser
 from kit.errors import UserError, run_script
 from kit.grading import gold_answer, is_correct, strict_answer
+from kit.number_reading import DECIMAL_MARKS, as_data_writes, use_decimal_mark
 from kit.own_rewards import Reward, RewardFunction, load_reward
 from kit.prompts import TAGS, parse_reply
 from kit.reward_reasons import reason
@@ -175,33 +176,50 @@ def explain(reply: str, answer: str) -> str:
 
 def read_replies(source: str, answer: str | None) -> list[tuple[str, str]]:
     """The replies in a text file, a JSONL file (``reply`` and ``gold`` or ``answer`` in each line), or ``-`` for
-    standard input, each with its right answer.
+    standard input, each with its right answer. A reply may be a conversation, of which the last message counts.
 
     Raises:
         UserError: the file cannot be read, a line does not parse, or a right answer is missing or no number.
     """
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--explain {source} cannot be read ({error}): name a text file, a .jsonl file, or -") from None
-    pairs = [(text, answer)]
-    if source.endswith(".jsonl"):
-        try:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-            pairs = [(row["reply"], answer or row.get("gold") or row.get("answer")) for row in rows]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"--explain {source}: each line must be a JSON object with a reply ({error!r})") from None
+    if not source.endswith(".jsonl"):
+        return [(text, _gold(answer))]
+    lines = enumerate(text.split("\n"), 1)  # a text may hold other line ends, such as U+2028
+    return [_read_line(line, answer, f"--explain {source}, line {number}") for number, line in lines if line.strip()]
+
+
+def _read_line(line: str, answer: str | None, place: str) -> tuple[str, str]:
     try:
-        return [(reply, str(gold_answer(str(gold)))) for reply, gold in pairs]
+        row = json.loads(line)
+        reply = row["reply"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{place}: each line must be a JSON object with a reply ({error!r})") from None
+    if isinstance(reply, list) and reply and isinstance(reply[-1], dict):
+        reply = reply[-1].get("content")
+    if not isinstance(reply, str):
+        raise UserError(f"{place}: the reply is {json.dumps(reply)}, no text: give a text, or a list of messages")
+    golds = (value for value in (answer, row.get("gold"), row.get("answer")) if value is not None)
+    return reply, _gold(next(golds, None), f"{place}: ")
+
+
+def _gold(value: object, place: str = "") -> str:
+    try:
+        return str(gold_answer(as_data_writes(value)))
     except ValueError as error:
-        raise UserError(f"the right answer must be a number ({error}): give it with --answer 18") from None
+        raise UserError(f"{place}the right answer must be a number ({error}): give it with --answer 18") from None
 
 
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--explain", required=True, metavar="FILE", help="a reply as text, a JSONL of replies, or -")
     parser.add_argument("--answer", metavar="N", help="the right answer")
+    parser.add_argument("--decimal-mark", choices=DECIMAL_MARKS, default="point",
+                        help="of replies and answers (default: %(default)s)")  # fmt: skip
     args = parser.parse()
+    use_decimal_mark(args.decimal_mark)
     print("\n\n".join(explain(reply, answer) for reply, answer in read_replies(args.explain, args.answer)))
 
 

@@ -27,6 +27,7 @@ from kit.errors import run_script
 from kit.failures import explained
 from kit.hub import check_model, fetching, sixteen_bit_name
 from kit.model_shape import known_shape
+from kit.number_reading import use_decimal_mark
 from kit.own_rewards import Reward
 from kit.plan import make_plan
 from kit.plan_report import print_plan
@@ -108,6 +109,7 @@ def check_everything() -> tuple[Settings, list[Row], tuple[list[Reward], list[fl
         problems.raise_any()
         print_plan(settings)
         sys.exit()
+    use_decimal_mark(settings.decimal_mark)
     rewards = problems.catch(choose, settings.rewards)
     problems.catch(check_model, settings.model)
     if (base := sixteen_bit_name(settings.model)) != settings.model:

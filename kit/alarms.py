@@ -146,13 +146,12 @@ def _format_only(steps: Sequence[Step]) -> Alarm | None:
 
 def _empty_reasoning(steps: Sequence[Step]) -> Alarm | None:
     parsed = [parse_reply(reply) for step in steps[-_FEW:] for reply in step.replies]
-    blocks = [reply.reasoning for reply in parsed if reply.reasoning is not None]
-    empty = sum(sum(map(str.isalnum, block)) < 3 for block in blocks)
-    if not blocks or empty <= len(parsed) / 2:
+    empty = sum(reply.reasoning is not None and not reply.reasoned for reply in parsed)
+    if empty <= len(parsed) / 2:
         return None
     return Alarm(
         "empty reasoning",
-        f"{empty} of {len(parsed)} replies have nothing in their reasoning block.",
+        f"{empty} of {len(parsed)} replies say nothing in their reasoning block.",
         "Something pays without reasoning: see what with `python rewards.py --explain` on a reply of samples.jsonl.",
     )
 

@@ -39,6 +39,7 @@ class Plan:
         temperature: of the samples.
         seed: of the samples.
         vllm: whether vLLM answers where there is a card: ``auto``, ``off`` or ``require``.
+        decimal_mark: that answers and replies are read with.
     """
 
     system_prompt: str
@@ -50,6 +51,7 @@ class Plan:
     temperature: float = 1.0
     seed: int = 0
     vllm: str = "auto"
+    decimal_mark: str = "point"
 
     def settings(self) -> dict[str, Any]:
         """What the scores depend on."""

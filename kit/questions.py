@@ -11,8 +11,9 @@ from typing import Any
 
 from kit.data_files import PlacedRow, is_data_file, read_rows
 from kit.errors import UserError, first_line
-from kit.grading import gold_answer
+from kit.grading import doubtful_mark, gold_answer
 from kit.hub import check_dataset
+from kit.number_reading import as_data_writes, with_mark
 from kit.row_texts import is_chat, last_question, text_of, value_at
 
 # "question" and "answer", the texts of the data set; "gold", the checked value as a text; "columns", the row as it came
@@ -66,6 +67,8 @@ def load_questions(
         print(f"{len(problems)} of {len(problems) + len(rows)} rows left out, the first: {problems[0]}")
     if more_than_asked := sum(_has_further_messages(row["columns"], question_column) for row in rows):
         print(f"{more_than_asked} rows hold more messages than a question: only the last one of the user is asked")
+    if doubt := doubtful_mark([row["answer"] for row in rows]):
+        print(f"{dataset}: {doubt}")
     return rows
 
 
@@ -76,7 +79,7 @@ def fingerprint(rows: list[Row]) -> str:
 
 
 def as_text(number: Fraction) -> str:
-    """A checked value as a text: as a decimal where that is exact, else as a fraction.
+    """A checked value as a text, in the decimal mark of the data: a decimal where that is exact, else a fraction.
 
     >>> [as_text(Fraction(value)) for value in ("7", "18.50", "-1/3", "1200")]
     ['7', '18.5', '-1/3', '1200']
@@ -85,7 +88,7 @@ def as_text(number: Fraction) -> str:
         decimal = Context(prec=400, traps=[Inexact]).divide(Decimal(number.numerator), Decimal(number.denominator))
     except Inexact:
         return str(number)
-    return f"{decimal:f}"
+    return with_mark(f"{decimal:f}")
 
 
 def _read(dataset: str, split: str, config: str, split_of_a_file: str) -> list[PlacedRow]:
@@ -132,7 +135,7 @@ def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:
         raise ValueError("is no JSON object; each line must hold one, with a question and an answer")
     question = _wanted(raw, question_column, "--question-column")
     asked = last_question(question) or text_of(question, question_column, "--question-column")
-    answer = text_of(_wanted(raw, answer_column, "--answer-column"), answer_column, "--answer-column")
+    answer = text_of(as_data_writes(_wanted(raw, answer_column, "--answer-column")), answer_column, "--answer-column")
     if not asked.strip():
         raise ValueError(f"has nothing in {question_column!r}: write a question, or remove the row")
     return {"question": asked, "answer": answer, "gold": as_text(gold_answer(answer)), "columns": raw}

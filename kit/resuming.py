@@ -23,7 +23,6 @@ from kit.settings import KNOBS, Settings
 _BATCH_KNOBS = ("per_device_train_batch_size", "gradient_accumulation_steps")  # their product is compared
 # The fingerprint of their questions is compared.
 _DATA_KNOBS = ("dataset", "dataset_config", "split", "question_column", "answer_column", "skip_bad_rows")
-_NEWER_KNOBS = {"system_prompt": ""}  # what runs had that were recorded before there was such a knob
 # Compared as functions, and as steps; older versions recorded the last two, which counted for nothing.
 _ELSEWHERE = {"rewards", "num_train_epochs", "warmup_ratio"}
 
@@ -40,16 +39,16 @@ def check_same_run(
         UserError: naming each of them, from and to.
     """
     recorded = run.read()
-    before = _NEWER_KNOBS | {
+    before = {
         name: value for name, value in recorded.get("settings", {}).items() if not goes_without_saying(name, value)
     }
     now = settings.as_config()
     free = {name for name, spec in KNOBS.items() if spec.metadata.get("free")} | {*_DATA_KNOBS, *_BATCH_KNOBS}
     free |= _left_open(settings) | _ELSEWHERE
     differs = [
-        f"{name} {before.get(name)} → {now.get(name)}"
+        f"{name} {before.get(name, _default(name))} → {now.get(name)}"
         for name in dict.fromkeys([*before, *now])
-        if name not in free and before.get(name) != now.get(name) and not _is_moved_base(name, now, run)
+        if name not in free and before.get(name, _default(name)) != now.get(name) and not _is_moved_base(name, now, run)
     ]
     a_step = math.prod(int(before.get(name, 1)) for name in _BATCH_KNOBS)
     given = {name: now[name] for name in _BATCH_KNOBS if name in settings.given}
@@ -82,6 +81,11 @@ def _other_rewards(recorded: dict[str, Any], rewards: Rewards) -> list[str]:
         return differs
     changed = [reward.__name__ for reward in rewards[0] if sources.get(reward.__name__) != reward.source]
     return differs + [f"the reward function {name} is another one than at the start" for name in changed]
+
+
+def _default(name: str) -> Any:
+    """What a run had that was recorded before the setting ``name`` was there."""
+    return KNOBS[name].default if name in KNOBS else None
 
 
 def _left_open(settings: Settings) -> set[str]:

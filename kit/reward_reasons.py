@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kit.grading import gold_answer, is_correct, read_number, strict_answer
-from kit.prompts import TAGS, Reply, parse_reply
+from kit.grading import gold_answer, is_correct, other_mark, read_number, strict_answer
+from kit.prompts import TAGS, Reply, parse_reply, says_something
 
 Reason = Callable[[Reply, str], str]
 
@@ -13,7 +13,7 @@ Reason = Callable[[Reply, str], str]
 def _structure(reply: Reply) -> str:
     """Why there is no answer block to read, or an empty string where there is one."""
     if reply.answer is not None:
-        return "" if reply.reasoning else "the reasoning block is empty"
+        return "" if reply.reasoned else "the reasoning block says nothing"
     counts = {tag: reply.text.count(tag) for tag in TAGS}
     wrong = [f"{tag} stands {count} times" for tag, count in counts.items() if count != 1]
     if wrong:
@@ -21,12 +21,16 @@ def _structure(reply: Reply) -> str:
     return "a tag is written into another" if not reply.single_tags else "the tags stand in the wrong order"
 
 
+def _no_number(reply: Reply) -> str:
+    return f"the answer block {reply.answer!r} does not hold exactly one number{other_mark(reply.answer or '')}"
+
+
 def _correctness(reply: Reply, gold: str) -> str:
     if problem := _structure(reply):
         return problem
     answer = strict_answer(reply.text)
     if answer is None:
-        return f"the answer block {reply.answer!r} does not hold exactly one number"
+        return _no_number(reply)
     equal = "equals" if is_correct(answer, gold_answer(gold)) else "is not"
     return f"the answer block gives {answer}, which {equal} {gold_answer(gold)}"
 
@@ -36,7 +40,7 @@ def _integer(reply: Reply, _gold: str) -> str:
         return problem
     answer = read_number(reply.answer or "")
     if answer is None:
-        return f"the answer block {reply.answer!r} does not hold exactly one number"
+        return _no_number(reply)
     return f"{answer} is {'a whole' if answer.denominator == 1 else 'no whole'} number"
 
 
@@ -44,7 +48,7 @@ def _soft(reply: Reply, _gold: str) -> str:
     if reply.soft:
         return "both blocks, in order, with nothing around them"
     return _structure(reply) or (
-        "the answer block is empty" if not reply.answer else "there is text outside the blocks"
+        "there is text outside the blocks" if says_something(reply.answer or "") else "the answer block says nothing"
     )
 
 

@@ -6,6 +6,7 @@ import datetime
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kit.answers import Plan
 from kit.artefacts import find_artefacts, fingerprint
@@ -58,7 +59,8 @@ def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[
     except UserError:
         return []
     same = before.get("fingerprint") == scores["fingerprint"] and all(
-        before["settings"].get(name) == scores["settings"][name] for name in ("system_prompt", "max_completion_length")
+        _setting(before, name) == scores["settings"][name]
+        for name in ("system_prompt", "max_completion_length", "decimal_mark")
     )
     names = {row["name"] for row in rows}
     others = [row for row in before["rows"] if row["name"] not in names]
@@ -69,6 +71,11 @@ def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[
             f"{folder / NAME} no longer shows {', '.join(left)}: {why}. The command that scored them brings them back"
         )
     return kept
+
+
+def _setting(scores: Scores, name: str) -> Any:
+    """A setting of scores, also of ones from before there was such a setting."""
+    return scores["settings"].get(name, getattr(Plan, name, None))
 
 
 def _still_holds(folder: Path, row: Scores, question_set: str) -> bool:
@@ -122,6 +129,6 @@ def compare_files(one: Path, other: Path) -> tuple[str, list[tuple[str, Scores]]
         if alone := count - pairs:
             notes.append(f"left out, as they have no partner: {alone} of the {count} questions of {file}")
     settings = before["settings"] | after["settings"]
-    differs = [name for name in settings if before["settings"].get(name) != after["settings"].get(name)]
+    differs = [name for name in settings if _setting(before, name) != _setting(after, name)]
     note = f"; other settings: {', '.join(differs)}" if differs else ""
     return f"{other} minus {one}, {pairs} questions{note}", compared, [*notes, *([gone] if gone else [])]

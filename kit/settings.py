@@ -18,6 +18,7 @@ import yaml
 from kit.command_line import Parser
 from kit.errors import Problems, UserError
 from kit.further_fields import ALIASES, further_field, goes_without_saying
+from kit.number_reading import DECIMAL_MARKS
 from kit.prompts import SYSTEM_PROMPT, TAGS
 
 AUTOMATIC = "chosen for the machine where you leave it open: number type, vLLM or not, and what is marked *"
@@ -53,6 +54,8 @@ class Settings:
     question_column: str = knob("question", "the column of the question, as a text or as chat messages", "data")
     answer_column: str = knob("answer", "the column that holds the answer (a number, or GSM8K's '... #### N'); "
                               "a.b names b in the column a", "data")  # fmt: skip
+    decimal_mark: str = knob("point", "of answers and replies: point for 1,200.5, comma for 1.200,5", "data",
+                             choices=DECIMAL_MARKS)  # fmt: skip
     skip_bad_rows: bool = knob(False, "leave out rows that cannot be used, and say how many", "data")
     system_prompt: str = knob("", "what the model is told first: a text, or a file that holds it; empty is the kit's "
                               "own, which asks for the tags that its rewards read", "data", or_file=True)  # fmt: skip

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import evaluate
 from kit.answers import judge
 from kit.scoreboard import add_comparisons, compare
 from tests.conftest import ROOT, run_script
@@ -200,3 +201,10 @@ def test_a_row_whose_transcript_is_anothers_is_not_kept(chain, gguf, heldout, tm
     run_script("evaluate.py", gguf.with_name("short.f16.gguf"), *command)
     names = [row["name"] for row in json.loads((tmp_path / "scores.json").read_text())["rows"]]
     assert names == ["f16"]
+
+
+def test_the_decimal_mark_is_that_of_the_run_unless_told(tmp_path, monkeypatch):
+    (tmp_path / "run.yaml").write_text("settings: {decimal_mark: comma}")
+    for options, mark in (([], "comma"), (["--decimal-mark", "point"], "point")):
+        monkeypatch.setattr("sys.argv", ["evaluate.py", str(tmp_path), *options])
+        assert evaluate.make_plan(evaluate.read_arguments()).decimal_mark == mark

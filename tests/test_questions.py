@@ -5,6 +5,8 @@ import json
 import pytest
 
 from kit.errors import UserError
+from kit.grading import gold_answer
+from kit.number_reading import use_decimal_mark
 from kit.questions import fingerprint, load_questions
 
 GOOD = '{"question": "9 + 9?", "answer": "9 + 9 = 18\\n#### 18"}'
@@ -99,3 +101,19 @@ def test_the_fingerprint_of_recorded_runs_stays(tmp_path):
     row = {"q": "9 + 9?", "answer": "9 + 9 = 18\n#### 18", "level": 1}
     rows = load_questions(write(tmp_path, json.dumps(row)), question_column="q")
     assert fingerprint(rows) == "06d1b777fbf298cb"
+
+
+def test_a_mark_that_may_be_the_wrong_one_is_said_and_one_that_is_wrong_refused(tmp_path, capsys):
+    load_questions(write(tmp_path, GOOD, '{"question": "400 x 3?", "answer": "#### 1.200"}'))
+    assert "of 2 answers, 1 may be thousands, such as '1.200'" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"line 2: .*'3,5', but it is 7/2 with a decimal comma: --decimal-mark comma"):
+        load_questions(write(tmp_path, GOOD, '{"question": "7 / 2?", "answer": "#### 3,5"}'))
+
+
+def test_a_number_of_json_is_that_number_whatever_the_mark_of_the_texts(tmp_path):
+    use_decimal_mark("comma")
+    try:
+        (row,) = load_questions(write(tmp_path, '{"question": "7 / 2?", "answer": 3.5}'))
+        assert gold_answer(row["answer"]) == 3.5
+    finally:
+        use_decimal_mark("point")

@@ -27,6 +27,8 @@ ODD = {
     "bare number": "18",
     "answer block alone": "<answer>18</answer>",
     "empty reasoning": "<reasoning></reasoning><answer>18</answer>",
+    "reasoning of dots": format_reply("...", "18"),
+    "answer of dots": format_reply("so", "..."),
     "reasoning of a tag's remains": "<reas<reasoning>oning></reasoning><answer>18</answer>",
     "a tag in two": "<reasoning><reasoning></reasoning><ans<reasoning>wer>18</answer>",
     "no closing tag": "<reasoning>so</reasoning><answer>18",
@@ -87,7 +89,8 @@ def test_the_prompt_shows_the_format_that_pays():
     prompt = build_prompt("9 + 9?", "Be brief.")
     assert prompt == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "9 + 9?"}]
     shown = build_prompt("9 + 9?")[0]["content"].partition("format:\n")[2]
-    assert parse_reply(shown).strict
+    assert not parse_reply(shown).soft  # copied as it stands it says nothing
+    assert parse_reply(shown.replace("...", "18 or so")).strict
 
 
 def test_every_completion_needs_its_answer():
@@ -103,6 +106,7 @@ def is_correct_and_strict(reply, gold):
     ("name", "expected"),
     {"a good reply": 4.0, "with a final line break": 4.0, "soft only": 3.5, "wrong number": 2.0, "half a number": 1.5,
      "no number": 1.5, "two numbers": 1.5, "bare number": 0.0, "answer block alone": 0.25, "empty reasoning": 0.5,
+     "reasoning of dots": 0.5, "answer of dots": 0.5,
      "reasoning of a tag's remains": 0.0, "no closing tag": 0.375, "two answers": 0.25, "wrong order": 0.5,
      "chatter around it": 3.0, "nothing": 0.0}.items(),
 )  # fmt: skip
@@ -118,6 +122,19 @@ def test_law_1_correct_and_strict_beats_everything_else(reply, gold):
         assert total(reply, gold) < best
     else:
         assert total(reply, gold) == best
+
+
+@pytest.mark.parametrize(
+    "block",
+    [" \n ", "...", "…", ".", "–", "1", "\u200b", "\u2060\u3164", "<!-- I add -->", "<!-- 9+9", "<b></b>", "&nbsp;",
+     r"\ldots", "**", "___"],
+)  # fmt: skip
+def test_law_2_reasoning_that_says_nothing_is_no_reasoning(block):
+    reply = format_reply(block, "18")
+    assert total(reply, "18") == 0.5  # the four tags
+    assert not parse_reply(reply).reasoned
+    assert "the reasoning block says nothing" in rewards.explain(reply, "18")
+    assert total(format_reply("9+9", "18"), "18") == 4.0
 
 
 @given(replies, golds)
@@ -302,6 +319,36 @@ def test_explain_reads_the_transcripts_that_the_kit_writes(tmp_path, explained):
     assert explained(file, "--answer", "18").count("4.00 of 4.0") == 2  # the command line wins
 
 
+def test_explain_takes_zero_null_and_conversations(tmp_path, explained):
+    file = tmp_path / "samples.jsonl"
+    zero = {"reply": format_reply("5 - 5 = 0", "0"), "gold": 0}
+    talk = {
+        "reply": [{"role": "assistant", "content": GOOD.replace("9 + 9", "9\u2028+ 9")}],
+        "gold": None,
+        "answer": 18,
+    }
+    file.write_text("\ufeff" + "\n".join(json.dumps(row, ensure_ascii=False) for row in (zero, talk)), encoding="utf-8")
+    assert explained(file).count("4.00 of 4.0") == 2
+    for reply in (None, 18, [], [{"role": "assistant", "content": None}]):
+        file.write_text(json.dumps(zero) + "\n" + json.dumps({"reply": reply, "gold": 1}))
+        with pytest.raises(UserError, match=r"line 2: the reply is .*no text: give a text, or a list of messages"):
+            explained(file)
+
+
+def test_explain_reads_a_decimal_comma_where_it_is_told(tmp_path, explained):
+    file = tmp_path / "samples.jsonl"
+    rows = [{"reply": format_reply("400 x 3", "1.200 cajas"), "gold": "1.200"}, {"reply": GOOD, "gold": 18.0}]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    try:
+        assert explained(file, "--decimal-mark", "comma").count("4.00 of 4.0") == 2
+        assert "gives 1200, which equals 1200" in explained(file, "--decimal-mark", "comma")
+    finally:
+        assert "gives 6/5, which equals 6/5" in explained(file)
+    reply = tmp_path / "reply.txt"
+    reply.write_text(format_reply("7 / 2", "3,5"))
+    assert "but it is 7/2 with a decimal comma: --decimal-mark comma reads it so" in explained(reply, "--answer", "7/2")
+
+
 @pytest.mark.parametrize("line", ["{oops", "[1]", '{"gold": "18"}', '"text"'])
 def test_explain_names_a_bad_line(tmp_path, explained, line):
     file = tmp_path / "samples.jsonl"
@@ -339,9 +386,9 @@ def test_explain_must_be_told_what(monkeypatch):
 def test_help_says_what_it_takes(explained, capsys):
     with pytest.raises(SystemExit):
         explained("--help")
-    shown = capsys.readouterr().out
-    for words in (rewards.__doc__.splitlines()[0], "--explain FILE  a reply as text, a JSONL of replies, or -",
-                  "--answer N      the right answer\n"):  # fmt: skip
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in (rewards.__doc__.splitlines()[0], "--explain FILE a reply as text, a JSONL of replies, or -",
+                  "--answer N the right answer", "--decimal-mark {point,comma} of replies and answers"):  # fmt: skip
         assert words in shown
 
 
