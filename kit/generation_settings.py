@@ -15,6 +15,10 @@ from kit.disk import write_whole
 
 _FILE = "generation_config.json"
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+_SHAPES_NOTHING = {
+    *_TOKENS, "do_sample", "transformers_version", "_from_model_config", "use_cache", "output_attentions",
+    "output_hidden_states",
+}  # fmt: skip
 # In llama.cpp's words, for the GGUF's metadata: the likeliest token, and nothing cut or punished at other temperatures.
 GREEDY_METADATA = {
     "general.sampling.temp": 0.0, "general.sampling.top_k": 0, "general.sampling.top_p": 1.0,
@@ -46,6 +50,5 @@ def shapes_replies(folder: Path) -> dict[str, Any]:
     """What a folder's generation settings would do to replies beyond ending them; an export has nothing here."""
     file = folder / _FILE
     said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    free = {*_TOKENS, "transformers_version", "_from_model_config", "do_sample"}
-    found = {name: value for name, value in said.items() if name not in free and value is not None}
+    found = {name: value for name, value in said.items() if name not in _SHAPES_NOTHING and value is not None}
     return found | ({"do_sample": True} if said.get("do_sample") else {})

@@ -1,6 +1,8 @@
 """Plans for cards that are not here: sensible for their owners, never larger than the card, never smaller with more."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -16,9 +18,10 @@ from kit.plan_report import print_plan
 from kit.resuming import as_recorded, check_same_run
 from kit.runs import RunFolder
 from kit.settings import Settings
-from tests.conftest import run_script
+from tests.conftest import ROOT, run_script
 
 OWN = "unsloth/Qwen2.5-0.5B-Instruct"
+LAPTOP = Machine(card=None, memory_gib=15.6, free_gib=12)
 
 
 def qwen(hidden, intermediate, layers, heads, kv_heads, tied, vocabulary=151936) -> ModelShape:
@@ -181,7 +184,7 @@ def test_what_cannot_fit_is_refused_with_the_setting_that_would_fit(card, model,
      ({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}, 8)],
 )  # fmt: skip
 def test_what_is_left_open_makes_the_products_fit_on_a_cpu_too(wish, product):
-    for machine in (Machine(card=None), card_named("t4")):
+    for machine in (LAPTOP, card_named("t4")):
         plan = make_plan(Settings(**wish, given=frozenset(wish)), machine, QWEN["0.5B"])
         assert plan.settings.completions_per_step == product
 
@@ -280,16 +283,67 @@ def test_the_own_model_is_known_without_a_network():
 def test_a_plan_is_printed_without_a_card(chain):
     said = run_script("train_lora.py", "--plan", "--gpu", "rtx4070-laptop-8gb", "--model", OWN).stdout
     assert "RTX 4070 Laptop" in said
-    for words in ("base weights", "KV cache", "logits", "CUDA context", "It fits.", "minutes for 250 steps", "on disk"):
+    for words in ("base weights", "KV cache", "logits", "CUDA context", "It fits.", "min for 250 steps", "on disk"):
         assert words in said
     own_base = run_script("train_lora.py", "--plan", "--gpu", "t4", "--model", chain / "base" / "config.json").stdout
     assert "It fits." in own_base
 
 
+def test_without_a_card_the_plan_is_for_this_machine(chain):
+    said = run_script("train_lora.py", "--plan", "--model", chain / "base").stdout
+    for words in ("this is the plan for its processor", "libraries", "activations", "It fits.", "s a step", "on disk"):
+        assert words in said
+
+
+@given(free=st.floats(2, 200), more=st.floats(1, 3), rows=st.sampled_from([None, 4]))
+def test_a_processor_with_more_memory_never_gets_a_smaller_plan(free, more, rows):
+    wish = {} if rows is None else {"per_device_train_batch_size": rows}
+    settings_ = Settings(**wish, given=frozenset(wish))
+    plans = []
+    for free_gib in (free, free * more):
+        try:
+            machine = Machine(card=None, memory_gib=free_gib, free_gib=free_gib)
+            plans.append(make_plan(settings_, machine, QWEN["0.5B"], longest_prompt=200))
+        except UserError:
+            plans.append(None)
+    small, large = plans
+    assert large or not small
+    for plan, free_gib in zip(plans, (free, free * more), strict=True):
+        assert plan is None or plan.peak_gib <= free_gib
+        assert plan is None or plan.settings.completions_per_step == 32
+    if small:
+        assert large.settings.max_completion_length >= small.settings.max_completion_length
+        assert large.choice.gradient_checkpointing <= small.choice.gradient_checkpointing or (
+            large.settings.max_completion_length > small.settings.max_completion_length
+        )
+
+
+def test_a_processor_keeps_its_activations_where_there_is_room_and_counts_the_prompts_that_there_are():
+    roomy, tight = (
+        make_plan(Settings(), Machine(card=None, memory_gib=free, free_gib=free), QWEN["0.5B"], longest_prompt=200)
+        for free in (24, 4)
+    )
+    assert not roomy.choice.gradient_checkpointing
+    assert tight.choice.gradient_checkpointing
+    assert tight.settings.max_prompt_length == Settings().max_prompt_length
+    assert roomy.peak_gib < make_plan(Settings(), Machine(card=None, free_gib=99), QWEN["0.5B"]).peak_gib
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits that are read are Linux's")
+def test_a_limit_of_the_process_is_seen_and_what_cannot_fit_refused(chain):
+    plan = ["train_lora.py", "--plan", "--model", chain / "base", "--batch-size", 64, "--max-completion-length", 4000]
+    refused = subprocess.run(
+        ["bash", "-c", 'ulimit -v 8000000; exec "$0" "$@"', sys.executable, *map(str, plan)],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 2
+    assert "does not fit this machine's memory" in refused.stderr
+    assert "it fits with" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (["--plan"], "name the card to plan for, --gpu NAME"),
         (["--plan", "--gpu", "rtx409"], "did you mean rtx4090"),
         (["--plan", "--gpu", "rx7900xtx"], "pinned for NVIDIA"),
         (["--gpu", "t4"], "add --plan"),
