@@ -15,6 +15,7 @@ from kit.modelfile import gguf_of, ollama_name
 from kit.runs import RunFolder
 from kit.score_tables import markdown_table
 
+_GREEDY = '{"temperature": 0}'
 _TRY = "Ana has 3 apples and gets 4 more. How many now?"
 
 
@@ -103,7 +104,8 @@ def _commands(run: RunFolder, trained: dict[str, Any], repository: str | None) -
     )
     blocks = [
         f"## Use\n\ntransformers:\n\n```python\n{python}\n```",
-        f"vLLM:\n\n```bash\nvllm serve {shlex.quote(merged)}\n```",
+        "vLLM, greedy as scored:\n\n"
+        f"```bash\nvllm serve {shlex.quote(merged)} --override-generation-config '{_GREEDY}'\n```",
     ]
     gguf = gguf_of(run)
     if gguf:
