@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kit.answers import Plan, collect
-from kit.artefacts import Artefact, artefact_at, find_artefacts
+from kit.artefacts import Artefact, artefact_at, check_templates, find_artefacts
 from kit.command_line import Parser, positive_int, positive_number
 from kit.completions import VllmNotLoaded, choose_backend, open_engine
 from kit.errors import Problems, UserError, run_script
@@ -125,6 +125,7 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
         config=args.dataset_config, skip_bad_rows=args.skip_bad_rows, split_of_a_file="test",
     )  # fmt: skip
     output = problems.catch(output_folder, args)
+    problems.catch(check_templates, artefacts or [])
     problems.raise_any()
     if (run := run_folder(args)) and not run.has_adapter:
         print(f"{run.path} has no adapter: its training has not finished, the same train_lora.py command continues it")
@@ -175,6 +176,7 @@ def ask_one(artefacts: list[Artefact], question: str, plan: Plan) -> None:
         raise UserError(
             f"--ask wants one artefact, not {len(artefacts)}: name one of {', '.join(a.path for a in artefacts)}"
         )
+    check_templates(artefacts)
     prompt = build_prompt(question, plan.system_prompt)
 
     def ask(plan: Plan) -> str:

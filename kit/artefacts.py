@@ -10,9 +10,18 @@ from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 
-from kit.errors import UserError
+from kit.chat_templates import check_template, template_in
+from kit.errors import Problems, UserError
 from kit.gguf_names import check_gguf, gguf_name, ggufs_in, is_gguf, number_type, parts
-from kit.hub import check_base, check_model, is_adapter_repository, is_remote, revision, sixteen_bit_name
+from kit.hub import (
+    check_base,
+    check_model,
+    is_adapter_repository,
+    is_remote,
+    local_folder,
+    revision,
+    sixteen_bit_name,
+)
 from kit.runs import RunFolder, run_folder_of
 from kit.weight_files import ADAPTER_CONFIG, check_adapter, files_that_answer, is_adapter, is_full_model
 
@@ -85,6 +94,38 @@ def fingerprint(artefact: Artefact, base_4bit: bool = False) -> str:
         base = artefact.base or _recorded_base(Path(artefact.path))
         content.append(_content(base if base_4bit else sixteen_bit_name(base)))
     return hashlib.sha256("".join(content).encode()).hexdigest()[:16]
+
+
+def template_of(artefact: Artefact) -> str:
+    """The chat template that an artefact's engine finds; empty where there is none, or where nobody here can look."""
+    if artefact.kind is Kind.GGUF:
+        from kit.gguf_files import GgufFile
+
+        return str(GgufFile(parts(Path(artefact.path))[0]).value("tokenizer.chat_template") or "")
+    own = template_in(local_folder(artefact.path)) if _is_here(artefact.path) else ""
+    base = artefact.base or ""
+    return own or (template_in(local_folder(sixteen_bit_name(base))) if base and _is_here(base) else "")
+
+
+def check_templates(artefacts: list[Artefact]) -> None:
+    """Refuse artefacts that have no chat template to put a question into.
+
+    Raises:
+        UserError: a sentence for each.
+    """
+    problems = Problems()
+    for artefact in artefacts:
+        if artefact.kind is Kind.GGUF or _is_here(artefact.base or artefact.path):
+            problems.catch(check_template, artefact.path, template_of(artefact))
+    problems.raise_any()
+
+
+def _is_here(model: str) -> bool:
+    try:
+        local_folder(sixteen_bit_name(model) if not Path(model).exists() else model)
+    except UserError:
+        return False
+    return True
 
 
 def lora_rank(adapter: Path) -> int:

@@ -6,7 +6,6 @@ Read from the model's small files (configuration and tokenizer), so that it take
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kit import llama_cpp
+from kit.chat_templates import check_template, read_json, template_in
 from kit.errors import UserError, first_line
 from kit.gguf_files import why_not_converted
 from kit.hub import TIMEOUT_S, is_offline, local_folder
@@ -36,11 +36,7 @@ def check_before_training(model: str) -> None:
     with small_files(model) as folder:
         if folder is None:
             return
-        if not chat_template(folder):
-            raise UserError(
-                f"--model {model} has no chat template, so it was never taught to answer questions and nobody could "
-                "tell where its turn ends: name its -Instruct version"
-            )
+        check_template(f"--model {model}", template_in(folder))
         tokens = _tokens(folder)
         end = tokens.get("eos_token")
         if end is not None and tokens.get("pad_token") == end and another_pad(end, _vocabulary(folder)) is None:
@@ -103,25 +99,15 @@ def mend_padding(tokenizer: Any, model: str) -> str:
     return said
 
 
-def chat_template(folder: Path) -> Any:
-    """The chat template of a model folder, in whichever file it lies; empty where there is none."""
-    for file in (folder / "chat_template.jinja", folder / "additional_chat_templates"):
-        if file.exists():
-            return file.read_text(encoding="utf-8") if file.is_file() else str(file)
-    return _json(folder / "tokenizer_config.json").get("chat_template") or _json(folder / "chat_template.json").get(
-        "chat_template"
-    )
-
-
 def _tokens(folder: Path) -> dict[str, str]:
     """The special tokens by their role, as text."""
-    said = _json(folder / "special_tokens_map.json") | _json(folder / "tokenizer_config.json")
+    said = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
     roles = {name: said.get(name) for name in ("eos_token", "pad_token", "bos_token")}
     return {name: value["content"] if isinstance(value, dict) else value for name, value in roles.items() if value}
 
 
 def _vocabulary(folder: Path) -> set[str]:
-    tokenizer = _json(folder / "tokenizer.json")
+    tokenizer = read_json(folder / "tokenizer.json")
     added = {token["content"] for token in tokenizer.get("added_tokens", [])}
     vocabulary = tokenizer.get("model", {}).get("vocab", {})
     return added | (set(vocabulary) if isinstance(vocabulary, dict) else set())
@@ -147,18 +133,8 @@ def _not_for_llama_cpp(folder: Path) -> str:
 
 def _identity(folder: Path) -> str:
     """A hash of what the converter decides by: its own version, the architecture, the tokenizer."""
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     parts = [llama_cpp.VERSION, str(llama_cpp.llama_cpp_folder()), str(config.get("architectures"))]
     files = [folder / name for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")]
     contents = b"".join(file.read_bytes() for file in files if file.is_file())
     return hashlib.sha256("".join(parts).encode() + contents).hexdigest()[:32]
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({first_line(error)}): fetch the model again") from None
-    return content if isinstance(content, dict) else {}

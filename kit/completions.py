@@ -18,7 +18,8 @@ from typing import Any
 from packaging.version import Version
 
 from kit import hardware
-from kit.artefacts import Artefact, Kind, lora_rank
+from kit.artefacts import Artefact, Kind, lora_rank, template_of
+from kit.chat_templates import fitted, takes_system_role
 from kit.errors import UserError, first_line
 from kit.generation_settings import ends_of_turn
 from kit.hub import local_folder, sixteen_bit_name
@@ -102,8 +103,13 @@ def open_engine(
         batch_size: prompts in one forward pass of transformers.
     """
     opened = {"llama.cpp": _llama_engine, "vLLM": _vllm_engine, "transformers": _transformers_engine}[backend.engine]
+    template = template_of(artefact)
+    if template and not takes_system_role(template):
+        print(
+            f"{artefact.name}: its chat template takes no system role, so the system prompt stands before the question"
+        )
     with opened(artefact, backend, max_tokens, max_prompt_tokens, batch_size) as engine:
-        yield engine
+        yield Engine(lambda prompts, *how: engine.generate([fitted(prompt, template) for prompt in prompts], *how))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 
 from kit import check_gguf, check_merged, gate
 from kit.artefacts import file_hash
+from kit.chat_templates import fitted, template_in
 from kit.disk import FULL_ERRORS, is_full, publish, write_whole
 from kit.errors import first_line
 from kit.gate import Check, ExportRefused
@@ -54,7 +55,7 @@ class Export:
         if run.export_file.exists():
             self.record |= json.loads(run.export_file.read_text(encoding="utf-8"))
         conversations = self._conversations()
-        self.text = "\n\n".join(f"{messages[1]['content']}\n{messages[2]['content']}" for messages in conversations)
+        self.text = "\n\n".join("\n".join(message["content"] for message in talk[-2:]) for talk in conversations)
         self.conversations = conversations[:PROMPTS_CHECKED]
 
     def _conversations(self) -> list[list[dict[str, str]]]:
@@ -62,7 +63,11 @@ class Export:
         prompt = self.run.read()["system_prompt"]
         replies = {line["question"]: line["reply"] for line in read_jsonl(self.run.samples_file)}
         pairs = list(replies.items()) or _FALLBACK
-        return [[*build_prompt(question, prompt), {"role": "assistant", "content": reply}] for question, reply in pairs]
+        template = template_in(self.run.adapter if self.run.has_adapter else self.run.merged)
+        return [
+            [*fitted(build_prompt(question, prompt), template), {"role": "assistant", "content": reply}]
+            for question, reply in pairs
+        ]
 
     @contextmanager
     def staging(self) -> Iterator[None]:
@@ -146,7 +151,7 @@ class Export:
             ExportRefused: a check failed.
         """
         f16 = f16 or files.get("f16") or self._f16()
-        prompts = [messages[:2] for messages in self.conversations]
+        prompts = [messages[:-1] for messages in self.conversations]
         checks = [check_gguf.answers_as_merged(f16, self.run.merged, prompts)]
         readers = {kind: GgufFile(file) for kind, file in files.items()}
 

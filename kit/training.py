@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from kit.chat_templates import fitted
 from kit.errors import UserError, first_line
 from kit.hardware import Choice
 from kit.prompts import build_prompt
@@ -23,7 +24,7 @@ def as_dataset(questions: list[Row], tokenizer: Any, settings: Settings) -> Any:
     """
     from datasets import Dataset
 
-    prompts = [build_prompt(row["question"], settings.prompt()) for row in questions]
+    prompts = [fitted(build_prompt(row["question"], settings.prompt()), tokenizer.chat_template) for row in questions]
     texts = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     rows = [

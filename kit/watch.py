@@ -70,9 +70,9 @@ class RunLog:
         """The same reward function, which also leaves its completions and results here."""
 
         @functools.wraps(reward)
-        def watched(*, prompts, completions, answer, **columns):
-            results = reward(prompts=prompts, completions=completions, answer=answer, **columns)
-            self._questions = [prompt[-1]["content"] for prompt in prompts]
+        def watched(*, completions, question, answer, **columns):
+            results = reward(completions=completions, question=question, answer=answer, **columns)
+            self._questions = list(question)
             self._replies = [completion[-1]["content"] for completion in completions]
             self._golds = list(answer)  # the checked values, as kit/reward_columns.py passes them
             self._rewards[reward.__name__] = list(results)

@@ -1,0 +1,120 @@
+"""One rule for the prompt's form, in training, every engine, the gate and the Modelfile.
+
+A model without a chat template is refused: engines would each put something else around the question, llama-server even
+without a word. Where the template takes no system role, as Gemma 2's, the system prompt stands before the question.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from kit.errors import UserError, first_line
+
+Messages = list[dict[str, str]]
+_SYSTEM, _USER = "\x01system\x01", "\x01user\x01"
+_OF_TRANSFORMERS = re.compile(
+    r"\{%-?\s*(?:end)?generation\s*-?%\}"
+)  # a tag of its own, which only marks what is learned
+
+
+def template_in(folder: Path) -> str:
+    """The chat template of a model or tokenizer folder, in whichever file it lies; empty where there is none.
+
+    Raises:
+        UserError: a file of it cannot be read.
+    """
+    if (file := folder / "chat_template.jinja").is_file():
+        return file.read_text(encoding="utf-8")
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        if found := _default_of(read_json(folder / name).get("chat_template")):
+            return found
+    return ""
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no such file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({first_line(error)}): fetch the model again") from None
+    return content if isinstance(content, dict) else {}
+
+
+def check_template(shown: str, template: str) -> None:
+    """Refuse a model that has no chat template, or one that cannot be rendered.
+
+    Raises:
+        UserError: naming ``shown``, with what to take instead.
+    """
+    if not template:
+        raise UserError(
+            f"{shown} has no chat template, so nothing says how a question is put to it or where its turn ends: name "
+            "its -Instruct version, or put its family's template into chat_template.jinja and export it again"
+        )
+    try:
+        _rendered(template, [{"role": "user", "content": _USER}])
+    except Exception as error:  # Jinja, and what a template raises itself
+        raise UserError(f"{shown}: its chat template cannot be rendered ({first_line(error)})") from None
+
+
+@lru_cache(maxsize=16)
+def takes_system_role(template: str) -> bool:
+    """Does the system prompt come through, in a turn of its own or however the template puts it?
+
+    >>> takes_system_role("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}")
+    True
+    >>> takes_system_role("{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}")
+    False
+    """
+    talk = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}]
+    try:
+        return _SYSTEM in _rendered(template, talk)
+    except Exception:  # what a template raises to say that it takes none
+        return False
+
+
+def fitted(messages: Messages, template: str) -> Messages:
+    """The messages as the template takes them: a system prompt that it does not take goes before the question.
+
+    >>> fitted([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "9 + 9?"}], "{{ 1 }}")
+    [{'role': 'user', 'content': 'Be brief.\\n\\n9 + 9?'}]
+    """
+    if not template or messages[0]["role"] != "system" or takes_system_role(template):
+        return messages
+    system, question, *rest = messages
+    return [question | {"content": f"{system['content']}\n\n{question['content']}"}, *rest]
+
+
+def _default_of(template: Any) -> str:
+    """Some tokenizers have several by name."""
+    if isinstance(template, list):
+        named = {entry["name"]: entry["template"] for entry in template}
+        return str(named.get("default") or next(iter(named.values()), ""))
+    return str(template or "")
+
+
+def _rendered(template: str, messages: Messages) -> str:
+    """As transformers renders it, which would take seconds to import."""
+    from jinja2.exceptions import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
+    environment.globals |= {"raise_exception": raise_exception, "strftime_now": lambda form: form}
+    compiled = environment.from_string(_OF_TRANSFORMERS.sub("", template))
+    return compiled.render(messages=messages, add_generation_prompt=True, bos_token="", eos_token="", tools=None)
