@@ -54,13 +54,9 @@ def check_before_training(model: str) -> None:
 @contextmanager
 def small_files(model: str) -> Iterator[Path | None]:
     """A folder with a model's configuration and tokenizer; ``None`` where these cannot be had without the rest."""
-    try:
-        yield local_folder(model)
+    if (here := _here(model)) or is_offline():
+        yield here
         return
-    except UserError:
-        if is_offline():
-            yield None
-            return
     from huggingface_hub import snapshot_download
 
     with tempfile.TemporaryDirectory() as scratch:  # in the cache they would pass for the whole model
@@ -71,6 +67,13 @@ def small_files(model: str) -> Iterator[Path | None]:
             yield None
             return
         yield Path(scratch)
+
+
+def _here(model: str) -> Path | None:
+    try:
+        return local_folder(model)
+    except UserError:
+        return None
 
 
 def another_pad(end_of_turn: str, vocabulary: Any) -> str | None:
