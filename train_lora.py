@@ -32,7 +32,8 @@ from kit.own_rewards import Reward
 from kit.plan import make_plan
 from kit.plan_report import print_plan
 from kit.preflight import rehearse
-from kit.questions import Row, load_questions, longest_prompt
+from kit.prompt_length import longest_prompt
+from kit.questions import Row, load_questions
 from kit.report import write_report
 from kit.resuming import as_recorded, check_run_folder, is_trained, open_run_folder, where_to_start
 from kit.reward_columns import check_arguments, with_columns
@@ -55,7 +56,7 @@ def main() -> None:
         finish_again(settings)
         return
     machine = hardware.detect()
-    longest = longest_prompt(questions, settings.prompt())
+    longest = longest_of(settings, questions)
     plan = make_plan(as_recorded(settings), machine, known_shape(settings.model), longest)
     settings = plan.settings
     run, mirror = open_run_folder(settings)
@@ -101,15 +102,15 @@ def check_everything() -> tuple[Settings, list[Row], tuple[list[Reward], list[fl
         UserError: with all that is wrong, before anything heavy is loaded and with nothing on disk touched.
     """
     settings, problems = read_settings(None, __doc__)
+    use_decimal_mark(settings.decimal_mark)
     questions: list[Row] = []
-    if not settings.plan or settings.epochs:
+    if not settings.plan or settings.epochs or Path(settings.dataset).is_file():
         questions = problems.catch(read_questions, settings) or []
         settings = with_steps(settings, len(questions))
     if settings.plan:
         problems.raise_any()
-        print_plan(settings)
+        print_plan(settings, longest_of(settings, questions) if questions else None)
         sys.exit()
-    use_decimal_mark(settings.decimal_mark)
     rewards = problems.catch(choose, settings.rewards)
     problems.catch(check_model, settings.model)
     if (base := sixteen_bit_name(settings.model)) != settings.model:
@@ -132,6 +133,11 @@ def read_questions(settings: Settings) -> list[Row]:
         settings.dataset, settings.split, settings.question_column, settings.answer_column,
         config=settings.dataset_config, skip_bad_rows=settings.skip_bad_rows,
     )  # fmt: skip
+
+
+def longest_of(settings: Settings, questions: list[Row]) -> int:
+    """The longest prompt in tokens."""
+    return longest_prompt(settings.model, [row["question"] for row in questions], settings.prompt())
 
 
 def finish_again(settings: Settings) -> None:

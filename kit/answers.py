@@ -18,8 +18,9 @@ from kit.artefacts import Artefact, fingerprint
 from kit.completions import Backend, Completion, Engine, choose_backend, open_engine
 from kit.grading import flexible_answer, gold_answer, is_correct, strict_answer
 from kit.progress import Progress, progress
+from kit.prompt_length import reckoned_prompt_length
 from kit.prompts import build_prompt, parse_reply
-from kit.questions import Row, longest_prompt
+from kit.questions import Row
 from kit.transcripts import Key, Line, Transcript, transcript_file
 
 _OF_THE_MACHINE = ("batch_size", "max_prompt_length", "vllm")  # of Plan; each row of the scores names its engine
@@ -101,7 +102,9 @@ def collect(artefact: Artefact, questions: list[Row], plan: Plan, folder: Path) 
 
 def room_for_prompts(questions: list[Row], plan: Plan) -> int:
     """Tokens to set aside for a prompt: as in training, or more where a question is longer than any there could be."""
-    return max(plan.max_prompt_length, longest_prompt(questions, plan.system_prompt))
+    return max(
+        plan.max_prompt_length, reckoned_prompt_length([row["question"] for row in questions], plan.system_prompt)
+    )
 
 
 class _Asked:

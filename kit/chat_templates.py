@@ -62,7 +62,7 @@ def check_template(shown: str, template: str) -> None:
             "its -Instruct version, or put its family's template into chat_template.jinja and export it again"
         )
     try:
-        _rendered(template, [{"role": "user", "content": _USER}])
+        rendered(template, [{"role": "user", "content": _USER}])
     except Exception as error:  # Jinja, and what a template raises itself
         raise UserError(f"{shown}: its chat template cannot be rendered ({first_line(error)})") from None
 
@@ -78,7 +78,7 @@ def takes_system_role(template: str) -> bool:
     """
     talk = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}]
     try:
-        return _SYSTEM in _rendered(template, talk)
+        return _SYSTEM in rendered(template, talk)
     except Exception:  # what a template raises to say that it takes none
         return False
 
@@ -103,8 +103,12 @@ def _default_of(template: Any) -> str:
     return str(template or "")
 
 
-def _rendered(template: str, messages: Messages) -> str:
-    """As transformers renders it, which would take seconds to import."""
+def rendered(template: str, messages: Messages) -> str:
+    """The prompt's text, as transformers renders it, which would take seconds to import.
+
+    Raises:
+        Exception: Jinja's own kinds, and what a template raises itself.
+    """
     from jinja2.exceptions import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 

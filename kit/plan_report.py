@@ -23,8 +23,12 @@ _PHASES = {
 }
 
 
-def print_plan(settings: Settings) -> None:
+def print_plan(settings: Settings, longest_prompt: int | None = None) -> None:
     """Print the plan for the card that is named, or for the machine that is here, card or processor.
+
+    Args:
+        settings: of the run.
+        longest_prompt: in tokens, where the questions are known.
 
     Raises:
         UserError: it does not fit.
@@ -32,7 +36,7 @@ def print_plan(settings: Settings) -> None:
     machine = card_named(settings.gpu) if settings.gpu else detect()
     requirements = requirements_for(machine) if machine.has_cuda else "requirements-cpu.txt"
     shape = model_shape(settings.model)
-    plan = make_plan(_of_its_run(settings), machine, shape)
+    plan = make_plan(_of_its_run(settings), machine, shape, longest_prompt)
     if not machine.has_cuda:
         print(f"{machine.lack}: this is the plan for its processor; --gpu NAME plans for a card, {', '.join(NAMES)}\n")
     print(f"{settings.model} on {machine.name}, {machine.memory_gib:.1f} GiB, {machine.free_gib:.1f} free\n")

@@ -21,7 +21,6 @@ Row = dict[str, Any]
 
 HUB_CONFIGS = {"openai/gsm8k": "main"}  # data sets that cannot be loaded without naming a configuration
 PROBLEMS_SHOWN = 5
-_TEMPLATE_TOKENS = 16
 
 
 def load_questions(
@@ -118,14 +117,6 @@ def _part_of(rows: list[PlacedRow], split: str) -> list[PlacedRow]:
     except (ValueError, AssertionError) as error:
         raise UserError(f"--split {split} names no part ({first_line(error)}): write it as train[:100]") from None
     return [row for part in parts for row in rows[part.from_ : part.to]]
-
-
-def longest_prompt(rows: list[Row], system_prompt: str) -> int:
-    """About how many tokens the longest prompt has, before there is a tokenizer.
-
-    Reckoned at three bytes a token, and some for the template: English has four.
-    """
-    return max(len((system_prompt + row["question"]).encode()) for row in rows) // 3 + _TEMPLATE_TOKENS
 
 
 def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:
