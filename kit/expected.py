@@ -19,6 +19,7 @@ from kit.settings import Settings
 _BANDWIDTH_SHARE, _SPEED_SHARE = 0.5, 0.25
 _TOKEN_FLOOR_S = {True: 0.010, False: 0.035}  # with vLLM's graphs, and with a kernel launch for each operation
 _WRITING_SHARE, _LEARNING_SHARE, _UNPACKING = 0.15, 0.8, 50.0  # of a processor's speed; and operations a 4-bit weight
+_LAYER_S = 0.005
 _PROMPT_TOKENS, _COMPLETION_SHARE = 200, 0.4  # GSM8K with the kit's prompt; completions of usual length
 
 
@@ -55,12 +56,13 @@ def expected(shape: ModelShape, settings: Settings, layout: Layout, card: str) -
 def expected_here(shape: ModelShape, settings: Settings, layout: Layout, flops: float) -> Expected:
     """What a run with this layout takes on a processor that multiplies large float32 matrices at ``flops`` a second.
 
-    FITTED
+    Fitted to steps of Qwen2.5-Coder-0.5B and SmolLM2-135M on two cores, 4 and 8 completions at a time. A token costs its
+    products, unpacking the 4-bit weights once, and each layer's many small operations.
     """
     step, parameters = settings.completions_per_step, shape.linear_parameters + shape.other_parameters
     written = _COMPLETION_SHARE * layout.completion
     unpacked = _UNPACKING * shape.linear_parameters if settings.load_in_4bit else 0.0  # once for each token of them all
-    rollout = written * (step * 2 * parameters / _WRITING_SHARE + unpacked) / flops
+    rollout = written * ((step * 2 * parameters / _WRITING_SHARE + unpacked) / flops + shape.layers * _LAYER_S)
     passes = 2 + 2 + (2 if layout.checkpointing else 0)  # no gradient of the frozen weights is made
     update = passes * parameters * step * (_PROMPT_TOKENS + written) / (flops * _LEARNING_SHARE)
     return Expected(rollout, update, *_sizes_gb(shape, settings, 0.0))

@@ -1,4 +1,6 @@
-"""Run the CPU tests with a GPU set's versions of the packages that the two share: transformers, TRL, PEFT, datasets …
+"""Run CPU tests with a GPU set's versions of the packages that the two share: transformers, TRL, PEFT, datasets …
+
+Those that train, merge, export or evaluate; the others never meet these packages.
 
     python -m tests.pins.run_with_set requirements-t4.txt [pytest options]
 
@@ -24,6 +26,11 @@ _SHARED = {
 }  # fmt: skip
 
 
+_MEET_THEM = (
+    "chain", "export", "evaluate", "preflight", "generation_settings", "vllm_fallback", "checkpoints", "own_rewards",
+)  # fmt: skip
+
+
 def differing(lock: str) -> list[str]:
     """The lines of a lock for packages that ``.venv`` has in another version."""
     found = []
@@ -46,7 +53,8 @@ def main() -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
     subprocess.run([*pip, *others], check=True)
     environment = os.environ | {"PYTHONPATH": str(folder)}
-    tests = [sys.executable, "-m", "pytest", "-m", "not slow and not pins", *options]
+    files = [f"tests/test_{name}.py" for name in _MEET_THEM]
+    tests = [sys.executable, "-m", "pytest", "-m", "not slow and not pins", *files, *options]
     sys.exit(subprocess.run(tests, cwd=ROOT, env=environment, check=False).returncode)
 
 
