@@ -56,7 +56,7 @@ def expected(shape: ModelShape, settings: Settings, layout: Layout, card: str) -
 def expected_here(shape: ModelShape, settings: Settings, layout: Layout, flops: float) -> Expected:
     """What a run with this layout takes on a processor that multiplies large float32 matrices at ``flops`` a second.
 
-    Fitted to steps of Qwen2.5-Coder-0.5B and SmolLM2-135M on two cores, 4 and 8 completions at a time. A token costs its
+    Fitted to steps of Qwen2.5-Coder-0.5B and SmolLM2-135M on two cores, 4 and 8 completions at once. A token costs its
     products, unpacking the 4-bit weights once, and each layer's many small operations.
     """
     step, parameters = settings.completions_per_step, shape.linear_parameters + shape.other_parameters
