@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import first_line
-from kit.gate import Check, Tensors, load_model, load_tokenizer, next_token, no_room_for
+from kit.gate import Check, Tensors, load_model, load_tokenizer, next_token, no_room_for, with_tokenizer
 from kit.hub import local_folder
 from kit.merge import merged_tensors
 
@@ -73,7 +73,7 @@ def weights_agree(merged: Path, adapter: Path, base: str) -> Check:
                 extra = [other for other in extra if other != name]
             extra = [other for other in extra if other != name]
     except (RuntimeError, ValueError, KeyError, TypeError) as error:  # PEFT's own words for what does not fit
-        says = f"PEFT cannot put {adapter} on {base} ({first_line(error)}): it was trained on another base"
+        says = f"{adapter} does not go with {base}, PEFT says: {first_line(error)}"
         return Check("merged", "weights", False, says, {})
     wrong += [f"{name} is missing" for name in missing] + [f"{name} is not in the base" for name in extra]
     kept = count.kept / count.change if count.change else 0.0
@@ -185,7 +185,7 @@ def says_the_same(merged: Path, adapter: Path, base: str, conversations: list[li
     import torch
     from peft import PeftModel
 
-    tokenizer = load_tokenizer(adapter)
+    tokenizer = load_tokenizer(with_tokenizer(adapter, base))
     texts = [tokenizer.apply_chat_template(messages, tokenize=False) for messages in conversations]
     adapted = PeftModel.from_pretrained(load_model(base), str(adapter))
     of_adapter = _log_probabilities(adapted, tokenizer, texts)

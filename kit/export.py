@@ -19,7 +19,7 @@ from kit.artefacts import file_hash
 from kit.chat_templates import fitted, template_in
 from kit.disk import FULL_ERRORS, is_full, publish, write_whole
 from kit.errors import first_line
-from kit.gate import Check, ExportRefused
+from kit.gate import Check, ExportRefused, with_tokenizer
 from kit.gguf_files import BLOCK, CONVERTED, GgufFile, convert, mean_kl_divergence, quantize, with_readable_weights
 from kit.hub import local_folder, sixteen_bit_name, weights_bytes
 from kit.merge import write_merged
@@ -63,11 +63,15 @@ class Export:
         prompt = self.run.read()["system_prompt"]
         replies = {line["question"]: line["reply"] for line in read_jsonl(self.run.samples_file)}
         pairs = list(replies.items()) or _FALLBACK
-        template = template_in(self.run.adapter if self.run.has_adapter else self.run.merged)
+        template = template_in(self._tokenizer())
         return [
             [*fitted(build_prompt(question, prompt), template), {"role": "assistant", "content": reply}]
             for question, reply in pairs
         ]
+
+    def _tokenizer(self) -> Path:
+        """The folder that has the tokenizer of training."""
+        return with_tokenizer(self.run.adapter, self.base) if self.run.has_adapter else local_folder(self.base)
 
     @contextmanager
     def staging(self) -> Iterator[None]:
@@ -104,7 +108,7 @@ class Export:
             write_merged(self.run.adapter, self.base, merged)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:  # PEFT's own words for what does not fit
             raise ExportRefused(
-                f"{self.run.adapter} cannot be put on {self.base} ({first_line(error)}): it was trained on another base"
+                f"{self.run.adapter} cannot be merged into {self.base}, PEFT says: {first_line(error)}"
             ) from error
         self.check_merged(merged)
         publish(merged, self.run.merged)
@@ -116,7 +120,7 @@ class Export:
             ExportRefused: a check failed.
         """
         merged = merged or self.run.merged
-        self._pass(check_merged.tokens_agree(merged, self.run.adapter if self.run.has_adapter else self.base))
+        self._pass(check_merged.tokens_agree(merged, self._tokenizer()))
         if self.run.has_adapter:
             self._pass(check_merged.weights_agree(merged, self.run.adapter, self.base))
             self._pass(check_merged.says_the_same(merged, self.run.adapter, self.base, self.conversations))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.errors import UserError
 from kit.hardware import free_card, free_memory_bytes
-from kit.hub import weights_bytes
+from kit.hub import local_folder, weights_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +67,12 @@ def load_model(path: Path | str) -> Any:
     free_card()
     fits = torch.cuda.is_available() and _ROOM * model.get_memory_footprint() < torch.cuda.mem_get_info()[0]
     return model.to("cuda") if fits else model
+
+
+def with_tokenizer(adapter: Path, base: str) -> Path:
+    """The folder whose tokenizer goes with an adapter: its own, or where other tools saved none, its base's."""
+    own = any((adapter / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model"))
+    return adapter if own else local_folder(base)
 
 
 def load_tokenizer(path: Path | str) -> Any:

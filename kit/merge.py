@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.gate import Tensors
+from kit.gate import Tensors, with_tokenizer
 from kit.generation_settings import write_greedy
 from kit.hub import local_folder
 
@@ -49,7 +49,7 @@ def write_merged(adapter: Path, base: str, folder: Path) -> None:
     _write_weights(written(), _number_type(base), folder)
     if (file := local_folder(base) / "generation_config.json").is_file():
         shutil.copyfile(file, folder / file.name)
-    tokenizer = AutoTokenizer.from_pretrained(str(adapter))
+    tokenizer = AutoTokenizer.from_pretrained(str(with_tokenizer(adapter, base)))
     config = source | {"pad_token_id": tokenizer.pad_token_id}  # the base's own may have been mended
     config |= {"tie_word_embeddings": False} if own_head else {}
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
