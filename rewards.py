@@ -207,7 +207,7 @@ def _read_line(line: str, answer: str | None, place: str) -> tuple[str, str]:
 
 def _gold(value: object, place: str = "") -> str:
     try:
-        return str(gold_answer(as_data_writes(value)))
+        return str(gold_answer(str(as_data_writes(value))))
     except ValueError as error:
         raise UserError(f"{place}the right answer must be a number ({error}): give it with --answer 18") from None
 
