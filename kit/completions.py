@@ -218,7 +218,7 @@ def _vllm_engine(
             model=weights, dtype=backend.dtype, max_model_len=max_prompt_tokens + max_tokens,
             gpu_memory_utilization=_vllm_share(machine), generation_config="vllm", **options,
         )  # fmt: skip
-        ends = ends_of_turn(local_folder(weights))  # generation_config="vllm" leaves these out with all that it says
+        ends = _ends_of_folder(weights)  # generation_config="vllm" leaves these out with all that it says
     except Exception as error:  # vLLM, its kernels and the driver each have their own kinds
         traceback.clear_frames(error.__traceback__)  # they hold on to half an engine
         raise VllmNotLoaded(f"vLLM could not be loaded for {artefact.name} ({first_line(error)})") from error
@@ -244,6 +244,14 @@ def _vllm_engine(
         yield Engine(generate)
     finally:
         llm.llm_engine.engine_core.shutdown()  # the next artefact needs the card's memory
+
+
+def _ends_of_folder(model: str) -> list[int]:
+    """What the model's own settings end a reply with, besides the tokenizer's; vLLM has fetched the folder by now."""
+    try:
+        return ends_of_turn(local_folder(model))
+    except UserError:
+        return []
 
 
 def vllm_environment(machine: hardware.Machine) -> dict[str, str]:
