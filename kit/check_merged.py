@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.errors import first_line
 from kit.gate import Check, Tensors, load_model, load_tokenizer, next_token, no_room_for, with_tokenizer
+from kit.generation_settings import shapes_replies
 from kit.hub import local_folder
 from kit.merge import merged_tensors
 
@@ -262,6 +263,8 @@ def tokens_agree(merged: Path, trained: Path | str) -> Check:
         wrong.append(
             f"the tokenizer has {len(ours)} tokens, in training {len(theirs)}, config.json {config['vocab_size']}"
         )
+    if asked := shapes_replies(merged):
+        wrong.append(f"generation_config.json asks for what it was not scored with ({', '.join(asked)})")
     names = Tensors(merged)
     if config.get("tie_word_embeddings") and "lm_head.weight" in names:
         wrong.append("the embeddings are no longer tied: the file has an lm_head of its own")

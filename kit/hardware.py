@@ -104,7 +104,7 @@ def choose(machine: Machine, vllm: str = "auto") -> Choice:
 
     float16 below compute capability 8.0, whatever torch says: ``is_bf16_supported()`` is True on a T4, by emulation.
     float32 on a CPU: tiny models run faster in it than under bfloat16 autocast, and results repeat exactly. Activations
-    are recomputed in the backward pass (gradient checkpointing) on a card only, where memory is short.
+    are recomputed in the backward pass (gradient checkpointing) on a card; on a processor the plan decides.
 
     Raises:
         UserError: vLLM is required and cannot be had.

@@ -105,6 +105,10 @@ def padding_is_end_of_turn(run):
     edit_json(run.merged / "tokenizer_config.json", lambda config: config.update(pad_token="<|im_end|>"))
 
 
+def a_penalty(run):
+    edit_json(run.merged / "generation_config.json", lambda config: config.update(repetition_penalty=1.1))
+
+
 def no_chat_template(run):
     (run.merged / "chat_template.jinja").unlink(missing_ok=True)
     edit_json(run.merged / "tokenizer_config.json", lambda config: config.pop("chat_template", None))
@@ -182,6 +186,7 @@ def other_architecture(run):
         (other_end_of_turn, "the end-of-turn token is"),
         (padding_is_end_of_turn, "the pad token is the end-of-turn token"),
         (no_chat_template, "the chat template is missing"),
+        (a_penalty, r"not scored with \(repetition_penalty\)"),
         (untied_embeddings, "no longer tied"),
     ],
 )
