@@ -4,6 +4,7 @@
     python evaluate.py runs/NAME                          all that a run folder holds, on GSM8K's test questions
     python evaluate.py runs/NAME/adapter --limit 200      one artefact, the first 200 questions
     python evaluate.py runs/NAME --samples 8              adds pass@k and maj@k of 8 samples a question
+    python evaluate.py ADAPTER --base PATH --output-dir DIR     an adapter of another tool, on a base that moved
     python evaluate.py --compare runs/A/scores.json runs/B/scores.json      two runs side by side, nothing is run
     python evaluate.py runs/NAME/gguf/NAME.q8_0.gguf --ask "Ana has 3 apples and gets 4 more. How many now?"
 
@@ -45,7 +46,7 @@ def main() -> None:
     if args.compare:
         print_comparisons(*compare_files(*args.compare))
     elif args.ask:
-        ask_one(find_artefacts(args.paths, args.base_4bit), args.ask, make_plan(args))
+        ask_one(find_artefacts(args.paths, args.base_4bit, args.base), args.ask, make_plan(args))
     else:
         artefacts, questions, output, plan = check_everything(args)
         rows = with_or_without_vllm(
@@ -92,6 +93,8 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--max-completion-length", type=positive_int, metavar="N",
                         help=f"tokens (default: as in training, else {DEFAULT_MAX_COMPLETION_LENGTH})")  # fmt: skip
+    parser.add_argument("--base", metavar="PATH",
+                        help="folder or Hub id that adapters stand on (default: as they record it)")  # fmt: skip
     parser.add_argument("--base-4bit", action="store_true", help="run adapters on the 4-bit base, as they were trained")
     parser.add_argument("--vllm", choices=["auto", "off", "require"], default="auto",
                         help="vLLM answers where there is a card (default: %(default)s)")  # fmt: skip
@@ -115,9 +118,10 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
     plan = problems.catch(make_plan, args)
     use_decimal_mark(plan.decimal_mark if plan else "point")
     artefacts = problems.catch(
-        find_artefacts, [*args.paths, *([args.baseline] if args.baseline else [])], args.base_4bit
+        find_artefacts, [*args.paths, *([args.baseline] if args.baseline else [])], args.base_4bit, args.base
     )
-    if args.baseline and artefacts and len(problems.catch(find_artefacts, [args.baseline], args.base_4bit) or [0]) != 1:
+    alone = problems.catch(find_artefacts, [args.baseline], args.base_4bit, args.base) if args.baseline else None
+    if artefacts and alone and len(alone) != 1:
         problems.found.append(f"--baseline {args.baseline} holds several artefacts: name one, such as its adapter")
     columns = (args.question_column, args.answer_column)
     questions = problems.catch(

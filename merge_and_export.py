@@ -5,6 +5,7 @@
     python merge_and_export.py runs/NAME --gguf q6_k --only-gguf      another type, from merged/ as it is
     python merge_and_export.py runs/NAME --check                      the checks alone, on what the folder holds
     python merge_and_export.py runs/NAME --push-to-hub OWNER/NAME     afterwards, upload it (private)
+    python merge_and_export.py ADAPTER --base PATH --output-dir DIR   an adapter of another tool, or a checkpoint
 
 Merges into the 16-bit base, never into the 4-bit one that training held in memory: 4-bit weights are rounded, and a
 merge would keep the rounding. Writes runs/NAME/merged/, runs/NAME/gguf/NAME.<type>.gguf with an Ollama Modelfile, a
@@ -20,6 +21,7 @@ import shlex
 from pathlib import Path
 
 from kit import llama_cpp
+from kit.adoption import adopt, check_adoption
 from kit.command_line import Parser, nearest
 from kit.errors import Problems, UserError, run_script
 from kit.export import Export, check_disk
@@ -29,13 +31,15 @@ from kit.model_card import write_card
 from kit.modelfile import gguf_of, ollama_name, write_modelfile
 from kit.publish import check_repository, push
 from kit.runs import RunFolder
+from kit.weight_files import is_adapter
 
 
 def main() -> None:
     args = read_arguments()
-    run = RunFolder(args.run_folder)
-    check_everything(run, args)
+    run = check_everything(args)
     llama_cpp.ensure()
+    if is_foreign(args.path):
+        adopt(args.path, run)
     export = Export(run)
     with export.staging():
         if args.check:
@@ -54,7 +58,10 @@ def main() -> None:
 
 def read_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("run_folder", type=Path, metavar="RUN_FOLDER", help="what train_lora.py wrote")
+    parser.add_argument("path", type=Path, metavar="PATH",
+                        help="run folder that train_lora.py wrote, or an adapter's folder")  # fmt: skip
+    parser.add_argument("--base", metavar="PATH", help="folder or Hub id of the base (default: as recorded)")
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="run folder that an adapter gets, new")
     parser.add_argument("--gguf", nargs="+", default=["q8_0"], type=str.lower, metavar="TYPE",
                         help="GGUF types, such as f16 q8_0 q4_k_m (default: q8_0)")  # fmt: skip
     parser.add_argument("--only-gguf", action="store_true", help="start from merged/ as it is")
@@ -64,16 +71,21 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse()
 
 
-def check_everything(run: RunFolder, args: argparse.Namespace) -> None:
-    """Refuse what cannot be done, before anything is built, loaded or written.
+def check_everything(args: argparse.Namespace) -> RunFolder:
+    """The run folder that the export goes into; refuses what cannot be done, before anything is built or written.
 
     Raises:
         UserError: with all that is wrong.
     """
     problems = Problems()
-    if problems.catch(run.read):
+    run = RunFolder(args.path, args.base)
+    if is_foreign(args.path):
+        run = problems.catch(check_adoption, args.path, args.base, args.output_dir)
+        if args.check or args.only_gguf:
+            problems.found.append(f"{args.path} is an adapter, which has no export yet: leave out --check, --only-gguf")
+    elif problems.catch(run.read):
         problems.catch(check_parts, run, args)
-        problems.catch(check_base, run.base_model(), "the base model", f"{run.settings_file}, as model")
+        problems.catch(check_base, run.base_model(), "--base" if args.base else "the base model")
     for name in args.gguf:
         problems.catch(check_type, name)
     if args.push_to_hub:
@@ -81,10 +93,18 @@ def check_everything(run: RunFolder, args: argparse.Namespace) -> None:
     problems.raise_any()
     if not args.check:
         check_disk(run, args.gguf, with_merge=not args.only_gguf)
+    return run
+
+
+def is_foreign(path: Path) -> bool:
+    """Is this an adapter, and no run folder?"""
+    return not RunFolder(path).exists() and path.is_dir() and is_adapter(path)
 
 
 def check_parts(run: RunFolder, args: argparse.Namespace) -> None:
     """Refuse a run that lacks what the export starts from."""
+    if args.output_dir:
+        raise UserError(f"--output-dir is for an adapter's folder: the export of {run.path} goes into {run.path}")
     if args.check or args.only_gguf:
         if not any(run.merged.glob("*.safetensors")):
             raise UserError(f"{run.merged} holds no weights: run without {'--check' if args.check else '--only-gguf'}")

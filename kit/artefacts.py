@@ -45,12 +45,13 @@ class Artefact:
     number_type: str | None = None
 
 
-def find_artefacts(paths: list[str], base_4bit: bool = False) -> list[Artefact]:
+def find_artefacts(paths: list[str], base_4bit: bool = False, base: str | None = None) -> list[Artefact]:
     """The artefacts that the paths name, in order and each once; a run folder stands for all that it holds.
 
     Args:
         paths: as the user wrote them.
         base_4bit: whether adapters stand on their 4-bit base, which need not be there in 16 bits then.
+        base: what adapters stand on, where that is not what they and run folders record.
 
     Raises:
         UserError: a path is none of these.
@@ -59,9 +60,9 @@ def find_artefacts(paths: list[str], base_4bit: bool = False) -> list[Artefact]:
     own: set[str] = set()  # of the first run folder, whose artefacts keep their short names
     problems: list[str] = []
     for path in paths:
-        run = RunFolder(Path(path))
+        run = RunFolder(Path(path), base)
         try:
-            inside = _of_run(run, base_4bit) if run.exists() else [_single(path, base_4bit)]
+            inside = _of_run(run, base_4bit) if run.exists() else [_single(path, base_4bit, base)]
             held = {_place(artefact.path): artefact for artefact in inside}
         except UserError as error:
             problems += error.problems
@@ -91,7 +92,7 @@ def fingerprint(artefact: Artefact, base_4bit: bool = False) -> str:
     """
     content = [_content(artefact.path)]
     if artefact.kind is Kind.ADAPTER:
-        base = artefact.base or _recorded_base(Path(artefact.path))
+        base = artefact.base or recorded_base(Path(artefact.path))
         content.append(_content(base if base_4bit else sixteen_bit_name(base)))
     return hashlib.sha256("".join(content).encode()).hexdigest()[:16]
 
@@ -154,14 +155,14 @@ def _hash(file: str, *_: int) -> str:
 
 
 def _of_run(run: RunFolder, base_4bit: bool) -> list[Artefact]:
-    check_base(run.base_model(), f"the base model of {run.path},", f"{run.settings_file}, as model")
+    check_base(run.base_model(), "--base" if run.base else f"the base model of {run.path},")
     # What merging starts from, also where training had 4-bit weights.
     found = [Artefact("base", Kind.MODEL, sixteen_bit_name(run.base_model()))]
     inside = [path for path in (run.adapter, run.merged) if path.is_dir()]
-    return found + [_single(str(path), base_4bit) for path in [*inside, *ggufs_in(run.gguf)]]
+    return found + [_single(str(path), base_4bit, run.base) for path in [*inside, *ggufs_in(run.gguf)]]
 
 
-def _single(path: str, base_4bit: bool) -> Artefact:
+def _single(path: str, base_4bit: bool, base: str | None) -> Artefact:
     local = Path(path)
     run = run_folder_of(local)
     if is_gguf(local):
@@ -169,7 +170,7 @@ def _single(path: str, base_4bit: bool) -> Artefact:
         in_run = run is not None and run.gguf.resolve() == local.parent.resolve()
         return Artefact(gguf_name(local, in_run), Kind.GGUF, path, number_type=number_type(local))
     if local.is_dir() and is_adapter(local):
-        return _adapter(path, run, base_4bit)
+        return _adapter(path, run, base_4bit, base)
     check_model(path, option="")
     if is_remote(path) and is_adapter_repository(path):
         raise UserError(f"{path} holds an adapter: fetch it with `hf download {path} --local-dir DIR`, and name DIR")
@@ -177,7 +178,7 @@ def _single(path: str, base_4bit: bool) -> Artefact:
     return Artefact("merged" if is_merged else Path(path).name or "model", Kind.MODEL, path)
 
 
-def _adapter(path: str, run: RunFolder | None, base_4bit: bool) -> Artefact:
+def _adapter(path: str, run: RunFolder | None, base_4bit: bool, named: str | None) -> Artefact:
     local = Path(path)
     if is_full_model(local):
         raise UserError(
@@ -185,23 +186,27 @@ def _adapter(path: str, run: RunFolder | None, base_4bit: bool) -> Artefact:
             "adapter_model.* from it; to score the adapter, move these into a folder of their own"
         )
     check_adapter(local, path)
-    base = run.base_model() if run else _recorded_base(local)
-    option = f"the base model of {path},"
+    base = named or (run.base_model() if run else recorded_base(local))
+    option = "--base" if named else f"the base model of {path},"
     if base_4bit:
         check_model(base, option)
     else:
-        where = f"{run.settings_file}, as model" if run else f"{local / ADAPTER_CONFIG}, as base_model_name_or_path"
-        check_base(base, option, f"{where}, or score it on the quantized ones with --base-4bit")
+        check_base(base, option, ", or score it on the quantized ones with --base-4bit")
     return Artefact("adapter", Kind.ADAPTER, path, base)
 
 
-def _recorded_base(adapter: Path) -> str:
+def recorded_base(adapter: Path) -> str:
+    """The base model that an adapter's adapter_config.json names.
+
+    Raises:
+        UserError: it names none.
+    """
     try:
         base = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError):
         base = None
     if not base or not isinstance(base, str):
-        raise UserError(f"{adapter / ADAPTER_CONFIG} names no base model: write its folder or Hub id into it")
+        raise UserError(f"{adapter / ADAPTER_CONFIG} names no base model: name its folder or Hub id with --base")
     return base
 
 

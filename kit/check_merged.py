@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import first_line
-from kit.gate import Check, Tensors, load_model, load_tokenizer, next_token, no_room_for, with_tokenizer
+from kit.gate import Check, Tensors, embedding_rows, load_model, load_tokenizer, next_token, no_room_for, with_tokenizer
 from kit.generation_settings import shapes_replies
 from kit.hub import local_folder
-from kit.merge import merged_tensors
+from kit.merge import PREFIX, merged_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Another order of adding up, on another processor, moves a sum by some 1e-6 of the change, so of the entries that
 # training changed so many may round to the neighbour:
 MAY_ROUND_OTHERWISE = 0.02
-_PREFIX, _FACTORS = "base_model.model.", (".lora_A.weight", ".lora_B.weight")
+_FACTORS = (".lora_A.weight", ".lora_B.weight")
 # What float32 itself does to log-probabilities, in nats a token: seen, 2e-6 on Qwen2.5-Coder-0.5B.
 FLOAT32_NOISE = 1e-3
 
@@ -155,7 +155,7 @@ def _expected(adapter: Path, base: str) -> Iterator[tuple[str, torch.Tensor, tor
         return
     scale = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
     for name in theirs:
-        module = f"{_PREFIX}{name.removesuffix('.weight')}"
+        module = f"{PREFIX}{name.removesuffix('.weight')}"
         if f"{module}.lora_A.weight" not in factors:
             yield name, theirs[name], None
             continue
@@ -169,7 +169,7 @@ def _is_plain(config: dict[str, Any], factors: Tensors, theirs: Tensors) -> bool
     if config.get("peft_type") != "LORA" or any(config.get(name) for name in odd):
         return False
     modules = [name.removesuffix(ending) for name in factors for ending in _FACTORS if name.endswith(ending)]
-    known = all(f"{module.removeprefix(_PREFIX)}.weight" in theirs for module in modules)
+    known = all(f"{module.removeprefix(PREFIX)}.weight" in theirs for module in modules)
     return known and len(modules) == len(list(factors))
 
 
@@ -188,7 +188,10 @@ def says_the_same(merged: Path, adapter: Path, base: str, conversations: list[li
 
     tokenizer = load_tokenizer(with_tokenizer(adapter, base))
     texts = [tokenizer.apply_chat_template(messages, tokenize=False) for messages in conversations]
-    adapted = PeftModel.from_pretrained(load_model(base), str(adapter))
+    model = load_model(base)
+    if (rows := embedding_rows(adapter)) and rows != model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+    adapted = PeftModel.from_pretrained(model, str(adapter))
     of_adapter = _log_probabilities(adapted, tokenizer, texts)
     model = adapted.merge_and_unload()
     of_merge = _log_probabilities(model, tokenizer, texts)

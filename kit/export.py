@@ -250,7 +250,8 @@ def check_disk(run: RunFolder, kinds: list[str], with_merge: bool) -> None:
     """
     weights = weights_bytes(sixteen_bit_name(run.base_model()))
     parts = 1.0 + with_merge + sum(_RELATIVE_SIZE.get(kind, _QUANTIZED_SIZE) for kind in kinds if kind != "f16")
-    needed, free = parts * weights + _SPARE_BYTES, shutil.disk_usage(run.path).free
+    there = next(folder for folder in (run.path, *run.path.resolve().parents) if folder.exists())
+    needed, free = parts * weights + _SPARE_BYTES, shutil.disk_usage(there).free
     if free < needed:
         raise ExportRefused(
             f"the export needs {needed / 1e9:.1f} GB of disk at {run.path}, {free / 1e9:.1f} GB are free: make room, "

@@ -107,6 +107,12 @@ class Tensors:
         return self._file_of[name].get_tensor(name)
 
 
+def embedding_rows(adapter: Path) -> int | None:
+    """The rows of an embedding that an adapter brings whole, as tools do that added tokens; ``None`` without one."""
+    tensors = Tensors(adapter)
+    return next((len(tensors[name]) for name in tensors if name.endswith("embed_tokens.weight")), None)
+
+
 def next_token(model: Any, ids: list[int], last: int) -> torch.Tensor:
     """Log-probabilities of what comes at each of the ``last`` positions of ``ids``; shape (last, vocabulary)."""
     import torch

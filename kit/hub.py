@@ -166,22 +166,25 @@ def check_model(model: str, option: str = "--model") -> None:
         check_model_weights(folder, shown)
 
 
-def check_base(model: str, option: str, where: str) -> None:
+def check_base(model: str, option: str, quantized: str = "") -> None:
     """Refuse a base model of which the 16-bit weights, that merging and scores need, cannot be had.
 
     Args:
         model: as training or the adapter names it; a 4-bit repository of the Hub stands for its 16-bit one.
         option: what the user knows it by.
-        where: the place in which another can be named.
+        quantized: what else there is to do where its weights are quantized.
 
     Raises:
         UserError: with the reason and the remedy.
     """
-    check_model(sixteen_bit_name(model), option)
+    try:
+        check_model(sixteen_bit_name(model), option)
+    except UserError as error:
+        raise UserError(*(f"{problem} (--base names another)" for problem in error.problems)) from None
     if is_quantized(model):
         raise UserError(
             f"{option} {model} holds quantized weights (its config.json has a quantization_config), and the 16-bit "
-            f"ones are needed: write their folder or Hub id into {where}"
+            f"ones are needed: name their folder or Hub id with --base{quantized}"
         )
 
 

@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.gate import Tensors, with_tokenizer
+from kit.gate import Tensors, embedding_rows, with_tokenizer
 from kit.generation_settings import write_greedy
 from kit.hub import local_folder
 
 if TYPE_CHECKING:
     import torch
 
+PREFIX = "base_model.model."  # of the base's names in an adapter's file
 _SHARD_BYTES = 2e9
 
 
@@ -52,6 +53,7 @@ def write_merged(adapter: Path, base: str, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(str(with_tokenizer(adapter, base)))
     config = source | {"pad_token_id": tokenizer.pad_token_id}  # the base's own may have been mended
     config |= {"tie_word_embeddings": False} if own_head else {}
+    config |= {"vocab_size": rows} if (rows := embedding_rows(adapter)) else {}
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
     write_greedy(folder, tokenizer.pad_token_id)
@@ -107,7 +109,8 @@ def merged_tensors(adapter: Path, base: str) -> Iterator[tuple[str, torch.Tensor
     """(name, the base's tensor, what merging makes of it in float32 or None where it is left alone), tensor by tensor.
 
     The base is a skeleton without weights. Each module that the adapter reaches gets its own for as long as PEFT merges
-    it, so that every kind of adapter that PEFT knows is merged by PEFT.
+    it, so that every kind of adapter that PEFT knows is merged by PEFT. A tensor that the adapter brings whole, such as
+    an embedding with rows for added tokens, takes the place of the base's.
 
     Raises:
         RuntimeError: and others of PEFT's own, where the adapter does not fit the base.
@@ -115,8 +118,8 @@ def merged_tensors(adapter: Path, base: str) -> Iterator[tuple[str, torch.Tensor
     import torch
     from peft import PeftModel
 
-    theirs = Tensors(local_folder(base))
-    skeleton = _skeleton(base)
+    theirs, brought = Tensors(local_folder(base)), Tensors(adapter)
+    skeleton = _skeleton(base, embedding_rows(adapter))
     embedding = _name_of(skeleton, skeleton.get_input_embeddings())
     adapted = PeftModel.from_pretrained(skeleton, str(adapter), low_cpu_mem_usage=True, torch_device="cpu")
     reached = set()
@@ -136,17 +139,20 @@ def merged_tensors(adapter: Path, base: str) -> Iterator[tuple[str, torch.Tensor
             setattr(plain, name, torch.nn.Parameter(_placeholder(original.shape), requires_grad=False))
     for name in theirs:
         if name not in reached:
-            yield name, theirs[name], None
+            whole = brought[f"{PREFIX}{name}"] if f"{PREFIX}{name}" in brought else theirs[name]
+            is_bases = torch.equal(whole.to(theirs[name].dtype), theirs[name])
+            yield name, theirs[name], None if is_bases else whole.float()
 
 
-def _skeleton(base: str) -> Any:
+def _skeleton(base: str, rows: int | None) -> Any:
     """The base's modules without its weights: each parameter is one number seen as many, which takes no memory."""
     import torch
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    config = AutoConfig.from_pretrained(base, **({"vocab_size": rows} if rows else {}))
     with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base), dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             setattr(module, name, torch.nn.Parameter(_placeholder(parameter.shape), requires_grad=False))

@@ -47,11 +47,11 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _front_matter(trained: dict[str, Any]) -> str:
-    model, dataset = trained["settings"]["model"], trained["settings"]["dataset"]
+    model, dataset = trained["settings"]["model"], trained["settings"].get("dataset", "")
     about: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["grpo", "trl", "unsloth", "gguf"],
+        "tags": ["gguf"] if "adopted" in trained else ["grpo", "trl", "unsloth", "gguf"],
     }
     about |= {"base_model": model} if is_remote(model) else {}
     about |= {"datasets": [dataset]} if is_remote(dataset) else {}
@@ -59,12 +59,15 @@ def _front_matter(trained: dict[str, Any]) -> str:
 
 
 def _about(trained: dict[str, Any]) -> str:
-    settings, data = trained["settings"], trained["data"]
+    settings = trained["settings"]
     base = settings["model"] if is_remote(settings["model"]) else Path(settings["model"]).name
+    prompt = f"\n\n```text\n{trained['system_prompt']}\n```"
+    if "adopted" in trained:
+        return f"`{base}` with an adapter that was trained elsewhere. Its scores are with this system prompt:{prompt}"
+    data = trained["data"]
     return (
         f"`{base}` fine-tuned with GRPO on {data['questions']} questions (fingerprint `{data['fingerprint']}`) for "
-        f"{settings['max_steps']} steps. It was trained with this system prompt and needs it:\n\n"
-        f"```text\n{trained['system_prompt']}\n```"
+        f"{settings['max_steps']} steps. It was trained with this system prompt and needs it:{prompt}"
     )
 
 
@@ -123,6 +126,8 @@ def _commands(run: RunFolder, trained: dict[str, Any], repository: str | None) -
 
 
 def _recipe(trained: dict[str, Any]) -> str:
+    if "adopted" in trained:
+        return ""
     keep = ("learning_rate", "lora_rank", "lora_alpha", "num_generations", "temperature", "beta", "seed")
     settings = {name: trained["settings"][name] for name in keep if name in trained["settings"]}
     facts = settings | {"rewards": trained["reward_weights"], "versions": trained["versions"]}

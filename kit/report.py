@@ -43,11 +43,12 @@ def _content(run: RunFolder) -> dict[str, Any]:
     settings = record.get("settings", {})
     rows = read_jsonl(run.metrics_file)
     done, planned = (rows[-1]["step"] if rows else 0), settings.get("max_steps", 0)
+    state = f"finished after {done} steps" if run.has_adapter else f"step {done} of {planned}"
     return {
         "name": run.path.resolve().name,
         "model": settings.get("model", ""),
         "dataset": settings.get("dataset", ""),
-        "state": f"finished after {done} steps" if run.has_adapter else f"step {done} of {planned}",
+        "state": "trained elsewhere" if "adopted" in record else state,
         "card": record.get("machine", {}).get("card"),
         "numbers": _numbers(rows),
         "alarms": [(row["step"], alarm) for row in rows for alarm in row.get("alarms", [])],

@@ -39,6 +39,10 @@ def check_same_run(
         UserError: naming each of them, from and to.
     """
     recorded = run.read()
+    if "adopted" in recorded:
+        raise UserError(
+            f"--output-dir {run.path} holds the export of an adapter that was trained elsewhere: name another folder"
+        )
     before = {
         name: value for name, value in recorded.get("settings", {}).items() if not goes_without_saying(name, value)
     }

@@ -16,9 +16,13 @@ from kit.errors import UserError
 
 @dataclass(frozen=True)
 class RunFolder:
-    """``runs/NAME``: settings, adapter, logs, merged weights, GGUF files, scores."""
+    """``runs/NAME``: settings, adapter, logs, merged weights, GGUF files, scores.
+
+    ``base`` stands in for the base model that run.yaml records, where the user names another place of it.
+    """
 
     path: Path
+    base: str | None = None
 
     @property
     def settings_file(self) -> Path:
@@ -99,10 +103,12 @@ class RunFolder:
         write_whole(self.settings_file, text)
 
     def base_model(self) -> str:
-        """The model that this run started from: the folder or Hub id in run.yaml.
+        """The model that this run started from: ``base`` where it is given, else the folder or Hub id in run.yaml.
 
         A base folder that moved together with the run folder is found beside it.
         """
+        if self.base:
+            return self.base
         model = self.read()["settings"]["model"]
         beside = self.path.resolve().parent / Path(model).name
         return str(beside) if not Path(model).exists() and beside.exists() else model

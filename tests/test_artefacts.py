@@ -174,7 +174,7 @@ def test_a_neighbour_is_never_taken_for_the_base(tmp_path):
     model(tmp_path / "base")
     quantized = model(tmp_path / "base-bnb-4bit", quantization_config={"load_in_4bit": True})
     lora = adapter(tmp_path / "lora", quantized)
-    with pytest.raises(UserError, match=r"base-bnb-4bit holds quantized weights.*base_model_name_or_path"):
+    with pytest.raises(UserError, match=r"base-bnb-4bit holds quantized weights.*with --base, or score it on"):
         found(lora)
     in_4bit = found(lora, base_4bit=True)
     assert in_4bit.base == str(quantized)
@@ -184,7 +184,7 @@ def test_a_neighbour_is_never_taken_for_the_base(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "run.yaml").write_text(f"settings:\n  model: {quantized}\n")
-    with pytest.raises(UserError, match=r"16-bit ones are needed: write .*run\.yaml"):
+    with pytest.raises(UserError, match=r"16-bit ones are needed: name their folder or Hub id with --base"):
         find_artefacts([str(run)])
 
 
