@@ -59,6 +59,7 @@ check: setup
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	.venv/bin/lint-imports --no-logo
 
 bench-setup: setup
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-bench.txt

@@ -22,20 +22,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from kit.answers import Plan, collect
-from kit.artefacts import Artefact, artefact_at, check_templates, find_artefacts
-from kit.command_line import Parser, positive_int, positive_number
-from kit.completions import VllmNotLoaded, choose_backend, open_engine
-from kit.errors import Problems, UserError, run_script
-from kit.model_card import write_card
-from kit.number_reading import DECIMAL_MARKS, use_decimal_mark
+from kit.cli.command_line import Parser, positive_int, positive_number
+from kit.cli.errors import Problems, UserError, run_script
+from kit.evaluation.answering import Plan, collect
+from kit.evaluation.score_tables import print_comparisons, print_scores
+from kit.evaluation.scores import row_of
+from kit.evaluation.scores_file import compare_files, write_scores
+from kit.export.model_card import write_card
+from kit.generation.artefacts import Artefact, artefact_at, check_templates, find_artefacts
+from kit.generation.engines import VllmNotLoaded, choose_backend, open_engine
+from kit.numbers.reading import DECIMAL_MARKS, use_decimal_mark
 from kit.prompts import SYSTEM_PROMPT, build_prompt
-from kit.questions import Row, fingerprint, load_questions
-from kit.report import write_report
-from kit.runs import RunFolder, run_folder_of
-from kit.score_tables import print_comparisons, print_scores
-from kit.scoreboard import row_of
-from kit.scores_file import compare_files, write_scores
+from kit.report.page import write_report
+from kit.storage.run_folder import RunFolder, run_folder_of
+from kit.task.questions import Row, fingerprint, load_questions
 
 DEFAULT_MAX_COMPLETION_LENGTH = 512
 Answered = TypeVar("Answered")

@@ -20,18 +20,18 @@ import os
 import shlex
 from pathlib import Path
 
-from kit import llama_cpp
-from kit.adoption import adopt, check_adoption
-from kit.command_line import Parser, nearest
-from kit.errors import Problems, UserError, run_script
-from kit.export import Export, check_disk
-from kit.gguf_files import NEED_IMATRIX
-from kit.hub import check_base
-from kit.model_card import write_card
-from kit.modelfile import gguf_of, ollama_name, write_modelfile
-from kit.publish import check_repository, push
-from kit.runs import RunFolder
-from kit.weight_files import is_adapter
+from kit.cli.command_line import Parser, nearest
+from kit.cli.errors import Problems, UserError, run_script
+from kit.export.adoption import adopt, check_adoption
+from kit.export.export import Export, check_disk
+from kit.export.hub_upload import check_repository, push
+from kit.export.model_card import write_card
+from kit.export.modelfile import gguf_of, ollama_name, write_modelfile
+from kit.llama_cpp import build as llama_cpp
+from kit.llama_cpp.gguf import NEED_IMATRIX
+from kit.storage.hub import check_base
+from kit.storage.run_folder import RunFolder
+from kit.storage.weight_files import is_adapter
 
 
 def main() -> None:

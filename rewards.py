@@ -17,13 +17,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from kit.command_line import Parser
-from kit.errors import UserError, run_script
+from kit.cli.command_line import Parser
+from kit.cli.errors import UserError, run_script
 from kit.grading import gold_answer, is_correct, strict_answer
-from kit.number_reading import DECIMAL_MARKS, as_data_writes, use_decimal_mark
-from kit.own_rewards import Reward, RewardFunction, load_reward
+from kit.numbers.reading import DECIMAL_MARKS, as_data_writes, use_decimal_mark
 from kit.prompts import TAGS, parse_reply
-from kit.reward_reasons import reason
+from kit.task.reward_reasons import reason
+from kit.task.user_rewards import Reward, RewardFunction, load_reward
 
 Completion = str | list[dict[str, str]]
 
@@ -92,7 +92,7 @@ _ELSEWHERE = {"accuracy": "correctness", "format": "soft_format", "tag_count": "
 
 def choose(wanted: str) -> tuple[list[Reward], list[float]]:
     """The functions and weights that ``--rewards`` names: ``NAME[:WEIGHT]`` of this file, ``FILE.py:NAME[:WEIGHT]`` of
-    a user's own, separated by commas. Each is checked at every call: see ``kit.own_rewards.Reward``.
+    a user's own, separated by commas. Each is checked at every call: see ``kit.task.user_rewards.Reward``.
 
     Raises:
         UserError: with every name that is unknown, every weight that is no number, and every function that no trainer

@@ -21,32 +21,33 @@ import shlex
 import sys
 from pathlib import Path
 
-from kit import hardware, model
-from kit.base_check import check_before_training, mend_padding
-from kit.errors import run_script
-from kit.failures import explained
-from kit.hub import check_model, fetching, sixteen_bit_name
-from kit.model_shape import known_shape
-from kit.number_reading import use_decimal_mark
-from kit.own_rewards import Reward
-from kit.plan import make_plan
-from kit.plan_report import print_plan
-from kit.preflight import rehearse
-from kit.prompt_length import longest_prompt
-from kit.questions import Row, load_questions
-from kit.report import write_report
-from kit.resuming import as_recorded, check_run_folder, is_trained, open_run_folder, where_to_start
-from kit.reward_columns import check_arguments, with_columns
-from kit.run_record import describe_run, describe_trainer, save_adapter
-from kit.runs import RunFolder
-from kit.saving import checkpointing
-from kit.settings import Settings, read_settings
-from kit.step_progress import StepProgress
-from kit.step_size import check_enough, with_steps
-from kit.stopping import StopRequest
-from kit.training import as_dataset, build_trainer, prepare_reporting, trainer_arguments
-from kit.watch import RunLog
-from kit.weight_files import is_quantized
+from kit.checkpointing.failures import explained
+from kit.checkpointing.resuming import as_recorded, check_run_folder, is_trained, open_run_folder, where_to_start
+from kit.checkpointing.saving import checkpointing
+from kit.cli.errors import run_script
+from kit.cli.signals import StopRequest
+from kit.models import loading as model
+from kit.models.base_check import check_before_training, mend_padding
+from kit.numbers.reading import use_decimal_mark
+from kit.planning import hardware
+from kit.planning.model_shape import known_shape
+from kit.planning.plan import make_plan
+from kit.planning.plan_report import print_plan
+from kit.planning.step_size import check_enough, with_steps
+from kit.report.page import write_report
+from kit.settings.knobs import Settings, read_settings
+from kit.storage.hub import check_model, fetching, sixteen_bit_name
+from kit.storage.run_folder import RunFolder
+from kit.storage.weight_files import is_quantized
+from kit.task.prompt_length import longest_prompt
+from kit.task.questions import Row, load_questions
+from kit.task.reward_columns import check_arguments, with_columns
+from kit.task.user_rewards import Reward
+from kit.training.preflight import rehearse
+from kit.training.run_log import RunLog
+from kit.training.run_record import describe_run, describe_trainer, save_adapter
+from kit.training.step_progress import StepProgress
+from kit.training.trainer import as_dataset, build_trainer, prepare_reporting, trainer_arguments
 from rewards import choose, maxima
 
 
@@ -63,7 +64,7 @@ def main() -> None:
     start, done = where_to_start(run)
     run.write(describe_run(settings, questions, functions, weights))
     print(*plan.reasons, sep="\n")
-    stop, log, progress = StopRequest(), RunLog(run, settings, done, maxima(functions)), StepProgress()
+    stop, log, progress = StopRequest(), RunLog(run, settings, done, maxima(functions), write_report), StepProgress()
     with explained(run, settings):
         policy, tokenizer, plan = model.load_for_training(plan)  # before TRL is imported: Unsloth patches it
         settings, choice = plan.settings, plan.choice

@@ -23,8 +23,8 @@ from benchmarks.accuracy_run import read_arms, read_seeds
 from benchmarks.record import RESULTS, write_result
 from benchmarks.worker_runs import run_worker
 from demo.base import STAMP_FILE
-from kit.artefacts import file_hash
-from kit.progress import progress
+from kit.cli.progress import progress
+from kit.storage.atomic import file_hash
 
 FOLDER = Path("runs/accuracy")
 FILE = RESULTS / "accuracy.json"

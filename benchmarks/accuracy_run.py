@@ -20,16 +20,17 @@ from typing import Any
 import yaml
 
 from benchmarks.worker_runs import MARK
-from kit import hardware, model
-from kit.answers import judge
-from kit.completions import Engine, engine_of
-from kit.plan import make_plan
+from kit.evaluation.answering import judge
+from kit.generation.engines import Engine, engine_of
+from kit.models import loading as model
+from kit.planning import hardware
+from kit.planning.plan import make_plan
 from kit.prompts import build_prompt
-from kit.questions import Row, load_questions
-from kit.reward_columns import with_columns
-from kit.runs import RunFolder
-from kit.settings import KNOBS, Settings
-from kit.training import as_dataset, build_trainer, trainer_arguments
+from kit.settings.knobs import KNOBS, Settings
+from kit.storage.run_folder import RunFolder
+from kit.task.questions import Row, load_questions
+from kit.task.reward_columns import with_columns
+from kit.training.trainer import as_dataset, build_trainer, trainer_arguments
 from rewards import choose
 
 ARMS = Path(__file__).with_name("arms.yaml")

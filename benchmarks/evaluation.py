@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import write_result
-from kit.artefacts import find_artefacts
-from kit.completions import choose_backend, open_engine
-from kit.gguf_files import convert, quantize
+from kit.generation.artefacts import find_artefacts
+from kit.generation.engines import choose_backend, open_engine
 from kit.grading import flexible_answer, gold_answer, is_correct
-from kit.llama_cpp import program
+from kit.llama_cpp.build import program
+from kit.llama_cpp.gguf import convert, quantize
 
 ROUNDS, QUESTIONS, QUESTIONS_ONE_BY_ONE = 3, 200, 60
 SHAPE = {

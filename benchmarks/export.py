@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.in_turn import in_turn, seconds_of
 from benchmarks.record import write_result
-from kit.llama_cpp import llama_cpp_folder, program
+from kit.llama_cpp.build import llama_cpp_folder, program
 
 ROUNDS = 5
 KINDS = ("q8_0", "q4_k_m")

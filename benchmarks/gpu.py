@@ -16,9 +16,9 @@ from typing import Any
 
 from benchmarks.record import write_result
 from benchmarks.worker_runs import STEP_WORKER, run_worker
-from kit.cards import figures_of
-from kit.model_shape import ModelShape, model_shape
-from kit.progress import progress
+from kit.cli.progress import progress
+from kit.planning.gpus import figures_of
+from kit.planning.model_shape import ModelShape, model_shape
 
 CAPS = (8.0, 12.0, 15.0, 24.0)
 VARIANTS = {

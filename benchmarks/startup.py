@@ -12,7 +12,7 @@ import time
 
 from benchmarks.in_turn import OFFLINE
 from benchmarks.record import write_result
-from kit.progress import progress
+from kit.cli.progress import progress
 
 ROUNDS = 5
 CALLS = {

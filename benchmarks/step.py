@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.record import write_result
 from benchmarks.worker_runs import STEP_WORKER, run_worker
-from kit.progress import progress
+from kit.cli.progress import progress
 
 PAIRS, STEPS = 5, 6
 SIZES = ("--steps", str(STEPS), "--batch-size", "16", "--accumulation", "1", "--completion", "40")

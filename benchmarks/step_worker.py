@@ -22,21 +22,22 @@ from typing import Any
 
 from benchmarks.stopwatch import WARM_UP_STEPS, Stopwatch
 from benchmarks.worker_runs import MARK
-from kit import hardware, model
-from kit.completions import vllm_environment
-from kit.memory import GIB, memory_parts, vllm_bytes
-from kit.model_shape import known_shape
-from kit.plan import Plan, make_plan
-from kit.preflight import rehearse
+from kit.checkpointing.saving import checkpointing
+from kit.cli.signals import StopRequest
+from kit.generation.engines import vllm_environment
+from kit.models import loading as model
+from kit.planning import hardware
+from kit.planning.card_memory import GIB, memory_parts, vllm_bytes
+from kit.planning.model_shape import known_shape
+from kit.planning.plan import Plan, make_plan
 from kit.prompts import build_prompt
-from kit.questions import load_questions
-from kit.reward_columns import with_columns
-from kit.runs import RunFolder
-from kit.saving import checkpointing
-from kit.settings import Settings
-from kit.stopping import StopRequest
-from kit.training import as_dataset, build_trainer, trainer_arguments
-from kit.watch import RunLog
+from kit.settings.knobs import Settings
+from kit.storage.run_folder import RunFolder
+from kit.task.questions import load_questions
+from kit.task.reward_columns import with_columns
+from kit.training.preflight import rehearse
+from kit.training.run_log import RunLog
+from kit.training.trainer import as_dataset, build_trainer, trainer_arguments
 from rewards import choose, maxima
 
 

@@ -26,8 +26,8 @@ from typing import Any
 
 from demo.problems import Problem, problems
 from demo.tokenizer import END_OF_TURN, load_tokenizer
-from kit.errors import run_script
-from kit.progress import progress
+from kit.cli.errors import run_script
+from kit.cli.progress import progress
 from kit.prompts import REASONING_CLOSE, REASONING_OPEN, build_prompt, format_reply
 
 SHAPE = {

@@ -12,8 +12,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from kit.errors import UserError, run_script
-from kit.llama_cpp import cache_folder, ensure
+from kit.cli.errors import UserError, run_script
+from kit.llama_cpp.build import cache_folder, ensure
 
 VOCABULARY = "ggml-vocab-qwen2.gguf"
 VOCABULARY_SHA256 = "44c2f46b715f585c6ab513970e8a006bfa5badd6108560054921cf598d154d8c"

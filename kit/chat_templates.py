@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kit.errors import UserError, first_line
+from kit.cli.errors import UserError, first_line
 
 Messages = list[dict[str, str]]
 _SYSTEM, _USER = "\x01system\x01", "\x01user\x01"

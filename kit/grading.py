@@ -1,7 +1,7 @@
 """The only verdict in the repository: which number did a reply give, and is it the right one?
 
 Training (``rewards.py``) and evaluation (``evaluate.py``) both call this file, so that a score means the same thing
-everywhere. What counts as a number, and how it is read, is in ``kit/number_reading.py``.
+everywhere. What counts as a number, and how it is read, is in ``kit/numbers/reading.py``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from kit.latex import boxes
-from kit.number_reading import DECIMAL_MARKS, decimal_mark, first_number, last_number, read_number
+from kit.numbers.latex import boxes
+from kit.numbers.reading import DECIMAL_MARKS, decimal_mark, first_number, last_number, read_number
 from kit.prompts import ANSWER_CLOSE, ANSWER_OPEN, parse_reply
 
 # GSM8K's form: a number directly after ####, which no heading such as "#### Step 2" or "#### 2. Add" has.

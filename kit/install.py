@@ -17,7 +17,7 @@ import sys
 import venv
 from pathlib import Path
 
-from kit.errors import UserError, run_script
+from kit.cli.errors import UserError, run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--torch-index", default="", metavar="URL", help="take torch from this package index")
     args = parser.parse_args()
     install_packages(args.torch_index)
-    for step in ("kit.llama_cpp", "demo.tokenizer"):
+    for step in ("kit.llama_cpp.build", "demo.tokenizer"):
         if code := subprocess.run([PYTHON, "-m", step], cwd=ROOT, check=False).returncode:
             sys.exit(code)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from kit import llama_cpp
+from kit.llama_cpp import build as llama_cpp
 
 PACKAGES = ("unsloth", "trl", "transformers", "peft", "bitsandbytes", "datasets", "torch", "vllm")
 

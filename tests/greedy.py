@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kit.llama_cpp import llama_cpp_folder
+from kit.llama_cpp.build import llama_cpp_folder
 from tests.gpu.agreement import replies
 
 # As published with Qwen2.5-0.5B-Instruct, and two more that would show at once.

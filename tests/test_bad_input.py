@@ -136,7 +136,7 @@ def test_no_token_reaches_run_yaml_or_the_log(chain):
 
 
 def test_names_from_outside_stay_inside_the_run_folder(tmp_path):
-    from kit.artefacts import find_artefacts
+    from kit.generation.artefacts import find_artefacts
 
     for name in ("x...gguf", "a.b c.gguf", "...gguf"):
         (tmp_path / name).write_bytes(b"")

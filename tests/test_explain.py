@@ -6,7 +6,7 @@ import json
 import pytest
 
 import rewards
-from kit.errors import UserError
+from kit.cli.errors import UserError
 from kit.prompts import format_reply
 from rewards import total
 from tests.conftest import run_script

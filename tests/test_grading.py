@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.grading import doubtful_mark, flexible_answer, gold_answer, is_correct, read_number, strict_answer
-from kit.number_reading import use_decimal_mark
+from kit.numbers.reading import use_decimal_mark
 from kit.prompts import format_reply
 
 HALF = Fraction(1, 2)

@@ -6,7 +6,7 @@ from itertools import islice
 
 from demo.problems import problems, write_problems
 from kit.grading import gold_answer
-from kit.questions import load_questions
+from kit.task.questions import load_questions
 
 COUNT = 3_000
 

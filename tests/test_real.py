@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from kit.check_merged import weights_agree
-from kit.generation_settings import shapes_replies
-from kit.gguf_files import GgufFile
-from kit.runs import RunFolder, read_jsonl
+from kit.export.checks.merged import weights_agree
+from kit.llama_cpp.gguf import GgufFile
+from kit.storage.generation_settings import shapes_replies
+from kit.storage.run_folder import RunFolder, read_jsonl
 from tests.conftest import run_script
 from tests.greedy import as_gguf, assert_the_same_replies, copy_that_asks_for_penalties
 

@@ -7,9 +7,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import rewards
-from kit.errors import UserError
+from kit.cli.errors import UserError
 from kit.prompts import TAGS, build_prompt, format_reply, parse_reply
-from kit.questions import load_questions
+from kit.task.questions import load_questions
 from rewards import DEFAULT_WEIGHTS, REWARDS, choose, total
 
 GOOD = format_reply("9 + 9 = 18", "18")

@@ -3,7 +3,7 @@
 import pytest
 
 from demo.tokenizer import load_tokenizer, vector_mismatches
-from kit.llama_cpp import llama_cpp_folder
+from kit.llama_cpp.build import llama_cpp_folder
 from kit.prompts import build_prompt
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from kit.artefacts import find_artefacts
-from kit.completions import choose_backend, open_engine
+from kit.generation.artefacts import find_artefacts
+from kit.generation.engines import choose_backend, open_engine
 from kit.prompts import build_prompt
-from kit.questions import load_questions
+from kit.task.questions import load_questions
 
 
 def replies(path: str, data: str, engine: str, questions: int, max_tokens: int = 48) -> list[str]:

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from kit.model_shape import OWN_CONFIG
+from kit.planning.model_shape import OWN_CONFIG
 
 
 def make_random_model(folder: Path, tokenizer: Path) -> Path:

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 from demo.tokenizer import load_tokenizer
-from kit import hardware
-from kit import model as kit_model
-from kit.memory import memory_parts
-from kit.model_shape import OWN_CONFIG, model_shape
-from kit.plan import make_plan
-from kit.settings import Settings
+from kit.models import loading as kit_model
+from kit.planning import hardware
+from kit.planning.card_memory import memory_parts
+from kit.planning.model_shape import OWN_CONFIG, model_shape
+from kit.planning.plan import make_plan
+from kit.settings.knobs import Settings
 
 pytestmark = [
     pytest.mark.gpu,

@@ -18,7 +18,7 @@ import time
 
 import pytest
 
-from kit.runs import RunFolder, read_jsonl
+from kit.storage.run_folder import RunFolder, read_jsonl
 from tests.conftest import ROOT, run_script
 from tests.gpu.random_model import make_random_model
 

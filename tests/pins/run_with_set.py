@@ -27,7 +27,9 @@ _SHARED = {
 
 
 _MEET_THEM = (
-    "chain", "export", "evaluate", "preflight", "generation_settings", "vllm_fallback", "checkpoints", "own_rewards",
+    "test_chain.py", "export", "evaluation/test_evaluation.py", "training/test_preflight.py",
+    "generation/test_generation_settings.py", "models/test_vllm_fallback.py", "checkpointing/test_checkpoints.py",
+    "task/test_user_rewards.py",
 )  # fmt: skip
 
 
@@ -53,7 +55,7 @@ def main() -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
     subprocess.run([*pip, *others], check=True)
     environment = os.environ | {"PYTHONPATH": str(folder)}
-    files = [f"tests/test_{name}.py" for name in _MEET_THEM]
+    files = [f"tests/{path}" for path in _MEET_THEM]
     tests = [sys.executable, "-m", "pytest", "-m", "not slow and not pins", *files, *options]
     sys.exit(subprocess.run(tests, cwd=ROOT, env=environment, check=False).returncode)
 

@@ -11,14 +11,16 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from kit import completions, memory, model
-from kit.artefacts import Artefact, Kind
-from kit.cards import card_named
-from kit.model_shape import model_shape
-from kit.plan import make_plan
-from kit.runs import RunFolder
-from kit.settings import Settings
-from kit.training import trainer_arguments
+from kit.generation import engines as completions
+from kit.generation.artefacts import Artefact, Kind
+from kit.models import loading as model
+from kit.planning import card_memory as memory
+from kit.planning.gpus import card_named
+from kit.planning.model_shape import model_shape
+from kit.planning.plan import make_plan
+from kit.settings.knobs import Settings
+from kit.storage.run_folder import RunFolder
+from kit.training.trainer import trainer_arguments
 from tests.pins.contract import Declared, imports_from, signature
 from tests.pins.published import pins, source
 

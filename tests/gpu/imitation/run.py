@@ -20,7 +20,7 @@ import venv
 import zipfile
 from pathlib import Path
 
-from kit.errors import UserError, run_script
+from kit.cli.errors import UserError, run_script
 from tests.conftest import ROOT
 from tests.pins.published import PYTHONS, pins
 

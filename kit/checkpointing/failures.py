@@ -1,0 +1,75 @@
+"""What went wrong while training, as a sentence with the setting to change; what nobody foresaw stays a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kit.checkpointing.checkpoints import checkpoints_in, step_of
+from kit.cli.errors import UserError, first_line
+from kit.settings.knobs import Settings
+from kit.storage.atomic import FULL_ERRORS, is_full
+from kit.storage.run_folder import RunFolder
+
+
+class RunStopped(UserError):
+    """Training could not go on; its checkpoints are whole."""
+
+    exit_status = 1
+
+
+@contextmanager
+def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
+    """Turn memory or disk running out, and what a reward raised, into sentences that say what is kept.
+
+    Raises:
+        RunStopped: memory or disk ran out.
+        UserError: a reward function failed.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(*error.problems, *_what_is_kept(run)) from error
+    except Exception as error:  # torch, safetensors and the system each have their own kinds
+        if is_out_of_memory(error):
+            raise RunStopped(f"out of memory: {_less_memory(settings)}", *_what_is_kept(run)) from error
+        if is_full(run.path) or getattr(error, "errno", None) in FULL_ERRORS:
+            raise RunStopped(
+                f"the disk of {run.path} is full ({type(error).__name__}): make room and run the same command again",
+                *_what_is_kept(run),
+            ) from error
+        if is_lost(error):
+            raise RunStopped(
+                f"the card gave up ({first_line(error)}), which is how some kernels run out of memory: run the same "
+                f"command again; if it comes back, {_less_memory(settings)}, or use --vllm off",
+                *_what_is_kept(run),
+            ) from error
+        raise
+
+
+def _what_is_kept(run: RunFolder) -> list[str]:
+    """A sentence where there is a checkpoint; without one, it would only look like a second error."""
+    steps = [step_of(checkpoint) for checkpoint in checkpoints_in(run.checkpoints)]
+    return [f"the checkpoint of step {steps[-1]} is whole"] if steps else []
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Did the machine's or the card's memory run out, in whichever words?"""
+    of_a_card = type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
+    return isinstance(error, MemoryError) or of_a_card
+
+
+def is_lost(error: Exception) -> bool:
+    """Did the card's driver give up on this process? Nothing that is tried on the card afterwards can work."""
+    return type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
+
+
+def _less_memory(settings: Settings) -> str:
+    batch, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
+    if batch % 2 == 0:
+        return (
+            f"lower --batch-size from {batch} to {batch // 2} and raise --gradient-accumulation-steps from "
+            f"{accumulation} to {settings.completions_per_step // (batch // 2)}, which learns the same"
+        )
+    length = settings.max_completion_length
+    return f"lower --max-completion-length from {length} to {length // 2} and start anew with --overwrite"

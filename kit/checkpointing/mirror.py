@@ -1,0 +1,104 @@
+"""--mirror: what a run needs to go on, copied to another folder in the background, such as a mounted Google Drive.
+
+A mirror never stops training: what fails is said, and tried again with the next checkpoint and at the end.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from kit.checkpointing.checkpoints import MANIFEST, checkpoints_in, damage, newest_whole
+from kit.storage.atomic import publish
+from kit.storage.run_folder import RunFolder
+
+_TRIES_AT_THE_END = 3
+
+
+class Mirror:
+    """Copies of one run folder's checkpoints, logs and adapter in ``folder``/NAME.
+
+    Args:
+        run: the run folder.
+        folder: where copies go; it is made if need be.
+        say: called with a sentence when a copy fails.
+    """
+
+    def __init__(self, run: RunFolder, folder: Path, say: Callable[[str], object]) -> None:
+        self.run, self._say = run, say
+        self.copy = RunFolder(folder / run.path.resolve().name)
+        self._pool = ThreadPoolExecutor(1)
+
+    def restore(self) -> bool:
+        """Fill an empty run folder from the mirror; was there something to restore?"""
+        if self.run.exists() or not self.copy.exists():
+            return False
+        self.run.checkpoints.mkdir(parents=True, exist_ok=True)
+        if newest := newest_whole(self.copy.checkpoints, self._say):
+            _copy_folder(newest, self.run.checkpoints / newest.name)
+        if self.copy.has_adapter:
+            _copy_folder(self.copy.adapter, self.run.adapter)
+        for file in self._logs(self.copy):
+            _copy_file(file, self.run.path / file.name)
+        return True
+
+    def start_anew(self) -> None:
+        """Forget the copies of an earlier run of the same name."""
+        if self.copy.checkpoints.exists() or self.copy.exists():
+            shutil.rmtree(self.copy.path)
+
+    def update(self) -> None:
+        """Copy what is new, in the background; a copy that is still going on is not waited for."""
+        self._pool.submit(self._copy_all)
+
+    def finish(self) -> None:
+        """Copy what is new and wait for it, trying again a few times."""
+        if any(self._pool.submit(self._copy_all).result() for _ in range(_TRIES_AT_THE_END)):
+            return
+        self._say(f"--mirror: {self.copy.path} is not up to date, copy {self.run.path} there by hand")
+
+    def _copy_all(self) -> bool:
+        try:
+            self.copy.checkpoints.mkdir(parents=True, exist_ok=True)
+            held = checkpoints_in(self.run.checkpoints)
+            for checkpoint in held:
+                target = self.copy.checkpoints / checkpoint.name
+                if not _is_copy(checkpoint, target):
+                    _copy_folder(checkpoint, target)
+            if self.run.has_adapter:
+                _copy_folder(self.run.adapter, self.copy.adapter)
+            for file in self._logs(self.run):
+                _copy_file(file, self.copy.path / file.name)
+            for old in checkpoints_in(self.copy.checkpoints):
+                if held and old.name not in {checkpoint.name for checkpoint in held}:
+                    shutil.rmtree(old, ignore_errors=True)
+        except Exception as error:  # a Drive that is unmounted, full, slow: training goes on
+            self._say(f"--mirror {self.copy.path.parent} failed ({error}): it is tried again with the next checkpoint")
+            return False
+        return True
+
+    @staticmethod
+    def _logs(run: RunFolder) -> list[Path]:
+        # run.yaml last: with it, the copy counts as a run
+        return [file for file in (run.metrics_file, run.samples_file, run.settings_file) if file.exists()]
+
+
+def _is_copy(checkpoint: Path, target: Path) -> bool:
+    """The same manifest, and every file as it says."""
+    manifests = [path / MANIFEST for path in (checkpoint, target)]
+    return manifests[1].is_file() and manifests[0].read_bytes() == manifests[1].read_bytes() and damage(target) is None
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    publish(partial, target)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.copyfile(source, partial)
+    publish(partial, target)

@@ -1,0 +1,198 @@
+"""The same command again: does it continue the run that is there, and from where?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kit.checkpointing.checkpoints import newest_whole, step_of
+from kit.checkpointing.mirror import Mirror
+from kit.cli.errors import UserError
+from kit.settings.further_fields import goes_without_saying
+from kit.settings.knobs import KNOBS, Settings
+from kit.storage.atomic import write_whole
+from kit.storage.run_folder import RunFolder, read_jsonl
+from kit.task.questions import Row, fingerprint
+from kit.task.user_rewards import Reward
+
+_BATCH_KNOBS = ("per_device_train_batch_size", "gradient_accumulation_steps")  # their product is compared
+# The fingerprint of their questions is compared.
+_DATA_KNOBS = ("dataset", "dataset_config", "split", "question_column", "answer_column", "skip_bad_rows")
+# Compared as functions, and as steps; older versions recorded the last two, which counted for nothing.
+_ELSEWHERE = {"rewards", "num_train_epochs", "warmup_ratio"}
+
+
+Rewards = tuple[list[Reward], list[float]]  # with their weights
+
+
+def check_same_run(
+    run: RunFolder, settings: Settings, questions: list[Row] | None, rewards: Rewards | None = None
+) -> None:
+    """Refuse to continue a run with settings, questions or rewards that would make another run of it.
+
+    Raises:
+        UserError: naming each of them, from and to.
+    """
+    recorded = run.read()
+    if "adopted" in recorded:
+        raise UserError(
+            f"--output-dir {run.path} holds the export of an adapter that was trained elsewhere: name another folder"
+        )
+    before = {
+        name: value for name, value in recorded.get("settings", {}).items() if not goes_without_saying(name, value)
+    }
+    now = settings.as_config()
+    free = {name for name, spec in KNOBS.items() if spec.metadata.get("free")} | {*_DATA_KNOBS, *_BATCH_KNOBS}
+    free |= _left_open(settings) | _ELSEWHERE
+    differs = [
+        f"{name} {before.get(name, _default(name))} → {now.get(name)}"
+        for name in dict.fromkeys([*before, *now])
+        if name not in free and before.get(name, _default(name)) != now.get(name) and not _is_moved_base(name, now, run)
+    ]
+    a_step = math.prod(int(before.get(name, 1)) for name in _BATCH_KNOBS)
+    given = {name: now[name] for name in _BATCH_KNOBS if name in settings.given}
+    wanted = math.prod(given.values())
+    if set(_BATCH_KNOBS) <= set(before) and (wanted != a_step if len(given) == 2 else a_step % wanted):
+        differs.append(f"completions a step {a_step} → {' times '.join(given)} {wanted}")
+    if questions and recorded.get("data", {}).get("fingerprint") not in (None, fingerprint(questions)):
+        differs.append("the questions are others")
+    differs += _other_rewards(recorded, rewards) if rewards else []
+    if differs:
+        raise UserError(
+            f"--output-dir {run.path} holds a run of other settings ({'; '.join(differs)}): with its own settings it "
+            "would be continued; name another folder, or add --overwrite to start anew in it"
+        )
+
+
+def _other_rewards(recorded: dict[str, Any], rewards: Rewards) -> list[str]:
+    """What is not as recorded: a function is what its name, its weight and its source say, wherever its file lies."""
+    before, sources = recorded.get("reward_weights"), recorded.get("reward_sources")
+    if before is None:
+        return []
+    now = {reward.__name__: weight for reward, weight in zip(*rewards, strict=True)}
+    if sources is None and set(before) != set(now):  # an older version recorded what the functions call themselves
+        own = [getattr(reward.function, "__name__", reward.__name__) for reward in rewards[0]]
+        now = dict(zip(own, now.values(), strict=True))
+    if set(before) != set(now):
+        return [f"rewards {', '.join(before)} → {', '.join(now)}"]
+    differs = [f"the weight of {name} {before[name]:g} → {now[name]:g}" for name in now if before[name] != now[name]]
+    if sources is None:  # recorded by an older version
+        return differs
+    changed = [reward.__name__ for reward in rewards[0] if sources.get(reward.__name__) != reward.source]
+    return differs + [f"the reward function {name} is another one than at the start" for name in changed]
+
+
+def _default(name: str) -> Any:
+    """What a run had that was recorded before the setting ``name`` was there."""
+    return KNOBS[name].default if name in KNOBS else None
+
+
+def _left_open(settings: Settings) -> set[str]:
+    return {name for name, spec in KNOBS.items() if spec.metadata.get("open")} - settings.given
+
+
+def _known_folders(settings: Settings) -> list[RunFolder]:
+    """Where this run lies already: its folder, its mirror's copy, the one that would be continued first."""
+    run = RunFolder(Path(settings.output_dir))
+    mirror = mirror_of(run, settings)
+    folders = [run, mirror.copy] if mirror else [run]
+    return [] if settings.overwrite else [folder for folder in folders if folder.exists()]
+
+
+def is_trained(settings: Settings) -> bool:
+    """Is the run that the settings name trained to its last step?"""
+    return any(folder.has_adapter for folder in _known_folders(settings)[:1])
+
+
+def as_recorded(settings: Settings) -> Settings:
+    """The settings with what was left open as the run that is continued has it, whatever card it began on.
+
+    Only the share of memory, and how the completions of a step are split into passes, are for the plan to choose anew.
+    """
+    known = _known_folders(settings)
+    if not known:
+        return settings
+    recorded = known[0].read().get("settings", {})
+    kept = {name: recorded[name] for name in _left_open(settings) - {"gpu_memory_utilization"} if name in recorded}
+    given = settings.given | (set(kept) - set(_BATCH_KNOBS))
+    (*split,) = settings.given & set(_BATCH_KNOBS)
+    if len(split) == 1 and set(_BATCH_KNOBS) <= set(recorded):  # the other follows
+        (other,) = set(_BATCH_KNOBS) - set(split)
+        kept[other] = recorded[_BATCH_KNOBS[0]] * recorded[_BATCH_KNOBS[1]] // getattr(settings, split[0])
+        given |= {other}
+    return dataclasses.replace(settings, **kept, given=given)
+
+
+def _is_moved_base(name: str, now: dict[str, Any], run: RunFolder) -> bool:
+    return name == "model" and Path(run.base_model()).resolve() == Path(now["model"]).resolve()
+
+
+def cut_logs(run: RunFolder, step: int) -> None:
+    """Forget what was logged after ``step``: those steps are done again, and no step may stand there twice."""
+    for file in (run.metrics_file, run.samples_file):
+        if file.exists():
+            rows = [row for row in read_jsonl(file) if row["step"] <= step]
+            write_whole(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def check_run_folder(settings: Settings, questions: list[Row] | None, rewards: Rewards | None = None) -> None:
+    """Refuse an output folder that is occupied, unless it is this run, or a run and ``--overwrite`` was given."""
+    run = RunFolder(Path(settings.output_dir))
+    if run.path.exists() and not run.path.is_dir():
+        raise UserError(f"--output-dir {run.path} is a file: name a folder")
+    existing = next(folder for folder in (run.path, *run.path.absolute().parents) if folder.exists())
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"--output-dir {run.path} cannot be written to: name another folder")
+    mirror = mirror_of(run, settings)
+    copied = mirror is not None and mirror.copy.exists() and not settings.overwrite
+    ours = {"checkpoints"} | ({"adapter", run.metrics_file.name, run.samples_file.name} if copied else set())
+    if run.path.exists() and not run.exists() and any(path.name not in ours for path in run.path.glob("[!.]*")):
+        raise UserError(f"--output-dir {run.path} holds something that is no run: name another folder")
+    for known in (run, mirror.copy if mirror else None):
+        if known and known.exists() and not settings.overwrite:
+            check_same_run(known, settings, questions, rewards)
+
+
+def mirror_of(run: RunFolder, settings: Settings) -> Mirror | None:
+    """The mirror that ``--mirror`` asks for.
+
+    Raises:
+        UserError: its copy would be the run folder itself.
+    """
+    if not settings.mirror:
+        return None
+    mirror = Mirror(run, Path(settings.mirror).expanduser(), say=print)
+    if mirror.copy.path.resolve() == run.path.resolve():
+        raise UserError(f"--mirror {settings.mirror} would copy {run.path} onto itself: name a folder on another disk")
+    return mirror
+
+
+def open_run_folder(settings: Settings) -> tuple[RunFolder, Mirror | None]:
+    """The run folder, emptied with ``--overwrite``, else as it is or as its mirror has it; and the mirror."""
+    run = RunFolder(Path(settings.output_dir))
+    mirror = mirror_of(run, settings)
+    if settings.overwrite:
+        shutil.rmtree(run.path, ignore_errors=True)
+        if mirror:
+            mirror.start_anew()
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    if mirror and mirror.restore():
+        print(f"restored from {mirror.copy.path}")
+    return run, mirror
+
+
+def where_to_start(run: RunFolder) -> tuple[str | None, int]:
+    """The checkpoint to go on from, ``None`` for the beginning, and its step, to which the logs are cut."""
+    start = newest_whole(run.checkpoints, say=print)
+    step = step_of(start) if start else 0
+    if start:
+        print(f"continuing {run.path} after step {step}")
+    elif run.exists():
+        print(f"{run.path} was stopped before its first checkpoint: starting from the beginning")
+    cut_logs(run, step)
+    return (str(start) if start else None), step

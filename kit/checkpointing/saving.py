@@ -1,0 +1,98 @@
+"""When a checkpoint is saved: every so many steps, every so many minutes, and when somebody asks to stop."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from kit.checkpointing.checkpoints import publish
+from kit.checkpointing.mirror import Mirror
+from kit.cli.errors import UserError
+from kit.cli.signals import StopRequest
+from kit.settings.knobs import Settings
+from kit.storage.atomic import sync
+from kit.storage.run_folder import RunFolder
+
+
+def checkpointing(
+    run: RunFolder, settings: Settings, stop: StopRequest, mirror: Mirror | None, start: str | None
+) -> Any:
+    """The callback that has TRL's trainer save, and that makes what it saved whole.
+
+    The trainer writes into ``checkpoints/.partial``, its ``output_dir``. With ``num_iterations`` above 1, TRL saves
+    neither its step counter nor the completions that it still has to learn from, so a checkpoint waits until these are
+    used up. Set ``trainer`` on the callback before training; ``start`` is the checkpoint that it resumes from.
+    """
+    from transformers import TrainerCallback
+
+    class Checkpointing(TrainerCallback):
+        trainer: Any = None
+
+        def __init__(self) -> None:
+            self.due = False
+            self.saved_at = time.monotonic()
+
+        def on_train_begin(self, *_, **__):
+            if start:
+                restore_adapter(self.trainer.model, Path(start))
+
+        def on_step_end(self, args, state, control, **_):
+            if state.global_step >= state.max_steps:
+                check_weights(self.trainer.model, state.global_step)
+                return  # the adapter itself comes next
+            waited = time.monotonic() - self.saved_at
+            at_step = state.global_step % settings.save_steps == 0
+            self.due |= at_step or waited > 60 * settings.save_minutes or stop.signal is not None
+            used_up = self.trainer._step % (args.steps_per_generation * args.num_iterations) == 0
+            if self.due and used_up:
+                check_weights(self.trainer.model, state.global_step)
+                control.should_save = True
+                control.should_training_stop |= stop.signal is not None
+
+        def on_save(self, args, state, *_, **__):
+            partial = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (partial / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+            for log in (run.metrics_file, run.samples_file):  # no step of the checkpoint may be missing there
+                if log.exists():
+                    sync(log)
+            publish(partial, run.checkpoints, state.global_step, settings.keep_checkpoints)
+            self.due, self.saved_at = False, time.monotonic()
+            if mirror:
+                mirror.update()
+
+    return Checkpointing()
+
+
+def restore_adapter(model: Any, checkpoint: Path) -> None:
+    """Put the adapter of a checkpoint into the model.
+
+    transformers' own resuming leaves it out where there is a second adapter: with a KL term TRL keeps a frozen copy,
+    ``ref``, in a folder of its own, and only such folders are loaded then. Training would go on from zero, silently.
+    """
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"), adapter_name="default")
+
+
+def partial_folder(run: RunFolder) -> Path:
+    """Where the trainer writes, emptied of what a kill left there."""
+    folder = run.checkpoints / ".partial"
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+def check_weights(model: Any, step: int) -> None:
+    """Refuse to save, over a good checkpoint, weights that are no numbers any more.
+
+    Raises:
+        UserError: a trainable weight is NaN or infinite.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad and not bool(parameter.isfinite().all()):
+            raise UserError(
+                f"after step {step} the adapter holds NaN or infinite weights, which are not saved: start anew with "
+                "--overwrite and a smaller --learning-rate or --max-grad-norm"
+            )

@@ -1,0 +1,67 @@
+"""Command lines whose mistakes are answered in one sentence, with the nearest option that exists."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from kit.cli.errors import UserError
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``, did you mean X?`` for a misspelt name, or nothing where no known one is near.
+
+    >>> nearest("--max-step", ["--max-steps", "--seed"])
+    ', did you mean --max-steps?'
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without abbreviations, whose errors are ``UserError`` and name every unknown option at once."""
+
+    def __init__(self, description: str | None, **options: Any) -> None:
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=description, formatter_class=formatter, allow_abbrev=False, **options)
+
+    def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        """The arguments.
+
+        Raises:
+            UserError: an option is unknown, or a value is missing or wrong.
+        """
+        arguments, unknown = self.parse_known_args(argv)
+        options = [name.split("=")[0] for name in unknown if name.startswith("--")]
+        known = [name for action in self._actions for name in action.option_strings]
+        if options:
+            raise UserError(
+                *(f"there is no option {name}{nearest(name, known) or ': --help lists them'}" for name in options)
+            )
+        if unknown:
+            raise UserError(f"{' '.join(unknown)!r} is more than was asked for: --help shows the form of the command")
+        return arguments
+
+    def error(self, message: str) -> NoReturn:
+        """argparse calls this for a missing or wrong value."""
+        raise UserError(f"{message}: --help shows the form of the command")
+
+
+def positive_int(text: str) -> int:
+    """An argparse type: a whole number from 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def positive_number(text: str) -> float:
+    """An argparse type: a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return number

@@ -1,0 +1,1 @@
+"""Completions → one honest score: transcripts, verdicts, intervals, paired comparisons, tables."""

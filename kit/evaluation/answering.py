@@ -1,0 +1,154 @@
+"""ANSWERS: ask an artefact every question, judge each reply, keep all of it in a transcript that survives a stop.
+
+A transcript is JSON Lines, one reply a line, appended as replies are finished. Each line carries the fingerprint of
+what gave the reply, so that the same command goes on where it was stopped, and a changed model never inherits replies.
+kit/evaluation/transcripts.py keeps them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kit.cli.progress import Progress, progress
+from kit.evaluation.transcripts import Key, Line, Transcript, transcript_file
+from kit.generation.artefacts import Artefact, fingerprint
+from kit.generation.engines import Backend, Completion, Engine, choose_backend, open_engine
+from kit.grading import flexible_answer, gold_answer, is_correct, strict_answer
+from kit.prompts import build_prompt, parse_reply
+from kit.task.prompt_length import reckoned_prompt_length
+from kit.task.questions import Row
+
+_OF_THE_MACHINE = ("batch_size", "max_prompt_length", "vllm")  # of Plan; each row of the scores names its engine
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the questions are put.
+
+    Args:
+        system_prompt: what the model is told first.
+        max_completion_length: where a reply is cut off, in tokens.
+        max_prompt_length: least room for the prompt, where an engine sets room aside beforehand.
+        batch_size: prompts in one forward pass. This and the room do not change what is measured.
+        base_4bit: run adapters on the 4-bit base that they were trained on.
+        samples: replies a question at ``temperature``, beside the greedy one.
+        temperature: of the samples.
+        seed: of the samples.
+        vllm: whether vLLM answers where there is a card: ``auto``, ``off`` or ``require``.
+        decimal_mark: that answers and replies are read with.
+    """
+
+    system_prompt: str
+    max_completion_length: int
+    max_prompt_length: int = 512
+    batch_size: int = 64
+    base_4bit: bool = False
+    samples: int = 0
+    temperature: float = 1.0
+    seed: int = 0
+    vllm: str = "auto"
+    decimal_mark: str = "point"
+
+    def settings(self) -> dict[str, Any]:
+        """What the scores depend on."""
+        return {name: value for name, value in asdict(self).items() if name not in _OF_THE_MACHINE}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """All replies of one artefact: the greedy ones in the order of the questions, and the samples.
+
+    ``fingerprint`` is of the model, ``made_by`` of all that the greedy replies depend on; each of their lines has it.
+    """
+
+    artefact: Artefact
+    backend: Backend
+    fingerprint: str
+    made_by: str
+    greedy: list[Line]
+    samples: list[Line]
+
+
+def collect(artefact: Artefact, questions: list[Row], plan: Plan, folder: Path) -> Answers:
+    """Ask what has not been asked yet. A kill loses at most one batch; the model is only loaded if needed."""
+    backend = choose_backend(artefact, plan.base_4bit, plan.vllm)
+    model = fingerprint(artefact, backend.base_4bit)
+    asked = [_Asked(artefact, questions, plan, backend, model, folder)]
+    tasks = [(asked[0], [(index, 0) for index in range(len(questions))])]
+    if plan.samples:
+        asked.append(_Asked(artefact, questions, plan, backend, model, folder, plan.temperature))
+        tasks += [(asked[1], [(index, sample) for index in range(len(questions))]) for sample in range(plan.samples)]
+    total = sum(len(keys) for _, keys in tasks)
+    missing = sum(not part.transcript.has(key) for part, keys in tasks for key in keys)
+    if missing < total:
+        rest = ", going on with the rest" if missing else ""
+        print(f"{artefact.name}: {total - missing} of {total} replies are there already{rest}")
+    if missing:
+        size = (plan.max_completion_length, room_for_prompts(questions, plan), plan.batch_size)
+        with open_engine(artefact, backend, *size) as engine, progress(artefact.name, missing) as bar:
+            for part, keys in tasks:
+                part.fill(engine, [key for key in keys if not part.transcript.has(key)], bar)
+    greedy, *samples = [
+        part.transcript.finish([key for other, keys in tasks if other is part for key in keys]) for part in asked
+    ]
+    made_by = asked[0].transcript.made_by
+    return Answers(artefact, backend, model, made_by, greedy, samples[0] if samples else [])
+
+
+def room_for_prompts(questions: list[Row], plan: Plan) -> int:
+    """Tokens to set aside for a prompt: as in training, or more where a question is longer than any there could be."""
+    return max(
+        plan.max_prompt_length, reckoned_prompt_length([row["question"] for row in questions], plan.system_prompt)
+    )
+
+
+class _Asked:
+    """The questions put in one way, greedy or sampled, and the transcript of it."""
+
+    def __init__(
+        self, artefact: Artefact, questions: list[Row], plan: Plan, backend: Backend, model: str, folder: Path,
+        temperature: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.questions, self.plan, self.temperature = questions, plan, temperature
+        decoding = {"temperature": temperature, "seed": plan.seed} if temperature else {}
+        made_by = [model, plan.system_prompt, plan.max_completion_length, backend.engine, backend.precision, decoding]
+        self.transcript = Transcript(
+            transcript_file(folder, artefact.name, sampled=bool(temperature)),
+            questions,
+            hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16],
+            judge,
+        )
+
+    def fill(self, engine: Engine, keys: list[Key], bar: Progress) -> None:
+        """Ask what ``keys`` say, all of one sample number, and append each batch as it is finished."""
+        prompts = [build_prompt(self.questions[index]["question"], self.plan.system_prompt) for index, _ in keys]
+        seed = (self.plan.seed * 1000 + (keys[0][1] if keys else 0)) * 1_000_003 % 2**31
+        started = time.monotonic()
+        for batch in engine.generate(prompts, self.temperature, seed):
+            seconds, started = (time.monotonic() - started) / len(batch), time.monotonic()
+            self.transcript.add({keys[place]: self._line(keys[place], reply, seconds) for place, reply in batch})
+            bar.advance(len(batch))
+
+    def _line(self, key: Key, completion: Completion, seconds: float) -> Line:
+        return {
+            **({"sample": key[1]} if self.temperature else {}),
+            "reply": completion.text,
+            "tokens": completion.tokens,
+            "truncated": completion.truncated,
+            "seconds": round(seconds, 6),
+        }
+
+
+def judge(reply: str, gold: str) -> dict[str, bool]:
+    """The verdicts on a reply: right by the strict XML reading, right by the last number, and in format."""
+    right = gold_answer(gold)
+    return {
+        "strict": is_correct(strict_answer(reply), right),
+        "flexible": is_correct(flexible_answer(reply), right),
+        "in_format": parse_reply(reply).soft,
+    }

@@ -1,0 +1,150 @@
+"""SCORE: transcripts become rows with intervals, paired comparisons, and sentences about what they do and do not show.
+
+Nothing is run here: every number can be had again from the transcripts, and is, each time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from kit.evaluation.answering import Answers
+from kit.evaluation.statistics import majority_is_right, mcnemar, pass_at_k, wilson
+from kit.evaluation.transcripts import Line
+from kit.grading import flexible_answer, gold_answer, strict_answer
+
+READINGS = ("strict", "flexible")
+NOISE = 0.05  # a p-value at or above this is within noise
+Scores = dict[str, Any]
+
+
+def row_of(answers: Answers) -> Scores:
+    """A row of scores.json, without the comparison."""
+    lines, artefact = answers.greedy, answers.artefact
+    row: Scores = {
+        "name": artefact.name,
+        "path": artefact.path,
+        "base": artefact.base,
+        "engine": answers.backend.engine,
+        "precision": answers.backend.precision,
+        "fingerprint": answers.fingerprint,
+        "made_by": answers.made_by,
+        "questions": len(lines),
+    }
+    for reading in READINGS:
+        right = sum(line[reading] for line in lines)
+        low, high = wilson(right, len(lines))
+        row[reading] = {"accuracy": right / len(lines), "low": low, "high": high}
+    row["format_rate"] = _mean(lines, "in_format")
+    row["truncated_rate"] = _mean(lines, "truncated")
+    row["mean_completion_tokens"] = _mean(lines, "tokens")
+    seconds = sum(line["seconds"] for line in lines)
+    row["questions_per_second"] = len(lines) / seconds if seconds else None
+    if answers.samples:
+        row["samples"] = _of_samples(answers.samples)
+    return row
+
+
+def _mean(lines: list[Line], name: str) -> float:
+    return sum(line[name] for line in lines) / len(lines)
+
+
+def _of_samples(lines: list[Line]) -> Scores:
+    """pass@k for k = 1, 2, 4 … up to all samples, and maj@k of all, by each reading."""
+    by_question: dict[int, list[Line]] = defaultdict(list)
+    for line in lines:
+        by_question[line["index"]].append(line)
+    count = max(map(len, by_question.values()))
+    powers = sorted({min(2**power, count) for power in range(count.bit_length() + 1)})
+    result: Scores = {"count": count}
+    for reading, read in zip(READINGS, (strict_answer, flexible_answer), strict=True):
+        groups = [(group, sum(line[reading] for line in group)) for group in by_question.values()]
+        shares = {f"pass@{k}": sum(pass_at_k(count, right, k) for _, right in groups) / len(groups) for k in powers}
+        votes = [
+            majority_is_right([read(line["reply"]) for line in group], gold_answer(group[0]["gold"]))
+            for group, _ in groups
+        ]
+        result[reading] = shares | {f"maj@{count}": sum(votes) / len(votes)}
+    return result
+
+
+def compare(before: list[Line], after: list[Line]) -> Scores | None:
+    """The paired comparison on the questions that both answered; ``None`` where there are none.
+
+    A pair is the same question with the same gold answer, wherever it stands; of one that stands twice, the first with
+    the first and so on. ``difference`` is after minus before in accuracy (0 to 1), ``won`` and ``lost`` count
+    questions, ``p_value`` is McNemar's exact one: of the strict reading, and under ``flexible`` of the other.
+    """
+    answered: dict[tuple[str, str], list[Line]] = defaultdict(list)
+    for line in reversed(before):
+        answered[line["question"], line["gold"]].append(line)
+    pairs = [(same.pop(), line) for line in after if (same := answered[line["question"], line["gold"]])]
+    if not pairs:
+        return None
+    results = []
+    for reading in READINGS:
+        won = sum(new[reading] and not old[reading] for old, new in pairs)
+        lost = sum(old[reading] and not new[reading] for old, new in pairs)
+        difference = (won - lost) / len(pairs)
+        results.append({"difference": difference, "p_value": mcnemar(won, lost), "won": won, "lost": lost})
+    return results[0] | {"questions": len(pairs), "flexible": results[1]}
+
+
+def add_comparisons(rows: list[Scores], greedy: dict[str, list[Line]], baseline: str | None) -> list[str]:
+    """Put ``against_base`` into every row but the baseline's; returns the remarks, sentences for people.
+
+    Args:
+        rows: of ``row_of``.
+        greedy: the greedy lines by the row's name.
+        baseline: the name of the row to compare with; ``None`` or a name without a row compares nothing.
+    """
+    remarks, format_alone = [], []
+    for row in rows:
+        row.pop("against_base", None)
+        if baseline in greedy and row["name"] != baseline:
+            row["against_base"] = compare(greedy[baseline], greedy[row["name"]])
+            format_alone += [row] if _is_format_alone(row["against_base"]) else []
+        if row["engine"] == "llama.cpp" and "merged" in greedy:
+            remarks += _about_loss(row, compare(greedy["merged"], greedy[row["name"]]))
+    return ([_about_gain(format_alone, str(baseline))] if format_alone else []) + remarks
+
+
+def _is_format_alone(against: Scores | None) -> bool:
+    """A strict gain beyond noise, without one by the last number in the reply."""
+    if not against:
+        return False
+    strict_gain, flexible_gain = (
+        result["difference"] > 0 and result["p_value"] < NOISE for result in (against, against["flexible"])
+    )
+    return strict_gain and not flexible_gain
+
+
+def _about_gain(rows: list[Scores], baseline: str) -> str:
+    against, flexible = rows[0]["against_base"], rows[0]["against_base"]["flexible"]
+    others = f" (as of {', '.join(row['name'] for row in rows[1:])})" if rows[1:] else ""
+    return (
+        f"{rows[0]['name']}: its gain of {points(against['difference'])} points over {baseline} "
+        f"is format alone{others}. "
+        f"By the last number in the reply, whatever its form, it is {points(flexible['difference'])} "
+        f"(p = {flexible['p_value']:.2g}): the model learned where to put its answers, not to find better ones."
+    )
+
+
+def _about_loss(row: Scores, against: Scores | None) -> list[str]:
+    if not against:
+        return []
+    lost = [
+        f"{points(result['difference'])} points {reading} (p = {result['p_value']:.2g})"
+        for reading, result in (("strict", against), ("flexible", against["flexible"]))
+        if result["difference"] < 0 and result["p_value"] < NOISE
+    ]
+    if not lost:
+        return []
+    return [
+        f"{row['name']}: worse than merged beyond noise, {' and '.join(lost)}: use a larger type, such as q8_0 or f16."
+    ]
+
+
+def points(difference: float) -> str:
+    """A difference in accuracy as percentage points with its sign."""
+    return f"{100 * difference:+.1f}"

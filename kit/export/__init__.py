@@ -1,0 +1,1 @@
+"""Adapter → merged → GGUF, each checked before it gets its name; Modelfile, model card, Hub."""

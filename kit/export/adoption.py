@@ -1,0 +1,74 @@
+"""An adapter from elsewhere gets a run folder, so that export and scores take it as they take one of this kit's own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from kit.cli.errors import UserError
+from kit.generation.artefacts import recorded_base
+from kit.prompts import SYSTEM_PROMPT
+from kit.settings.knobs import KNOBS
+from kit.storage.atomic import file_hash, publish
+from kit.storage.hub import check_base
+from kit.storage.run_folder import RunFolder, run_folder_of
+from kit.storage.weight_files import check_adapter, files_that_answer
+
+_LENGTHS = ("max_prompt_length", "max_completion_length")
+_WEIGHTS = "adapter_model.safetensors"
+_TRAINERS_OWN = (".pt", ".pth", ".bin")  # optimizer and random state in a checkpoint
+
+
+def check_adoption(adapter: Path, base: str | None, output: Path | None) -> RunFolder:
+    """The run folder that an adapter of another tool, or a checkpoint of a run, would get; nothing is written.
+
+    Args:
+        adapter: a folder with adapter_config.json and adapter_model.safetensors.
+        base: the folder or Hub id of its base, where what the adapter records is not meant.
+        output: the run folder that it is to have.
+
+    Raises:
+        UserError: with the reason and the remedy.
+    """
+    check_adapter(adapter, str(adapter))
+    if output is None:
+        inside = run_folder_of(adapter)
+        own = f"name its run folder, {inside.path}, or " if inside else ""
+        raise UserError(f"{adapter} is an adapter: {own}say where its export goes with --output-dir DIR")
+    named = base or _base_of(adapter)
+    check_base(named, "--base" if base else f"the base model of {adapter},")
+    run = RunFolder(output, named)
+    if run.exists() and not _is_adopted(run, adapter):
+        raise UserError(f"--output-dir {output} holds another run: name a folder that is not there yet")
+    if not run.exists() and output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"--output-dir {output} holds something else: name a folder that is not there yet")
+    return run
+
+
+def adopt(adapter: Path, run: RunFolder) -> None:
+    """Copy an adapter into a run folder of its own; run.yaml comes last, so that a kill leaves no half of one."""
+    if not run.exists():
+        partial = run.path.with_name(f".{run.path.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        for file in files_that_answer(adapter):
+            if file.suffix in _TRAINERS_OWN or file.name == "trainer_state.json":
+                continue
+            copy = partial / "adapter" / file.relative_to(adapter)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        publish(partial, run.path)
+    inside = run_folder_of(adapter)
+    known = inside.read() if inside else {}
+    lengths = {name: known.get("settings", {}).get(name, KNOBS[name].default) for name in _LENGTHS}
+    prompt = known.get("system_prompt", SYSTEM_PROMPT)
+    run.write({"adopted": str(adapter), "settings": {"model": run.base_model(), **lengths}, "system_prompt": prompt})
+
+
+def _base_of(adapter: Path) -> str:
+    inside = run_folder_of(adapter)
+    return inside.base_model() if inside else recorded_base(adapter)
+
+
+def _is_adopted(run: RunFolder, adapter: Path) -> bool:
+    mine = run.adapter / _WEIGHTS
+    return "adopted" in run.read() and mine.is_file() and file_hash(mine) == file_hash(adapter / _WEIGHTS)

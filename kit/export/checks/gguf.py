@@ -1,0 +1,190 @@
+"""Is a GGUF file the merged model? Its metadata, its weights, and for f16 its replies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kit.export.checks.gate import Check, Tensors, load_model, load_tokenizer, next_token, no_room_for
+from kit.llama_cpp.gguf import GgufFile
+from kit.storage.generation_settings import GREEDY_METADATA
+from kit.storage.hub import local_folder
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+# llama.cpp rounds activations to 16 bits (11 significant ones) in every product of an f16 file: seen, 0.0005 nats a
+# token on Qwen2.5-Coder-0.5B (0.00015 on the demo's model). Where two tokens are closer than TIE, either may win.
+F16_MEAN, TIE = 0.01, 0.05
+# Halfway between the base (0) and merged (1) a file begins to be the base. Rounding adds noise that knows nothing of
+# the change; its own spread comes on top, so many times: it is small unless the change is tiny or the model is.
+CARRIED, SPREADS = (0.5, 1.5), 3.0
+_BLOCK = 32  # weights with a scale of their own
+_ON_GRID = 0.5  # of the noise that rounding to a step leaves in weights that lie anywhere
+_MUCH, _PARTLY = 0.25, 0.1
+MAX_REPLY_TOKENS = 96
+_SLOTS = 4
+
+Distances = Callable[[Path], tuple[float | None, float | None]]  # of a file: mean KL from f16, and from the base
+
+
+def metadata_agrees(gguf: GgufFile, merged: Path) -> Check:
+    """The GGUF's own metadata name merged's end of turn, padding, chat template and vocabulary, and say: greedy."""
+    tokenizer = load_tokenizer(merged)
+    end, pad = gguf.value("tokenizer.ggml.eos_token_id"), gguf.value("tokenizer.ggml.padding_token_id")
+    wrong = []
+    if end != tokenizer.eos_token_id:
+        wrong.append(f"the end-of-turn token is {end}, in merged {tokenizer.eos_token_id}")
+    if pad == end:
+        wrong.append("the pad token is the end-of-turn token")
+    if gguf.value("tokenizer.chat_template") != tokenizer.chat_template:
+        wrong.append("the chat template is not merged's")
+    if gguf.vocabulary_size < len(tokenizer):
+        wrong.append(f"{gguf.vocabulary_size} tokens, merged has {len(tokenizer)}")
+    said = {name: gguf.value(name) for name in GREEDY_METADATA}
+    if others := [f"{name} {said[name]}" for name, value in GREEDY_METADATA.items() if said[name] != value]:
+        wrong.append(f"it asks for sampling that it was not scored with ({', '.join(others)})")
+    says = "; ".join(wrong) + ": export it again" if wrong else "end of turn, padding, chat template, greedy"
+    return Check(gguf.path.name, "metadata", not wrong, says, {"end_of_turn_id": end, "pad_id": pad})
+
+
+def answers_as_merged(f16: Path, merged: Path, prompts: list[list[dict[str, str]]]) -> Check:
+    """The f16 GGUF's greedy replies are merged's, token for token but for ties, with the same log-probabilities.
+
+    llama-server writes the replies; merged in float32 then reads them: at each token it must have picked the same one,
+    or one that is within ``TIE``.
+    """
+    from kit.llama_cpp.server import ask, running_server
+
+    if room := no_room_for(str(merged)):
+        return Check(f16.name, "answers", True, f"{room}; its weights were compared with merged's", {})
+    with running_server(f16, _SLOTS, context_per_slot=4096) as address, ThreadPoolExecutor(_SLOTS) as pool:
+        answers = list(pool.map(lambda prompt: ask(address, prompt, MAX_REPLY_TOKENS, logprobs=True), prompts))
+    tokenizer = load_tokenizer(merged)
+    differences, gaps = [], []
+    model = load_model(merged)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+        reply = [token for token, _ in answer.logprobs]
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"] + reply
+        for row, (token, log_probability) in zip(next_token(model, ids, len(reply)), answer.logprobs, strict=True):
+            differences.append(abs(row[token].item() - log_probability))
+            gaps.append((row.max() - row[token]).item())
+    mean, widest = sum(differences) / len(differences), max(gaps)
+    passed = mean <= F16_MEAN and widest <= TIE
+    says = (
+        f"{len(gaps)} tokens of {len(prompts)} greedy replies, log-probabilities {mean:.2g} nats from merged "
+        f"({F16_MEAN} allowed), {sum(gap > 0 for gap in gaps)} other tokens, the widest by {widest:.2g} ({TIE} allowed)"
+    )
+    remedy = "" if passed else ": it does not answer as merged does, export it again"
+    numbers = {"tokens": len(gaps), "mean_difference": mean, "widest_gap": widest, "mean_allowed": F16_MEAN, "tie": TIE}
+    return Check(f16.name, "answers", passed, says + remedy, numbers)
+
+
+@dataclass
+class _Sums:
+    """Sums over the entries of the matrices that training changed."""
+
+    carried: float = 0.0  # (file - base) x change
+    change: float = 0.0  # change²
+    spread: float = 0.0  # ((file - merged) x change)²
+    change_on_grid: float = 0.0  # change² in matrices whose base this file's type holds without rounding
+    step: float = 0.0  # (a step of the type)², in quantized matrices
+
+    @property
+    def share(self) -> float:
+        """How much of the change is in the file: 1 all of it, 0 none; its projection on the change."""
+        return self.carried / self.change
+
+    @property
+    def share_spread(self) -> float:
+        """The standard deviation of ``share`` that rounding alone gives it."""
+        return self.spread**0.5 / self.change
+
+    @property
+    def change_in_steps(self) -> float:
+        """The change's size beside a step of the type; infinite where nothing is quantized."""
+        return (self.change / self.step) ** 0.5 if self.step else float("inf")
+
+
+def carries_training(gguf: GgufFile, readable: GgufFile, merged: Path, base: str, distances: Distances) -> Check:
+    """How much of what training changed is in the GGUF's weights?
+
+    Rounding moves each weight to a step of the type. Where the base lies anywhere between the steps, as published
+    weights do, that is noise around the change, however small. Where the base lies on the steps, as weights do that
+    were unpacked from a quantized file, a change of less than half a step is rounded away everywhere.
+
+    Args:
+        gguf: the file.
+        readable: the file itself, or a copy of it in a type that can be read here.
+        merged: the folder that it was made from.
+        base: what training began with.
+        distances: asked only about a file that does not carry the training.
+    """
+    sums = _sums(readable, merged, base)
+    if not sums.change:
+        return Check(gguf.path.name, "carries_adapter", True, "training changed no matrix of it", {})
+    share, spread = sums.share, SPREADS * sums.share_spread
+    low, high = CARRIED[0] - spread, CARRIED[1] + spread
+    numbers = {"share": share, "spread": sums.share_spread, "change_in_steps": sums.change_in_steps}
+    says = f"{share:.2f} of what training changed is in it"
+    if low <= share <= high:
+        return Check(gguf.path.name, "carries_adapter", True, says, numbers)
+    says += f" ({low:.2f} to {high:.2f} allowed)"
+    partly = share > _PARTLY and sums.change_in_steps < _ON_GRID
+    if share > high or not (partly or sums.change_on_grid > _MUCH * sums.change):
+        says += ": it was made from other weights, export it again"
+        return Check(gguf.path.name, "carries_adapter", False, says, numbers)
+    from_f16, from_base = distances(gguf.path)
+    answers = ""
+    if from_f16 is not None and from_base is not None:
+        answers = f" Its answers are {from_f16:.2g} nats a token from f16's and {from_base:.2g} from the base's."
+        numbers |= {"kl_from_f16": from_f16, "kl_from_base": from_base}
+    says += (
+        f": training moved the weights by {sums.change_in_steps:.2g} of this type's step, and the base's lie on its "
+        f"steps already, as if unpacked from such a file, so rounding takes the change away.{answers} Choose a finer "
+        "type (q8_0, f16), train longer, or start from the published 16-bit weights"
+    )
+    return Check(gguf.path.name, "carries_adapter", False, says, numbers)
+
+
+def _sums(gguf: GgufFile, merged: Path, base: str) -> _Sums:
+    originals, sums = Tensors(local_folder(base)), _Sums()
+    ours = Tensors(merged)
+    for name in ours:
+        if name not in originals:
+            continue
+        tensor, original = ours[name].float(), originals[name].float()
+        if tensor.dim() != 2 or tensor.shape != original.shape or not (change := tensor - original).any():
+            continue
+        in_file = original.new_tensor(_in_order(gguf, name, tensor.numpy()))
+        of_change = change.square().sum().item()
+        sums.carried += ((in_file - original) * change).sum().item()
+        sums.change += of_change
+        sums.spread += ((in_file - tensor) * change).square().sum().item()
+        if bits := gguf.bits(name):
+            step = _step(original, bits)
+            sums.step += step**2 * change.numel()
+            if (in_file - original).square().mean().sqrt().item() < _ON_GRID * step / 12**0.5:
+                sums.change_on_grid += of_change
+    return sums
+
+
+def _step(weights: torch.Tensor, bits: int) -> float:
+    """About the distance of neighbouring values in a type of so many bits: its blocks' ranges, cut in 2^bits."""
+    blocks = weights.reshape(-1, _BLOCK) if weights.numel() % _BLOCK == 0 else weights.reshape(1, -1)
+    return (2 * blocks.abs().amax(1) / (2**bits - 1)).square().mean().sqrt().item()
+
+
+def _in_order(gguf: GgufFile, name: str, wanted: np.ndarray) -> np.ndarray:
+    """A matrix of the file, rows in Hugging Face's order: Llama's converter takes a head's two halves in turn."""
+    found = gguf.matrix(name)
+    if not name.endswith(("q_proj.weight", "k_proj.weight")):
+        return found
+    heads = gguf.heads(of_keys="k_proj" in name)
+    back = found.reshape(heads, -1, 2, found.shape[1]).swapaxes(1, 2).reshape(found.shape)
+    return min((found, back), key=lambda matrix: float(((matrix - wanted) ** 2).sum()))

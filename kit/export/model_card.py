@@ -1,0 +1,134 @@
+"""The model card: README.md in the Hub's form, with the scoreboard, the recipe, and commands to paste."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kit.evaluation.score_tables import markdown_table
+from kit.export.modelfile import gguf_of, ollama_name
+from kit.storage.atomic import write_whole
+from kit.storage.hub import is_remote
+from kit.storage.run_folder import RunFolder
+
+_GREEDY = '{"temperature": 0}'
+_TRY = "Ana has 3 apples and gets 4 more. How many now?"
+
+
+def write_card(run: RunFolder, repository: str | None = None) -> Path:
+    """Write the run folder's README.md from run.yaml, export.json and, where there is one, scores.json.
+
+    Args:
+        run: a run folder with ``merged/``.
+        repository: the Hub repository that the commands name; without one they name the run folder's own paths.
+    """
+    trained = run.read()
+    export = _read_json(run.export_file)
+    parts = [
+        _front_matter(trained),
+        f"# {run.path.resolve().name}",
+        _about(trained),
+        _scores(run),
+        _files(export),
+        _commands(run, trained, repository),
+        _recipe(trained),
+    ]
+    card = run.path / "README.md"
+    write_whole(card, "\n\n".join(part for part in parts if part) + "\n")
+    return card
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _front_matter(trained: dict[str, Any]) -> str:
+    model, dataset = trained["settings"]["model"], trained["settings"].get("dataset", "")
+    about: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["gguf"] if "adopted" in trained else ["grpo", "trl", "unsloth", "gguf"],
+    }
+    about |= {"base_model": model} if is_remote(model) else {}
+    about |= {"datasets": [dataset]} if is_remote(dataset) else {}
+    return f"---\n{yaml.safe_dump(about, sort_keys=False)}---"
+
+
+def _about(trained: dict[str, Any]) -> str:
+    settings = trained["settings"]
+    base = settings["model"] if is_remote(settings["model"]) else Path(settings["model"]).name
+    prompt = f"\n\n```text\n{trained['system_prompt']}\n```"
+    if "adopted" in trained:
+        return f"`{base}` with an adapter that was trained elsewhere. Its scores are with this system prompt:{prompt}"
+    data = trained["data"]
+    return (
+        f"`{base}` fine-tuned with GRPO on {data['questions']} questions (fingerprint `{data['fingerprint']}`) for "
+        f"{settings['max_steps']} steps. It was trained with this system prompt and needs it:{prompt}"
+    )
+
+
+def _scores(run: RunFolder) -> str:
+    scores = _read_json(run.scores_file)
+    if not scores.get("rows"):
+        return ""
+    count = scores["rows"][0]["questions"]
+    remarks = "".join(f"\n- {remark}" for remark in scores["remarks"])
+    return (
+        f"## Scores\n\n{count} held-out questions, one greedy answer each, the same prompt and grader for all; "
+        f"percent right with 95 % intervals.\n\n{markdown_table(scores)}{chr(10) + remarks if remarks else ''}"
+    )
+
+
+def _files(export: dict[str, Any]) -> str:
+    if not export.get("gguf"):
+        return ""
+    lines = ["## GGUF files", "", "| file | MB | bits per weight | mean KL from f16, nats |", "|---|---|---|---|"]
+    for entry in export["gguf"].values():
+        divergence = entry.get("mean_kl_from_f16")
+        shown = "" if divergence is None else f"{divergence:.4f}"
+        lines.append(f"| {entry['file']} | {entry['bytes'] / 1e6:.0f} | {entry['bits_per_weight']:.2f} | {shown} |")
+    return "\n".join(lines)
+
+
+def _commands(run: RunFolder, trained: dict[str, Any], repository: str | None) -> str:
+    merged = repository or str(run.merged)
+    name = ollama_name(run.path.resolve().name)
+    prompt = json.dumps(trained["system_prompt"])
+    python = (
+        "from transformers import pipeline\n\n"
+        f'ask = pipeline("text-generation", {json.dumps(merged)})\n'
+        f'messages = [{{"role": "system", "content": {prompt}}},\n'
+        f'            {{"role": "user", "content": "{_TRY}"}}]\n'
+        'print(ask(messages, max_new_tokens=512, do_sample=False)[0]["generated_text"][-1]["content"])'
+    )
+    blocks = [
+        f"## Use\n\ntransformers:\n\n```python\n{python}\n```",
+        "vLLM, greedy as scored:\n\n"
+        f"```bash\nvllm serve {shlex.quote(merged)} --override-generation-config '{_GREEDY}'\n```",
+    ]
+    gguf = gguf_of(run)
+    if gguf:
+        file = shlex.quote(gguf)
+        fetch = f"hf download {repository} {file} Modelfile --local-dir .\n"
+        where = fetch if repository else f"cd {shlex.quote(str(run.gguf))}\n"
+        asked = trained["system_prompt"].replace("'", "'\\''")
+        blocks.append(f"llama.cpp:\n\n```bash\n{where}llama-cli -m {file} --temp 0 -st -sys '{asked}' -p '{_TRY}'\n```")
+        blocks.append(
+            "Ollama (the Modelfile sets system prompt, template, stop token and temperature 0):\n\n"
+            f"```bash\n{where}ollama create {name} -f Modelfile\n"
+            f"ollama run {name} '{_TRY}'\n```"
+        )
+    return "\n\n".join(blocks)
+
+
+def _recipe(trained: dict[str, Any]) -> str:
+    if "adopted" in trained:
+        return ""
+    keep = ("learning_rate", "lora_rank", "lora_alpha", "num_generations", "temperature", "beta", "seed")
+    settings = {name: trained["settings"][name] for name in keep if name in trained["settings"]}
+    facts = settings | {"rewards": trained["reward_weights"], "versions": trained["versions"]}
+    return f"## Training\n\n```yaml\n{yaml.safe_dump(facts, sort_keys=False)}```"

@@ -1,0 +1,211 @@
+"""What is this path? Base model, adapter, merged model, GGUF file, or a run folder that holds all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from kit.chat_templates import check_template, template_in
+from kit.cli.errors import Problems, UserError
+from kit.llama_cpp.gguf_names import check_gguf, gguf_name, ggufs_in, is_gguf, number_type, parts
+from kit.storage.atomic import file_hash
+from kit.storage.hub import (
+    check_base,
+    check_model,
+    is_adapter_repository,
+    is_remote,
+    local_folder,
+    revision,
+    sixteen_bit_name,
+)
+from kit.storage.run_folder import RunFolder, run_folder_of
+from kit.storage.weight_files import ADAPTER_CONFIG, check_adapter, files_that_answer, is_adapter, is_full_model
+
+
+class Kind(Enum):
+    """How an artefact is loaded."""
+
+    MODEL = "model"  # a Hugging Face folder or Hub id: base and merged models
+    ADAPTER = "adapter"
+    GGUF = "gguf"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """Something that answers questions. ``base`` is set for adapters, ``number_type`` for GGUF files where known."""
+
+    name: str
+    kind: Kind
+    path: str
+    base: str | None = None
+    number_type: str | None = None
+
+
+def find_artefacts(paths: list[str], base_4bit: bool = False, base: str | None = None) -> list[Artefact]:
+    """The artefacts that the paths name, in order and each once; a run folder stands for all that it holds.
+
+    Args:
+        paths: as the user wrote them.
+        base_4bit: whether adapters stand on their 4-bit base, which need not be there in 16 bits then.
+        base: what adapters stand on, where that is not what they and run folders record.
+
+    Raises:
+        UserError: a path is none of these.
+    """
+    found: dict[str, Artefact] = {}
+    own: set[str] = set()  # of the first run folder, whose artefacts keep their short names
+    problems: list[str] = []
+    for path in paths:
+        run = RunFolder(Path(path), base)
+        try:
+            inside = _of_run(run, base_4bit) if run.exists() else [_single(path, base_4bit, base)]
+            held = {_place(artefact.path): artefact for artefact in inside}
+        except UserError as error:
+            problems += error.problems
+            continue
+        own = own or (set(held) if run.exists() else set())
+        found |= held if run.exists() else {place: held[place] for place in held if place not in found}
+    if problems:
+        raise UserError(*problems)
+    return _with_unique_names(found, own)
+
+
+def artefact_at(path: str, artefacts: list[Artefact]) -> Artefact:
+    """The one of ``artefacts`` that lies at ``path``, however that is spelled."""
+    return next(artefact for artefact in artefacts if _place(artefact.path) == _place(path))
+
+
+def _place(path: str) -> str:
+    return str(Path(path).resolve()) if Path(path).exists() else path
+
+
+def fingerprint(artefact: Artefact, base_4bit: bool = False) -> str:
+    """A short hash of what answers: every file that its engine may read, an adapter's base included; not of its path.
+
+    Args:
+        artefact: what answers.
+        base_4bit: whether an adapter stands on the base as training named it, instead of the 16-bit one.
+    """
+    content = [_content(artefact.path)]
+    if artefact.kind is Kind.ADAPTER:
+        base = artefact.base or recorded_base(Path(artefact.path))
+        content.append(_content(base if base_4bit else sixteen_bit_name(base)))
+    return hashlib.sha256("".join(content).encode()).hexdigest()[:16]
+
+
+def template_of(artefact: Artefact) -> str:
+    """The chat template that an artefact's engine finds; empty where there is none, or where nobody here can look."""
+    if artefact.kind is Kind.GGUF:
+        from kit.llama_cpp.gguf import GgufFile
+
+        return str(GgufFile(parts(Path(artefact.path))[0]).value("tokenizer.chat_template") or "")
+    own = template_in(local_folder(artefact.path)) if _is_here(artefact.path) else ""
+    base = artefact.base or ""
+    return own or (template_in(local_folder(sixteen_bit_name(base))) if base and _is_here(base) else "")
+
+
+def check_templates(artefacts: list[Artefact]) -> None:
+    """Refuse artefacts that have no chat template to put a question into.
+
+    Raises:
+        UserError: a sentence for each.
+    """
+    problems = Problems()
+    for artefact in artefacts:
+        if artefact.kind is Kind.GGUF or _is_here(artefact.base or artefact.path):
+            problems.catch(check_template, artefact.path, template_of(artefact))
+    problems.raise_any()
+
+
+def _is_here(model: str) -> bool:
+    try:
+        local_folder(sixteen_bit_name(model) if not Path(model).exists() else model)
+    except UserError:
+        return False
+    return True
+
+
+def lora_rank(adapter: Path) -> int:
+    """The rank of an adapter, from its adapter_config.json."""
+    return int(json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["r"])
+
+
+def _content(path: str) -> str:
+    """Hashes of a file and its further parts, or of a model folder's files, or the revision of a Hub repository."""
+    local = Path(path)
+    if local.is_dir():
+        return "".join(f"{file.relative_to(local)} {file_hash(file)}" for file in files_that_answer(local))
+    return revision(path) if is_remote(path) else "".join(file_hash(part) for part in parts(local))
+
+
+def _of_run(run: RunFolder, base_4bit: bool) -> list[Artefact]:
+    check_base(run.base_model(), "--base" if run.base else f"the base model of {run.path},")
+    # What merging starts from, also where training had 4-bit weights.
+    found = [Artefact("base", Kind.MODEL, sixteen_bit_name(run.base_model()))]
+    inside = [path for path in (run.adapter, run.merged) if path.is_dir()]
+    return found + [_single(str(path), base_4bit, run.base) for path in [*inside, *ggufs_in(run.gguf)]]
+
+
+def _single(path: str, base_4bit: bool, base: str | None) -> Artefact:
+    local = Path(path)
+    run = run_folder_of(local)
+    if is_gguf(local):
+        check_gguf(local, path)
+        in_run = run is not None and run.gguf.resolve() == local.parent.resolve()
+        return Artefact(gguf_name(local, in_run), Kind.GGUF, path, number_type=number_type(local))
+    if local.is_dir() and is_adapter(local):
+        return _adapter(path, run, base_4bit, base)
+    check_model(path, option="")
+    if is_remote(path) and is_adapter_repository(path):
+        raise UserError(f"{path} holds an adapter: fetch it with `hf download {path} --local-dir DIR`, and name DIR")
+    is_merged = run is not None and run.merged.resolve() == local.resolve()
+    return Artefact("merged" if is_merged else Path(path).name or "model", Kind.MODEL, path)
+
+
+def _adapter(path: str, run: RunFolder | None, base_4bit: bool, named: str | None) -> Artefact:
+    local = Path(path)
+    if is_full_model(local):
+        raise UserError(
+            f"{path} is an adapter and a full model at once: to score the model, remove adapter_config.json and "
+            "adapter_model.* from it; to score the adapter, move these into a folder of their own"
+        )
+    check_adapter(local, path)
+    base = named or (run.base_model() if run else recorded_base(local))
+    option = "--base" if named else f"the base model of {path},"
+    if base_4bit:
+        check_model(base, option)
+    else:
+        check_base(base, option, ", or score it on the quantized ones with --base-4bit")
+    return Artefact("adapter", Kind.ADAPTER, path, base)
+
+
+def recorded_base(adapter: Path) -> str:
+    """The base model that an adapter's adapter_config.json names.
+
+    Raises:
+        UserError: it names none.
+    """
+    try:
+        base = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = None
+    if not base or not isinstance(base, str):
+        raise UserError(f"{adapter / ADAPTER_CONFIG} names no base model: name its folder or Hub id with --base")
+    return base
+
+
+def _with_unique_names(found: dict[str, Artefact], own: set[str]) -> list[Artefact]:
+    """Artefacts of the same name are told apart by their paths. A name is also the name of a file, its transcript."""
+    names = [artefact.name for artefact in found.values()]
+    named: dict[str, Artefact] = {}
+    for place, artefact in sorted(found.items(), key=lambda item: item[0] not in own):
+        alone = place in own or names.count(artefact.name) == 1
+        name = re.sub(r"[^\w.-]+", "-", artefact.name if alone else artefact.path).strip("-.") or "model"
+        number = next(n for n in range(1, len(names) + 1) if (name if n == 1 else f"{name}-{n}") not in named)
+        named[name if number == 1 else f"{name}-{number}"] = artefact
+    by_place = {_place(artefact.path): replace(artefact, name=name) for name, artefact in named.items()}
+    return [by_place[place] for place in found]

@@ -1,0 +1,236 @@
+"""GGUF files, made and read with the pinned llama.cpp: convert, quantize, look inside, compare with one another."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from kit.cli.errors import UserError
+from kit.llama_cpp.build import llama_cpp_folder, program
+from kit.storage.generation_settings import GREEDY_METADATA
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# File types of which llama-quantize refuses some tensor without an importance matrix (tensor_requires_imatrix in its
+# source, and tried on a model 256 wide: tests/llama_cpp/test_gguf.py).
+NEED_IMATRIX = ("iq3_xxs", "iq3_xs", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "q2_k_s")
+CONVERTED = ("f32", "f16", "bf16")  # written by the converter; everything else is quantized from f16
+_ONLY_IN_C = {"q1_0", "q2_0"}  # llama.cpp's Python package cannot read these types; its programs can
+BLOCK = 256  # the row length that K-quants and most I-quants need a multiple of
+_LONG_ARRAY = 1000
+_KL_CONTEXT, _KL_CHUNKS = 128, 8
+
+
+def convert(merged: Path, file: Path, kind: str, name: str) -> None:
+    """Write a merged folder as one GGUF of ``kind`` f32, f16 or bf16, called ``name`` in its metadata.
+
+    The file says that it is greedy, as it is scored: llama.cpp's programs take that for what they are not told.
+
+    Raises:
+        UserError: the converter failed.
+    """
+    metadata = file.with_suffix(".metadata.json")
+    metadata.write_text(json.dumps(GREEDY_METADATA), encoding="utf-8")
+    options = ["--outtype", kind, "--outfile", str(file), "--model-name", name, "--metadata", str(metadata)]
+    try:
+        _run([*_converter(), str(merged), *options])
+    finally:
+        metadata.unlink(missing_ok=True)
+
+
+def why_not_converted(folder: Path, scratch: Path) -> str:
+    """Why llama.cpp's converter cannot read a model folder, in its own words; empty where it can.
+
+    It is asked for the vocabulary alone, for which it looks at the architecture and at the tokenizer.
+    """
+    try:
+        _run([*_converter(), str(folder), "--vocab-only", "--outfile", str(scratch / "vocabulary.gguf")])
+    except UserError as error:
+        return error.problems[0].strip().splitlines()[-1]
+    return ""
+
+
+def quantize(f16: Path, file: Path, kind: str) -> None:
+    """Write a quantized copy of an f16 GGUF.
+
+    Raises:
+        UserError: llama-quantize failed.
+    """
+    _run([str(program("llama-quantize")), str(f16), str(file), kind.upper()])
+
+
+def with_readable_weights(gguf: GgufFile, scratch: Path) -> GgufFile:
+    """The same file, or an f32 copy of it in ``scratch`` where ``matrix`` cannot read a type in it."""
+    if not _ONLY_IN_C & set(gguf.tensor_types):
+        return gguf
+    copy = scratch / f"{gguf.path.stem}.readable.gguf"
+    _run([str(program("llama-quantize")), "--allow-requantize", str(gguf.path), str(copy), "F32"])
+    return GgufFile(copy)
+
+
+def mean_kl_divergence(f16: Path, files: list[Path], text: str, scratch: Path) -> list[float | None]:
+    """The mean Kullback-Leibler divergence, in nats a token, of each file's next-token distribution from f16's.
+
+    Measured by llama-perplexity over at most 8 windows of 128 tokens of ``text`` (the second half of each window);
+    ``None`` where the text is shorter than two windows, which is what that program needs.
+    """
+    words, logits = scratch / "text.txt", scratch / "f16.logits"
+    words.write_text(text, encoding="utf-8")
+    measure = [
+        str(program("llama-perplexity")), "-f", str(words), "--ctx-size", str(_KL_CONTEXT),
+        "--batch-size", str(_KL_CONTEXT), "--chunks", str(_KL_CHUNKS), "--kl-divergence-base", str(logits), "-m",
+    ]  # fmt: skip
+    try:
+        printed = _run([*measure, str(f16)])
+        if not logits.exists() or f"at least {2 * _KL_CONTEXT} tokens" in printed:
+            return [None] * len(files)
+        results = [_run([*measure, str(file), "--kl-divergence"]) for file in files]
+        found = [re.search(r"Mean\s+KLD:\s+(-?[0-9.eE+-]+)", printed) for printed in results]
+        return [max(0.0, float(match[1])) if match else None for match in found]
+    finally:
+        logits.unlink(missing_ok=True)
+        words.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """What a GGUF file says of itself."""
+
+    path: Path
+
+    @cached_property
+    def _reader(self) -> Any:
+        return _quick_reader(self.path)
+
+    def value(self, key: str) -> Any:
+        """One metadata value; ``None`` where the file has none."""
+        field = self._reader.get_field(key)
+        return None if field is None else field.contents()
+
+    @property
+    def vocabulary_size(self) -> int:
+        return int(self._reader.get_field("tokenizer.ggml.tokens").parts[-1][0])
+
+    @property
+    def bits_per_weight(self) -> float:
+        """As it really came out, over all tensors."""
+        tensors = self._reader.tensors
+        return 8 * sum(int(t.n_bytes) for t in tensors) / sum(int(t.n_elements) for t in tensors)
+
+    @property
+    def tensor_types(self) -> dict[str, int]:
+        """How many tensors have which type, norms and biases (always f32) included."""
+        return dict(Counter(tensor.tensor_type.name.lower() for tensor in self._reader.tensors).most_common())
+
+    @property
+    def rows_not_in_blocks(self) -> tuple[int, int]:
+        """(matrices whose row length 256 does not divide, all matrices): the former cannot be K-quants."""
+        rows = [int(tensor.shape[0]) for tensor in self._reader.tensors if len(tensor.shape) == 2]
+        return sum(row % BLOCK != 0 for row in rows), len(rows)
+
+    def matrix(self, name: str) -> np.ndarray:
+        """A matrix in float32, by its name in the Hugging Face model (``….weight``); shape (out, in) as there.
+
+        Raises:
+            KeyError: the file has no such tensor.
+        """
+        found = self._tensor(name)
+        return gguf_library().dequantize(found.data, found.tensor_type)
+
+    def bits(self, name: str) -> int | None:
+        """The bits of a weight of a quantized matrix, without its block's scale; ``None`` where it is not quantized.
+
+        Raises:
+            KeyError: the file has no such tensor.
+        """
+        kind = self._tensor(name).tensor_type.name
+        return int(kind.lstrip("ITQ")[0]) if "Q" in kind else None
+
+    def _tensor(self, name: str) -> Any:
+        names = gguf_library().get_tensor_name_map(
+            self._architecture, int(self.value(f"{self._architecture_name}.block_count"))
+        )
+        wanted = names.get_name(name, try_suffixes=(".weight",))
+        found = next((tensor for tensor in self._reader.tensors if tensor.name == wanted), None)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def heads(self, of_keys: bool) -> int:
+        """Attention heads of the queries, or of the keys and values."""
+        name = f"{self._architecture_name}.attention.head_count"
+        return int((self.value(f"{name}_kv") if of_keys else None) or self.value(name))
+
+    @property
+    def _architecture_name(self) -> str:
+        return str(self.value("general.architecture"))
+
+    @property
+    def _architecture(self) -> Any:
+        names = gguf_library().MODEL_ARCH_NAMES
+        return next(arch for arch, name in names.items() if name == self._architecture_name)
+
+
+def _quick_reader(path: Path) -> Any:
+    """llama.cpp's reader, which steps over long arrays: 300,000 tokens and merges take it 11 s, and 0.1 s so.
+
+    Of such an array only its length is read, the field's last part.
+    """
+    import numpy as np
+
+    gguf = gguf_library()
+
+    class QuickReader(gguf.GGUFReader):  # type: ignore[name-defined, misc]
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> tuple[int, list, list[int], list]:
+            if raw_type != gguf.GGUFValueType.ARRAY:
+                return super()._get_field_parts(orig_offs, raw_type)
+            buffer = memoryview(self.data)
+            item_type, length = struct.unpack_from("<IQ", buffer, orig_offs)
+            if item_type == gguf.GGUFValueType.ARRAY or length < _LONG_ARRAY:
+                return super()._get_field_parts(orig_offs, raw_type)
+            end = orig_offs + 12
+            if item_type == gguf.GGUFValueType.STRING:
+                for _ in range(length):
+                    end += 8 + struct.unpack_from("<Q", buffer, end)[0]
+            else:
+                end += length * np.dtype(self.gguf_scalar_to_np[gguf.GGUFValueType(item_type)]).itemsize
+            return end - orig_offs, [[item_type], [length]], [], [gguf.GGUFValueType.ARRAY]
+
+    return QuickReader(str(path))
+
+
+def gguf_library() -> ModuleType:
+    """llama.cpp's own ``gguf`` package, of the same version as the converter that wrote the files."""
+    folder = str(llama_cpp_folder() / "gguf-py")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    import gguf
+
+    return gguf
+
+
+def _converter() -> list[str]:
+    return [sys.executable, str(llama_cpp_folder() / "convert_hf_to_gguf.py")]
+
+
+def _run(command: list[str]) -> str:
+    """Run a program of llama.cpp and return what it printed.
+
+    Raises:
+        UserError: it failed; the end of what it printed is in the message.
+    """
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if done.returncode and "you need at least" not in done.stdout:
+        name = Path(command[1] if command[0] == sys.executable else command[0]).name
+        raise UserError(f"{name} failed. Its last lines:\n" + "\n".join(done.stdout.splitlines()[-5:]))
+    return done.stdout

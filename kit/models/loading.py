@@ -1,0 +1,191 @@
+"""The only importer of Unsloth: load the base, attach LoRA, load what was trained.
+
+Unsloth patches TRL, transformers and PEFT when it is imported and must come first, so scripts call these functions
+before they import any of the three.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kit.cli.errors import UserError, first_line
+from kit.planning.hardware import free_card
+from kit.planning.plan import Plan
+from kit.storage.generation_settings import tokens_of
+from kit.storage.hub import sixteen_bit_name
+
+if TYPE_CHECKING:
+    import torch
+
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def load_for_training(plan: Plan) -> tuple[Any, Any, Plan]:
+    """The base model in 4 bits with a fresh LoRA adapter, its tokenizer, and the plan that holds for them.
+
+    Where vLLM cannot be loaded, one sentence says why, and the plan is another: Unsloth generates the rollouts.
+
+    Raises:
+        UserError: vLLM is required and cannot be loaded.
+    """
+    for name, value in environment(plan).items():
+        os.environ.setdefault(name, value)
+    unsloth = _import_unsloth()
+    load = unsloth.FastLanguageModel.from_pretrained
+    loaded, reason = None, ""
+    try:
+        loaded = load(**base_arguments(plan), **vllm_arguments(plan))
+        if plan.choice.use_vllm and not hasattr(loaded[0], "vllm_engine"):  # on some cards Unsloth leaves it out
+            loaded, reason = None, "Unsloth does not load vLLM on this card"
+    except Exception as error:  # vLLM, its kernels and the driver each have their own kinds
+        if not plan.choice.use_vllm:
+            raise
+        reason = f"vLLM could not be loaded ({first_line(error)})"
+        traceback.clear_frames(error.__traceback__)  # they hold on to half an engine
+    if loaded is None:
+        if plan.settings.vllm == "require":
+            raise UserError(f"{reason}: --vllm auto goes on without it")
+        hint = "; requirements-t4.txt is the set for this card" if plan.choice.dtype == "float16" else ""
+        print(f"{reason}: Unsloth generates the rollouts itself{hint}.")
+        plan = plan.without_vllm()
+        free_card()
+        loaded = load(**base_arguments(plan))
+    model, tokenizer = loaded
+    policy = unsloth.FastLanguageModel.get_peft_model(model, **lora_arguments(plan))
+    _sample_by_what_is_passed(policy)
+    _sample_cheaply(policy)
+    return policy, tokenizer, plan
+
+
+def base_arguments(plan: Plan) -> dict[str, Any]:
+    """What Unsloth's ``from_pretrained`` is told of the base model."""
+    settings = plan.settings
+    return {
+        "model_name": settings.model,
+        "max_seq_length": settings.max_prompt_length + settings.max_completion_length,
+        "dtype": _dtype(plan.choice.dtype),
+        "load_in_4bit": settings.load_in_4bit,
+    }
+
+
+def vllm_arguments(plan: Plan) -> dict[str, Any]:
+    """What it is told of vLLM besides; ``max_num_seqs`` and the standby it hands on to ``load_vllm``."""
+    if not plan.choice.use_vllm:
+        return {}
+    arguments = {
+        "fast_inference": True,
+        "max_lora_rank": plan.settings.lora_rank,
+        "gpu_memory_utilization": plan.memory_share,
+    }
+    if plan.layout is not None:
+        sequences = plan.layout.sequences
+        arguments["max_num_seqs"] = sequences + (sequences == 256)  # Unsloth takes its own default for "not set"
+        arguments["unsloth_vllm_standby"] = plan.layout.standby
+    return arguments
+
+
+def lora_arguments(plan: Plan) -> dict[str, Any]:
+    """What Unsloth's ``get_peft_model`` is told of the adapter."""
+    settings = plan.settings
+    return {
+        "r": settings.lora_rank,
+        "lora_alpha": settings.lora_alpha,
+        "target_modules": list(LORA_TARGETS),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "use_gradient_checkpointing": "unsloth" if plan.choice.gradient_checkpointing else False,
+        "random_state": settings.seed,
+    }
+
+
+def environment(plan: Plan) -> dict[str, str]:
+    """What Unsloth reads from the environment when it is imported; what the user has set there stays."""
+    if plan.layout is None or not plan.choice.use_vllm:
+        return {}
+    variables = {
+        "UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE": "1",  # the plan's own share, not the one that standby would choose
+        "VLLM_LOGGING_LEVEL": "WARNING",  # its own log would hide what the kit says
+    }
+    if plan.layout.standby:
+        variables["UNSLOTH_VLLM_STANDBY"] = "1"
+    return variables
+
+
+def load_for_inference(path: str, dtype: str, base: str | None = None, load_in_4bit: bool = False) -> tuple[Any, Any]:
+    """A base or merged model, or an adapter folder on ``base`` (its own base where none is given), ready to generate.
+
+    The 16-bit base is used also where training used a 4-bit repository, unless ``load_in_4bit``: that is the base
+    that merging uses.
+    """
+    unsloth = _import_unsloth()
+    with _adapter_on(Path(path), base, keep_4bit=load_in_4bit) as folder:
+        model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
+            model_name=str(folder), max_seq_length=None, dtype=_dtype(dtype), load_in_4bit=load_in_4bit,
+            use_gradient_checkpointing=False,  # its default compares max_seq_length, which is the model's own here
+        )  # fmt: skip
+    unsloth.FastLanguageModel.for_inference(model)
+    _sample_by_what_is_passed(model)
+    _sample_cheaply(model)
+    return model, tokenizer
+
+
+@contextmanager
+def _adapter_on(path: Path, base: str | None, keep_4bit: bool) -> Iterator[Path]:
+    """``path`` itself, or for an adapter whose config names another base, a copy that names the wanted one."""
+    config_file = path / "adapter_config.json"
+    if not config_file.is_file():
+        yield path
+        return
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    wanted = base or config["base_model_name_or_path"]
+    if not keep_4bit:
+        wanted = sixteen_bit_name(wanted)
+    if config["base_model_name_or_path"] == wanted:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(shutil.copytree(path, Path(scratch) / "adapter"))
+        config["base_model_name_or_path"] = wanted
+        (copy / config_file.name).write_text(json.dumps(config), encoding="utf-8")
+        yield copy
+
+
+def _sample_by_what_is_passed(model: Any) -> None:
+    """Of the folder's generation settings only the tokens count, not its penalties, temperature or lengths.
+
+    transformers fills what a caller leaves out from there, and Unsloth sets a length in it, which beside TRL's limit is
+    a warning at every step.
+    """
+    model.generation_config = type(model.generation_config)(**tokens_of(model.generation_config.to_dict()))
+
+
+def _sample_cheaply(model: Any) -> None:
+    """Only a processor makes its random numbers one by one."""
+    from kit.models.cpu_sampling import sampling_cheaply
+
+    if model.device.type == "cpu":
+        model.generate = sampling_cheaply(model.generate)
+
+
+def _dtype(name: str) -> torch.dtype:
+    import torch
+
+    return getattr(torch, name)
+
+
+def _import_unsloth() -> Any:
+    try:
+        import unsloth
+    except ImportError as error:
+        raise UserError(
+            f"Unsloth cannot be imported ({error}): install requirements.txt, or run `make setup` on a CPU"
+        ) from error
+    return unsloth

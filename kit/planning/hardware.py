@@ -1,0 +1,246 @@
+"""What machine is this, and what follows from it: number type, vLLM or not, which requirements file.
+
+Everything but ``detect`` is a pure function of what ``detect`` found, so that it can be tested for cards that are not
+here.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kit.cli.errors import UserError
+
+if TYPE_CHECKING:
+    import psutil
+
+NEWEST_DRIVER = 580
+_OLDEST_DRIVER = {13: 580, 12: 525}  # by CUDA's major version; source: NVIDIA's table of minor version compatibility
+_OLDEST_CAPABILITY = (7, 5)  # Turing; the pinned torch builds have no code for older cards
+BFLOAT16_CAPABILITY = (8, 0)
+_ADDRESSES_UNUSED = 3 * 2**30
+_CGROUP_2 = ("memory.max", "memory.current", "inactive_file")
+_CGROUP_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_ELSEWHERE = "a free Colab T4 does it, and `make demo` runs the whole chain on the processor"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The card, if there is one: CUDA's compute capability, memory in GiB, the driver's major version.
+
+    ``card`` is ``None`` where torch can compute on none; ``lack`` says why then, and the memory is the machine's own.
+    """
+
+    card: str | None
+    capability: tuple[int, int] = (0, 0)
+    memory_gib: float = 0.0
+    free_gib: float = 0.0
+    driver: int = 0
+    has_vllm: bool = False
+    maker: str = "nvidia"
+    platform: str = "linux"
+    lack: str = "this machine has no CUDA card"
+
+    @property
+    def has_cuda(self) -> bool:
+        return self.card is not None
+
+    @property
+    def name(self) -> str:
+        return self.card or "this machine's memory"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for a machine. ``dtype`` is a torch dtype's name; ``reason`` says why vLLM is on or off."""
+
+    card: str | None
+    dtype: str
+    use_vllm: bool
+    gradient_checkpointing: bool
+    reason: str
+
+
+def detect() -> Machine:
+    """Look at this machine (imports torch).
+
+    Raises:
+        UserError: there is an NVIDIA card, but its driver is too old for the installed torch.
+    """
+    import torch
+
+    seen = _nvidia_smi()
+    if not torch.cuda.is_available():
+        lack = Machine(card=None).lack
+        if seen and torch.version.cuda is None:
+            lack = f"the installed torch is the processor's build, so {seen[0]} is not used; requirements.txt is for it"
+        elif seen and (fault := driver_fault(*seen, torch.version.cuda)):
+            raise UserError(fault)
+        return Machine(card=None, lack=lack, memory_gib=_memory_gib(), free_gib=free_memory_bytes() / 2**30)
+    properties = torch.cuda.get_device_properties(0)
+    return Machine(
+        card=properties.name,
+        capability=(properties.major, properties.minor),
+        memory_gib=properties.total_memory / 2**30,
+        free_gib=torch.cuda.mem_get_info(0)[0] / 2**30,
+        driver=seen[1] if seen else 0,
+        has_vllm=importlib.util.find_spec("vllm") is not None,
+        maker="amd" if torch.version.hip else "nvidia",
+        platform=sys.platform,
+    )
+
+
+def choose(machine: Machine, vllm: str = "auto") -> Choice:
+    """Choose for a machine; ``vllm`` is the user's wish: ``auto``, ``off`` or ``require``.
+
+    float16 below compute capability 8.0, whatever torch says: ``is_bf16_supported()`` is True on a T4, by emulation.
+    float32 on a CPU: tiny models run faster in it than under bfloat16 autocast, and results repeat exactly. Activations
+    are recomputed in the backward pass (gradient checkpointing) on a card; on a processor the plan decides.
+
+    Raises:
+        UserError: vLLM is required and cannot be had.
+    """
+    lack = _vllm_lack(machine)
+    if vllm == "require" and lack:
+        raise UserError(f"--vllm require, but {lack}: install requirements.txt on a CUDA machine, or use --vllm auto")
+    dtype = "bfloat16" if machine.capability >= BFLOAT16_CAPABILITY else "float16"
+    use_vllm = vllm != "off" and not lack
+    reason = "vLLM generates the rollouts."
+    if not use_vllm:
+        reason = f"vLLM fast inference is off ({lack or 'as asked'}): Unsloth generates the rollouts itself."
+    return Choice(
+        card=machine.card,
+        dtype=dtype if machine.has_cuda else "float32",
+        use_vllm=use_vllm,
+        gradient_checkpointing=machine.has_cuda,
+        reason=reason,
+    )
+
+
+def _vllm_lack(machine: Machine) -> str:
+    """Why vLLM cannot run on this machine; empty where it can."""
+    if not machine.has_cuda:
+        return machine.lack
+    if machine.platform == "win32":
+        return "vLLM does not run on Windows itself, but it does in WSL2"
+    return "" if machine.has_vllm else "vLLM is not installed"
+
+
+def requirements_for(machine: Machine) -> str:
+    """The requirements file for a card.
+
+    Raises:
+        UserError: the kit has none for it; the sentence says what to use instead.
+    """
+    if machine.maker != "nvidia":
+        raise UserError(
+            f"{machine.card}: the kit's packages are pinned for NVIDIA cards (4-bit weights and vLLM run on CUDA): "
+            + _ELSEWHERE
+        )
+    if machine.capability < _OLDEST_CAPABILITY:
+        have, need = (".".join(map(str, version)) for version in (machine.capability, _OLDEST_CAPABILITY))
+        raise UserError(
+            f"{machine.card} has compute capability {have}, the pinned torch builds need {need} or newer: {_ELSEWHERE}"
+        )
+    if machine.capability < BFLOAT16_CAPABILITY:
+        return "requirements-t4.txt"
+    new_enough = machine.driver == 0 or machine.driver >= _OLDEST_DRIVER[13]  # 0: nobody could say
+    return "requirements.txt" if new_enough else "requirements-cuda12.txt"
+
+
+def driver_fault(card: str, driver: int, cuda: str | None) -> str:
+    """Why this driver cannot run a torch built for ``cuda`` (such as ``"13.0"``); empty where it can."""
+    need = _OLDEST_DRIVER.get(int((cuda or "0").split(".")[0]), 0)
+    if driver >= need:
+        return ""
+    other = "or install requirements-cuda12.txt instead" if driver >= _OLDEST_DRIVER[12] else "it is very old"
+    return (
+        f"{card}: the NVIDIA driver {driver} is too old for the installed packages (CUDA {cuda} needs {need} or "
+        f"newer): update the driver, {other}"
+    )
+
+
+def _nvidia_smi() -> tuple[str, int] | None:
+    """(card, driver's major version) as the driver's own tool says, whichever torch is installed."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout
+        name, version = said.splitlines()[0].rsplit(",", 1)
+        return name.strip(), int(version.split(".")[0])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
+def _memory_gib() -> float:
+    import psutil
+
+    return psutil.virtual_memory().total / 2**30
+
+
+def matrix_flops() -> float:
+    """Operations a second of a large float32 matrix product on the processor; looked at for a tenth of a second."""
+    import torch
+
+    one, other = torch.ones(1024, 896), torch.ones(896, 4864)
+    seconds = []
+    for _ in range(4):
+        began = time.perf_counter()
+        one @ other
+        seconds.append(time.perf_counter() - began)
+    return 2 * one.numel() * other.shape[1] / min(seconds)
+
+
+def free_memory_bytes() -> float:
+    """What this process may still take of the machine's memory: of the whole, of its cgroup, of its ulimit."""
+    import psutil
+
+    return min([float(psutil.virtual_memory().available), *_left_in_cgroups(), *_left_in_ulimit(psutil.Process())])
+
+
+def _left_in_cgroups() -> Iterator[float]:
+    """Limit minus use of each control group that this process is in; containers and systemd set these."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return
+    for _, controllers, path in lines:
+        if controllers in ("", "memory"):  # version 2 has one tree, version 1 one for each controller
+            top, names = (root, _CGROUP_2) if not controllers else (root / "memory", _CGROUP_1)
+            inner = top / path.strip("/")
+            for group in (inner, *(parent for parent in inner.parents if parent.is_relative_to(top))):
+                with suppress(OSError, ValueError, KeyError):
+                    limit, used = (int((group / name).read_text()) for name in names[:2])
+                    statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                    yield float(limit - used + int(statistics[names[2]]))  # files in memory are given back
+
+
+def _left_in_ulimit(process: psutil.Process) -> Iterator[float]:
+    """What `ulimit -v` leaves: addresses, of which libraries and threads take a good part that is never filled."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        yield float(limit - process.memory_info().vms - _ADDRESSES_UNUSED)
+
+
+def free_card() -> None:
+    """Give back what models that are no longer used hold of the card's memory."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where there is no card

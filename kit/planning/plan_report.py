@@ -1,0 +1,97 @@
+"""What ``--plan`` prints: the memory by part, what was chosen, and what a run takes."""
+
+from __future__ import annotations
+
+import math
+
+from kit.checkpointing.resuming import as_recorded, check_run_folder
+from kit.cli.errors import UserError
+from kit.cli.text import duration
+from kit.planning.card_memory import ALWAYS, GIB, ROLLOUTS, SCORING, UPDATE, phase_bytes
+from kit.planning.gpus import NAMES, card_named
+from kit.planning.hardware import Machine, detect, matrix_flops, requirements_for
+from kit.planning.model_shape import ModelShape, model_shape
+from kit.planning.plan import Plan, make_plan
+from kit.planning.run_cost import expected, expected_here
+from kit.settings.knobs import Settings
+
+_PHASES = {
+    ALWAYS: "all the time",
+    ROLLOUTS: "while completions are written",
+    SCORING: "while they are scored by the policy",
+    UPDATE: "while the adapter is updated",
+}
+
+
+def print_plan(settings: Settings, longest_prompt: int | None = None) -> None:
+    """Print the plan for the card that is named, or for the machine that is here, card or processor.
+
+    Args:
+        settings: of the run.
+        longest_prompt: in tokens, where the questions are known.
+
+    Raises:
+        UserError: it does not fit.
+    """
+    machine = card_named(settings.gpu) if settings.gpu else detect()
+    requirements = requirements_for(machine) if machine.has_cuda else "requirements-cpu.txt"
+    shape = model_shape(settings.model)
+    plan = make_plan(_of_its_run(settings), machine, shape, longest_prompt)
+    if not machine.has_cuda:
+        print(f"{machine.lack}: this is the plan for its processor; --gpu NAME plans for a card, {', '.join(NAMES)}\n")
+    print(f"{settings.model} on {machine.name}, {machine.memory_gib:.1f} GiB, {machine.free_gib:.1f} free\n")
+    print(memory_table(plan, machine))
+    print("\nchosen")
+    for reason in plan.reasons:
+        print(f"  {reason}")
+    print(f"  packages: pip install --no-deps -r {requirements}\n")
+    print(_what_it_takes(plan, shape, machine))
+
+
+def _of_its_run(settings: Settings) -> Settings:
+    """What the run in the output folder began with, where training would continue it; says where it would refuse to."""
+    try:
+        check_run_folder(settings, None)
+    except UserError as error:
+        print(f"training would be refused: {error}\n")
+        return settings
+    return as_recorded(settings)
+
+
+def memory_table(plan: Plan, machine: Machine) -> str:
+    """The memory by part and phase, in GiB, and the peak against what is free."""
+    lines = []
+    for phase, words in _PHASES.items():
+        parts = [part for part in plan.parts if part.phase == phase]
+        if not parts:
+            continue
+        lines.append(f"{phase_bytes(plan.parts, phase) / GIB:6.2f} GiB  {words}")
+        lines += [f"{part.bytes / GIB:10.2f}      {part.name:28}{part.how}" for part in parts]
+    share = plan.peak_gib / machine.free_gib
+    lines.append(f"{plan.peak_gib:6.2f} GiB  at most, with 5 % slack: {share:.0%} of what is free. It fits.")
+    return "\n".join(lines)
+
+
+def _what_it_takes(plan: Plan, shape: ModelShape, machine: Machine) -> str:
+    assert plan.layout is not None
+    settings = plan.settings
+    if machine.card is not None:
+        takes = expected(shape, settings, plan.layout, machine.card)
+    else:
+        takes = expected_here(shape, settings, plan.layout, matrix_flops())
+    seconds = takes.step_s * settings.max_steps
+    time = f"how long {machine.card} takes is not known; training shows the time left from its first step on\n"
+    if not math.isnan(seconds):
+        time = (
+            f"expected, within a factor of two: {takes.step_s:.0f} s a step ({takes.rollout_s:.0f} s of it "
+            f"completions), {duration(seconds)} for {settings.max_steps} steps\n"
+        )
+    return time + (
+        f"download {takes.download_gb:.1f} GB, on disk {takes.disk_gb:.1f} GB with checkpoints and merged weights, "
+        f"and {shape_gguf_gb(shape):.1f} GB for each f16 GGUF"
+    )
+
+
+def shape_gguf_gb(shape: ModelShape) -> float:
+    """The size of a 16-bit GGUF in GB."""
+    return 2 * (shape.linear_parameters + shape.other_parameters) / 1e9

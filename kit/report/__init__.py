@@ -1,0 +1,1 @@
+"""A run folder → one page that needs neither network nor script."""

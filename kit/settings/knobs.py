@@ -1,0 +1,292 @@
+"""Every knob of the training, once: name, default, reason. The command line, ``--config`` files and run.yaml all read
+from this one list, and the checks that need neither model nor data stand below it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kit.cli.command_line import Parser
+from kit.cli.errors import Problems, UserError
+from kit.numbers.reading import DECIMAL_MARKS
+from kit.prompts import SYSTEM_PROMPT, TAGS
+from kit.settings.further_fields import ALIASES, further_field, goes_without_saying
+
+AUTOMATIC = "chosen for the machine where you leave it open: number type, vLLM or not, and what is marked *"
+
+SCHEDULES = ("constant_with_warmup", "constant", "linear", "cosine")
+OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fused")
+
+
+def knob(default: Any, reason: str, group: str, **options: Any) -> Any:
+    """A dataclass field that is also a command line option; ``reason`` is its help text.
+
+    A ``free`` one may be another when a run is continued: it does not change what is learned. One that is ``open`` is
+    chosen for the machine where the user does not set it. One that is not ``recorded`` stays out of run.yaml.
+    """
+    return field(default=default, metadata={"reason": reason, "group": group, **options})
+
+
+@dataclass
+class Settings:
+    """What a training run can be told. Lengths are in tokens, batch sizes in completions."""
+
+    model: str = knob("unsloth/Qwen2.5-0.5B-Instruct", "Hub id or folder of the base model", "model")
+    load_in_4bit: bool = knob(True, "hold the frozen base weights in 4 bits", "model")
+    vllm: str = knob(
+        "auto", "rollouts through vLLM: auto, off, or require", "model", choices=("auto", "off", "require"), free=True
+    )
+    gpu_memory_utilization: float = knob(0.5, "the share of the card's free memory that vLLM may take", "model",
+                                          below=1.0, free=True, open=True)  # fmt: skip
+
+    dataset: str = knob("openai/gsm8k", "Hub id, or file (JSON Lines or array, CSV, Parquet) of the questions", "data")
+    dataset_config: str = knob("", "which configuration of a Hub data set", "data")
+    split: str = knob("train", "which split of a Hub data set; train[:500] is a part, of a file too", "data")
+    question_column: str = knob("question", "the column of the question, as a text or as chat messages", "data")
+    answer_column: str = knob("answer", "the column that holds the answer (a number, or GSM8K's '... #### N'); "
+                              "a.b names b in the column a", "data")  # fmt: skip
+    decimal_mark: str = knob("point", "of answers and replies: point for 1,200.5, comma for 1.200,5", "data",
+                             choices=DECIMAL_MARKS)  # fmt: skip
+    skip_bad_rows: bool = knob(False, "leave out rows that cannot be used, and say how many", "data")
+    system_prompt: str = knob("", "what the model is told first: a text, or a file that holds it; empty is the kit's "
+                              "own, which asks for the tags that its rewards read", "data", or_file=True)  # fmt: skip
+
+    lora_rank: int = knob(32, "rank of the adapter; 32 matched full training of 0.5B in verl's runs", "adapter")
+    lora_alpha: int = knob(32, "scale of the adapter; equal to the rank, the update is used as it is", "adapter")
+
+    max_steps: int = knob(250, "optimizer steps", "training")
+    learning_rate: float = knob(3e-5, "peak rate; the one of verl's LoRA recipe for 0.5B", "training")
+    num_generations: int = knob(8, "completions for each question (the group size)", "training", least=2)
+    per_device_train_batch_size: int = knob(8, "completions in one forward pass", "training", alias="--batch-size",
+                                            open=True)  # fmt: skip
+    gradient_accumulation_steps: int = knob(4, "forward passes for each optimizer step", "training", open=True)
+    max_prompt_length: int = knob(512, "longer prompts are left out, with a sentence", "training")
+    max_completion_length: int = knob(512, "where a completion is cut off", "training", open=True)
+    temperature: float = knob(1.0, "of the rollouts; 1.0 samples from the policy itself", "training")
+    beta: float = knob(0.0, "weight of the KL term; 0 needs no reference model", "training", least=0)
+    warmup_steps: int = knob(10, "steps until the peak learning rate", "training", least=0)
+    lr_scheduler_type: str = knob("constant_with_warmup", "shape of the learning rate", "training", choices=SCHEDULES)
+    max_grad_norm: float = knob(0.2, "gradients are clipped to this norm", "training")
+    optim: str = knob(
+        "adamw_8bit", "8 bits save memory on a card; on a CPU adamw_torch_fused is chosen", "training",
+        choices=OPTIMIZERS, open=True,
+    )  # fmt: skip
+    seed: int = knob(1, "of the adapter, the data order and the sampling", "training", least=0)
+
+    rewards: str = knob(
+        "correctness,integer,strict_format,soft_format,xml_count",
+        "functions of rewards.py, or FILE.py:FUNCTION, each with an optional :WEIGHT",
+        "rewards",
+    )
+
+    output_dir: str = knob("runs/qwen2.5-0.5b-gsm8k", "the run folder; everything the run makes goes there", "output",
+                           free=True)  # fmt: skip
+    overwrite: bool = knob(False, "start anew in a run folder that is occupied", "output", free=True, recorded=False)
+    sample_every: int = knob(1, "steps between two entries of samples.jsonl", "output", free=True)
+
+    show_every: int = knob(10, "steps between two sample replies on the console", "output", free=True)
+    report_to: str = knob("none", "besides metrics.jsonl: tensorboard, wandb or trackio, as TRL has them", "output",
+                          choices=("none", "tensorboard", "wandb", "trackio"), free=True)  # fmt: skip
+
+    save_steps: int = knob(50, "steps between two checkpoints", "checkpoints", free=True)
+    save_minutes: float = knob(10.0, "and a checkpoint whenever so many minutes have passed", "checkpoints", free=True)
+    keep_checkpoints: int = knob(2, "how many are kept; should the last be damaged, the one before is used",
+                                 "checkpoints", free=True)  # fmt: skip
+    mirror: str = knob("", "copy each checkpoint to this folder too, such as a mounted Google Drive", "checkpoints",
+                       free=True)  # fmt: skip
+
+    plan: bool = knob(False, "print whether the run fits, and what it takes, and train nothing", "plan", free=True,
+                      recorded=False)  # fmt: skip
+    gpu: str = knob("", "plan for this card instead of the one that is here, such as t4 or rtx4070-laptop-8gb", "plan",
+                    free=True, recorded=False)  # fmt: skip
+
+    given: frozenset[str] = field(default=frozenset(), compare=False)  # the knobs that the user set
+    further: dict[str, Any] = field(default_factory=dict)  # more fields of TRL's GRPOConfig; from a file only
+    epochs: float | None = None  # passes over the questions, from a file that says no steps; they become max_steps
+
+    @property
+    def completions_per_step(self) -> int:
+        """How many completions one optimizer step learns from."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    def prompt(self) -> str:
+        """What the model is told first."""
+        return self.system_prompt or SYSTEM_PROMPT
+
+    def as_config(self) -> dict[str, Any]:
+        """What a ``--config`` file would have to say for the same settings.
+
+        ``overwrite`` is left out: a run.yaml given back as ``--config`` must not delete the run that it describes.
+        """
+        return {name: getattr(self, name) for name in KNOBS if _recorded(name)} | self.further
+
+
+KNOBS = {spec.name: spec for spec in dataclasses.fields(Settings) if spec.metadata}
+_OF_ITS_CARD = {"per_device_train_batch_size", "gradient_accumulation_steps", "gpu_memory_utilization"}
+
+
+def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Settings, Problems]:
+    """Command line over ``--config`` file over defaults, and what is wrong with them.
+
+    A knob with a problem has its default, so that the caller can go on and find the other problems too.
+
+    Raises:
+        UserError: the command line itself cannot be understood.
+    """
+    arguments = dict(vars(_parser(description).parse(argv)))
+    config = arguments.pop("config", None)
+    problems = Problems()
+    from_file, is_record = (problems.catch(_read_config, Path(config)) or ({}, False)) if config else ({}, False)
+    settings = Settings()
+    further: dict[str, Any] = {}
+    for source, values in ((f"--config {config}: ", from_file), ("", arguments)):
+        for name, value in values.items():
+            if name not in KNOBS:
+                further[name] = value
+            elif (converted := problems.catch(_convert, name, value, source)) is not None:
+                setattr(settings, name, converted)
+                if not (source and is_record and name in _OF_ITS_CARD):  # a run.yaml's card may be another
+                    settings.given |= {name}
+    for name, value in further.items():
+        if not goes_without_saying(name, value):
+            converted = problems.catch(
+                further_field, name, value, f"--config {config}: ", KNOBS, max_steps=settings.max_steps
+            )
+            settings.further |= {} if converted is None else {name: converted}
+    problems.catch(_take_epochs, settings)
+    problems.catch(_check_groups, settings)
+    if settings.report_to != "none" and importlib.util.find_spec(settings.report_to) is None:
+        problems.found.append(f"--report-to {settings.report_to} is not installed: pip install {settings.report_to}")
+    if settings.gpu and not settings.plan:
+        problems.found.append(f"--gpu {settings.gpu} names a card to plan for, not one to train on: add --plan")
+    if missing := [tag for tag in TAGS if tag not in settings.prompt()]:
+        print(f"the system prompt does not show {' '.join(missing)}: the kit's own rewards and scores read these tags")
+    return settings, problems
+
+
+def _parser(description: str) -> Parser:
+    parser = Parser(f"{description}\n{AUTOMATIC[0].upper()}{AUTOMATIC[1:]}.", argument_default=argparse.SUPPRESS)
+    parser.add_argument("--config", metavar="FILE.yaml", help="settings from a file, such as another run's run.yaml")
+    titles = dict.fromkeys(spec.metadata["group"] for spec in KNOBS.values())
+    groups = {title: parser.add_argument_group(title) for title in titles}
+    for name, spec in KNOBS.items():
+        info = spec.metadata
+        default = f"default{' *' if info.get('open') else ''}: {spec.default or 'none'}"
+        options: dict[str, Any] = {"help": f"{info['reason']} ({default})".replace("%", "%%")}
+        if spec.type == "bool":
+            options["action"] = argparse.BooleanOptionalAction
+        else:  # converted in _convert, so that all wrong values are reported together
+            options["metavar"] = "|".join(info["choices"]) if "choices" in info else str(spec.type).upper()
+        groups[info["group"]].add_argument(_option(name), *([info["alias"]] if "alias" in info else []), **options)
+    return parser
+
+
+def _read_config(path: Path) -> tuple[dict[str, Any], bool]:
+    """What a YAML file says, and whether it is a run.yaml, whose knobs stand under ``settings``."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise UserError(f"--config {path} cannot be read ({error.strerror}): name an existing YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("settings", {}), dict):
+        raise UserError(f"--config {path} must hold lines of the form NAME: VALUE, as a run.yaml does")
+    said = content.get("settings", content)
+    problems = [
+        f"--config {path} says {name} and {ALIASES[name]}, which mean the same: keep one"
+        for name in ALIASES
+        if name in said and ALIASES[name] in said
+    ]
+    if problems:
+        raise UserError(*problems)
+    said = {ALIASES.get(name, name): value for name, value in said.items()}
+    if "num_train_epochs" in said and said.get("max_steps") == -1:  # TRL's way to say that the epochs decide
+        del said["max_steps"]
+    return said, "settings" in content
+
+
+def _take_epochs(settings: Settings) -> None:
+    """Passes over the questions decide the steps where nothing else does, as with TRL."""
+    epochs = settings.further.pop("num_train_epochs", None)
+    if epochs is None:
+        return
+    if epochs <= 0:
+        raise UserError(f"num_train_epochs is {epochs:g}: it must be greater than 0")
+    if "max_steps" in settings.given:
+        print(f"num_train_epochs {epochs:g} counts for nothing beside --max-steps {settings.max_steps}")
+    else:
+        settings.epochs = epochs
+
+
+def _convert(name: str, value: Any, source: str) -> Any:
+    """The value of a knob in its type and within its bounds."""
+    spec = KNOBS[name]
+    info, shown = spec.metadata, f"{source}{_option(name)} is {value}"
+    if spec.type == "bool":
+        if not isinstance(value, bool):
+            raise UserError(f"{shown}: write true or false")
+        return value
+    if spec.type == "str":
+        if isinstance(value, list) and value and (name == "rewards" or len(value) == 1):
+            value = ",".join(map(str, value))
+        if not isinstance(value, str) or not (value or spec.default == ""):
+            raise UserError(f"{shown}: give a text such as {spec.default}")
+        if "choices" in info and value not in info["choices"]:
+            raise UserError(f"{shown}: choose from {', '.join(info['choices'])}")
+        return _content_of(value) if "or_file" in info else value
+    try:
+        number = {"int": int, "float": float}[str(spec.type)](str(value))
+    except ValueError:
+        kind = "whole number" if spec.type == "int" else "number"
+        raise UserError(f"{shown}, which is no {kind}: give one such as {spec.default}") from None
+    least = info.get("least", 1 if spec.type == "int" else None)
+    if not math.isfinite(number) or (number <= 0 if least is None else number < least):
+        why = " (GRPO compares the completions of a group)" if name == "num_generations" else ""
+        raise UserError(f"{shown}: it must be {'greater than 0' if least is None else f'{least} or more'}{why}")
+    if number >= info.get("below", math.inf):
+        raise UserError(f"{shown}: it must be below {info['below']}")
+    return number
+
+
+def _content_of(text_or_file: str) -> str:
+    """The text, or where it names a file, what stands in it."""
+    try:
+        is_file = Path(text_or_file).is_file()
+    except (OSError, ValueError):  # too long for a name
+        is_file = False
+    if not is_file:
+        return text_or_file
+    try:
+        return Path(text_or_file).read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--system-prompt {text_or_file} cannot be read as UTF-8 text ({error})") from None
+
+
+def _recorded(name: str) -> bool:
+    return bool(KNOBS[name].metadata.get("recorded", True))
+
+
+def _check_groups(settings: Settings) -> None:
+    if not {"per_device_train_batch_size", "gradient_accumulation_steps"} <= settings.given:
+        return  # the plan makes the product fit
+    if settings.completions_per_step % settings.num_generations == 0:
+        return
+    fitting = max(1, round(settings.completions_per_step / settings.num_generations)) * settings.num_generations
+    raise UserError(
+        f"--batch-size {settings.per_device_train_batch_size} times --gradient-accumulation-steps "
+        f"{settings.gradient_accumulation_steps} is {settings.completions_per_step} completions a step, which "
+        f"groups of --num-generations {settings.num_generations} do not divide: make the product {fitting}"
+    )
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,59 @@
+"""Files that are whole or not there: written under a temporary name, synced to the disk, renamed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from functools import lru_cache
+from pathlib import Path
+
+FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)  # no room, or none in this user's quota
+_FULL_BYTES = 32e6
+
+
+def is_full(path: Path) -> bool:
+    """Is so little room left on the disk of ``path`` that whatever just failed to be written failed for want of it?"""
+    return shutil.disk_usage(path).free < _FULL_BYTES
+
+
+def sync(path: Path) -> None:
+    """Have a file, or a folder's list of names, written to the disk itself."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Give a finished file or folder its final name, in place of what has that name."""
+    for path in (*partial.rglob("*"), partial):
+        sync(path)
+    before = final.with_name(f".{final.name}.before")
+    shutil.rmtree(before, ignore_errors=True)
+    if final.is_dir():
+        final.rename(before)  # so that a kill never leaves half of it under the final name
+    partial.rename(final)
+    sync(final.parent)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file; a kill leaves the old one or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    publish(partial, path)
+
+
+def file_hash(file: Path) -> str:
+    """The SHA-256 of a file's content; hashed once a process, unless it changes."""
+    status = file.stat()
+    return _hash(str(file), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _hash(file: str, *_: int) -> str:
+    with Path(file).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,246 @@
+"""Can a Hub id be had? Asked before anything heavy is loaded, so that a typo costs a second and not a minute."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kit.cli.errors import UserError
+from kit.cli.signals import StopRequest
+from kit.storage.weight_files import ADAPTER_CONFIG, check_model_weights, is_quantized
+
+TIMEOUT_S = 10
+_DATA_SUFFIXES = {".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".gz", ".bz2", ".xz", ".txt", ".xlsx"}
+_PREQUANTIZED = re.compile(r"(-unsloth)?-bnb-4bit$")  # repositories that hold 4-bit weights
+_NO_OWNERS = (
+    ".",
+    "~",
+    "runs/",
+    "models/",
+    "datasets/",
+    "spaces/",
+)  # paths; the Hub lets nobody be called by the last three
+
+
+def is_offline() -> bool:
+    """Has the user said that the Hub is not to be asked?"""
+    return os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def is_hub_id(name: str) -> bool:
+    """Does ``name`` look like OWNER/NAME, and not like a path?"""
+    owner, slash, rest = name.partition("/")
+    return bool(slash and owner and rest) and "/" not in rest and not name.startswith(_NO_OWNERS)
+
+
+def is_data_file(name: str) -> bool:
+    """Is ``name`` a file, or does it end as a data file does, so that no Hub id can be meant?"""
+    return Path(name).is_file() or Path(name).suffix.lower() in _DATA_SUFFIXES
+
+
+def is_remote(name: str) -> bool:
+    """A Hub id, and no path that is here or that ends as a data file does."""
+    return is_hub_id(name) and not Path(name).exists() and not is_data_file(name)
+
+
+def sixteen_bit_name(model: str) -> str:
+    """The repository with the 16-bit weights of a model that is named by its 4-bit one. A path stays as it is: what
+    lies beside it under a shorter name may be another model.
+
+    >>> sixteen_bit_name("unsloth/Qwen2.5-0.5B-Instruct-unsloth-bnb-4bit")
+    'unsloth/Qwen2.5-0.5B-Instruct'
+    >>> sixteen_bit_name("models/mine-bnb-4bit")
+    'models/mine-bnb-4bit'
+    """
+    return _PREQUANTIZED.sub("", model) if is_remote(model) else model
+
+
+def revision(model: str) -> str:
+    """The commit of a Hub model: of the copy on this machine, else of the one that would be fetched.
+
+    Raises:
+        UserError: there is no copy here and the Hub cannot be reached.
+    """
+    known = _hub_cache() / f"models--{model.replace('/', '--')}" / "refs" / "main"
+    if known.is_file():
+        return known.read_text(encoding="utf-8").strip()
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi().repo_info(model, timeout=TIMEOUT_S).sha)
+    except Exception as error:  # each network library brings its own kinds
+        raise UserError(
+            f"{model}: the Hub cannot be reached ({type(error).__name__}), check the network or name a local path"
+        ) from None
+
+
+def is_adapter_repository(model: str) -> bool:
+    """Does a Hub repository hold an adapter? By the copy on this machine, else by asking the Hub."""
+    repository = _hub_cache() / f"models--{model.replace('/', '--')}"
+    if any(repository.glob(f"snapshots/*/{ADAPTER_CONFIG}")):
+        return True
+    if is_offline() or _is_cached(model, "model"):
+        return False
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().file_exists(model, ADAPTER_CONFIG)
+    except Exception:  # each network library brings its own kinds; what needs the model will say so
+        return False
+
+
+def local_folder(model: str) -> Path:
+    """The folder that holds a model's files: the model itself, or the Hub client's copy.
+
+    Raises:
+        UserError: it is a Hub model that is not on this machine.
+    """
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, local_files_only=True))
+    except Exception:  # several kinds, all meaning that it is not here
+        raise UserError(f"{model} is not on this machine: load it once, or name a local path") from None
+
+
+def weights_bytes(model: str) -> int:
+    """The size of a model's weights; 0 where nobody here knows."""
+    try:
+        return sum(file.stat().st_size for file in local_folder(model).glob("*.safetensors"))
+    except UserError:
+        if is_offline():
+            return 0
+    from huggingface_hub import HfApi
+
+    try:
+        files = HfApi().model_info(model, files_metadata=True, timeout=TIMEOUT_S).siblings or []
+    except Exception:  # each network library brings its own kinds
+        return 0
+    return sum(file.size or 0 for file in files if file.rfilename.endswith(".safetensors"))
+
+
+@contextmanager
+def fetching(model: str, stop: StopRequest) -> Iterator[None]:
+    """Fetch a Hub model that is not here while the ``with`` block runs; wait for the rest of it, unless stopped.
+
+    A failure is said and stops nothing: what needs the model later will try again.
+    """
+
+    def fetch() -> None:
+        from huggingface_hub import snapshot_download
+
+        try:
+            snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"])
+        except Exception as error:  # each network library brings its own kinds
+            print(f"{model} could not be fetched ({type(error).__name__}): merging will need it")
+
+    if not is_hub_id(model) or Path(model).exists() or _is_cached(model, "model"):
+        yield
+        return
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    yield
+    if stop.signal is None:
+        thread.join()
+
+
+def check_model(model: str, option: str = "--model") -> None:
+    """Refuse a folder or Hub id that cannot be loaded.
+
+    Raises:
+        UserError: with the reason and the remedy.
+    """
+    folder, shown = Path(model), f"{option} {model}".strip()
+    if not folder.exists() and is_hub_id(model):
+        _check_hub(model, "model", option)
+    elif folder.is_file():
+        raise UserError(f"{shown} is a file: name the model folder that it lies in")
+    elif not folder.is_dir():
+        raise UserError(f"{shown} does not exist: name a model folder, or a Hub id as OWNER/NAME")
+    elif not (folder / "config.json").is_file():
+        has_gguf = any(folder.glob("*.gguf"))
+        remedy = "name one of the GGUF files in it" if has_gguf else "name one that has, or a Hub id"
+        raise UserError(f"{shown} is no model folder (it has no config.json): {remedy}")
+    else:
+        check_model_weights(folder, shown)
+
+
+def check_base(model: str, option: str, quantized: str = "") -> None:
+    """Refuse a base model of which the 16-bit weights, that merging and scores need, cannot be had.
+
+    Args:
+        model: as training or the adapter names it; a 4-bit repository of the Hub stands for its 16-bit one.
+        option: what the user knows it by.
+        quantized: what else there is to do where its weights are quantized.
+
+    Raises:
+        UserError: with the reason and the remedy.
+    """
+    try:
+        check_model(sixteen_bit_name(model), option)
+    except UserError as error:
+        raise UserError(*(f"{problem} (--base names another)" for problem in error.problems)) from None
+    if is_quantized(model):
+        raise UserError(
+            f"{option} {model} holds quantized weights (its config.json has a quantization_config), and the 16-bit "
+            f"ones are needed: name their folder or Hub id with --base{quantized}"
+        )
+
+
+def check_dataset(dataset: str, option: str = "--dataset") -> None:
+    """Refuse a data set's Hub id that cannot be had.
+
+    Raises:
+        UserError: with the reason and the remedy.
+    """
+    if not is_hub_id(dataset):
+        raise UserError(f"{option} {dataset} is no file: give a data file, or a Hub id as OWNER/NAME")
+    _check_hub(dataset, "dataset", option)
+
+
+def _check_hub(repository: str, kind: str, option: str) -> None:
+    if _is_cached(repository, kind):
+        return
+    shown = f"{option} {repository}".strip()
+    if is_offline():
+        raise UserError(f"{shown} is not on this machine and HF_HUB_OFFLINE is set: unset it, or name a local path")
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        HfApi().repo_info(repository, repo_type=kind, timeout=TIMEOUT_S)
+    except GatedRepoError:
+        raise UserError(f"{shown} is gated: accept its terms on the Hub and log in with `hf auth login`") from None
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"{shown} is neither here nor is it on the Hub: check the spelling, or log in if it is private"
+        ) from None
+    except Exception as error:  # each network library brings its own kinds
+        reason = type(error).__name__
+        raise UserError(
+            f"{shown}: the Hub cannot be reached ({reason}), check the network or name a local path"
+        ) from None
+
+
+def _is_cached(repository: str, kind: str) -> bool:
+    """Has the Hub client, or ``datasets``, a copy of it?"""
+    copies = [_hub_cache() / f"{kind}s--{repository.replace('/', '--')}" / "snapshots"]
+    if kind == "dataset":
+        copies.append(
+            Path(os.environ.get("HF_DATASETS_CACHE") or _hub_home() / "datasets") / repository.replace("/", "___")
+        )
+    return any(copy.is_dir() and any(copy.iterdir()) for copy in copies)
+
+
+def _hub_home() -> Path:
+    return Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface").expanduser()
+
+
+def _hub_cache() -> Path:
+    return Path(os.environ.get("HF_HUB_CACHE") or _hub_home() / "hub")

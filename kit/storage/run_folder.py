@@ -1,0 +1,139 @@
+"""The run folder: one path that is enough for every later script. This file alone knows what lies where in it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kit.cli.errors import UserError
+from kit.storage.atomic import write_whole
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``runs/NAME``: settings, adapter, logs, merged weights, GGUF files, scores.
+
+    ``base`` stands in for the base model that run.yaml records, where the user names another place of it.
+    """
+
+    path: Path
+    base: str | None = None
+
+    @property
+    def settings_file(self) -> Path:
+        return self.path / "run.yaml"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def has_adapter(self) -> bool:
+        """Has the run trained to its last step? The adapter gets its name when all of it is written."""
+        return (self.adapter / "adapter_model.safetensors").is_file()
+
+    @property
+    def merged(self) -> Path:
+        return self.path / "merged"
+
+    @property
+    def gguf(self) -> Path:
+        return self.path / "gguf"
+
+    @property
+    def export_file(self) -> Path:
+        return self.path / "export.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples_file(self) -> Path:
+        return self.path / "samples.jsonl"
+
+    @property
+    def scores_file(self) -> Path:
+        return self.path / "scores.json"
+
+    @property
+    def transcripts(self) -> Path:
+        return self.path / "transcripts"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "report.html"
+
+    def gguf_file(self, quantization: str) -> Path:
+        """Where the GGUF of one type goes: ``gguf/NAME.<type>.gguf``."""
+        return self.gguf / f"{self.path.resolve().name}.{quantization}.gguf"
+
+    def exists(self) -> bool:
+        """Is this a run folder, that is, does it hold a run.yaml?"""
+        return self.settings_file.is_file()
+
+    def read(self) -> dict[str, Any]:
+        """What run.yaml holds.
+
+        Raises:
+            UserError: there is none, or it does not parse.
+        """
+        try:
+            content = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.path} is no run folder (it has no run.yaml): name one that train_lora.py made"
+            ) from None
+        except yaml.YAMLError as error:
+            raise UserError(f"{self.settings_file} does not parse ({error}): mend it or train again") from None
+        return content
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Write run.yaml, in the order given."""
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+        write_whole(self.settings_file, text)
+
+    def base_model(self) -> str:
+        """The model that this run started from: ``base`` where it is given, else the folder or Hub id in run.yaml.
+
+        A base folder that moved together with the run folder is found beside it.
+        """
+        if self.base:
+            return self.base
+        model = self.read()["settings"]["model"]
+        beside = self.path.resolve().parent / Path(model).name
+        return str(beside) if not Path(model).exists() and beside.exists() else model
+
+
+def run_folder_of(path: Path) -> RunFolder | None:
+    """The run folder that ``path`` is, or lies in (as ``adapter/`` and ``gguf/x.gguf`` do); ``None`` elsewhere."""
+    for folder in (path, path.parent, path.parent.parent):
+        if RunFolder(folder).exists():
+            return RunFolder(folder)
+    return None
+
+
+def append_jsonl(path: Path, *rows: dict[str, Any]) -> None:
+    """Append rows to a JSON Lines file and flush them to disk."""
+    with path.open("a", encoding="utf-8") as handle:
+        handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON Lines file; one that a kill cut short is left out. No file, no rows."""
+    if not path.exists():
+        return []
+    rows = []
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        with suppress(ValueError):
+            rows.append(json.loads(text))
+    return [row for row in rows if isinstance(row, dict)]

@@ -1,0 +1,150 @@
+"""A data file becomes rows, each with its place: JSON Lines, a JSON array, CSV or TSV, Parquet, packed or not."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import csv
+import gzip
+import io
+import json
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kit.cli.errors import UserError, first_line
+
+FORMATS = "JSON Lines, a JSON array, CSV, TSV or Parquet"
+_PACKED: dict[bytes, Callable[[bytes], bytes]] = {
+    b"\x1f\x8b": gzip.decompress,
+    b"BZh": bz2.decompress,
+    b"\xfd7zXZ": lzma.decompress,
+}
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # PowerShell's > writes it
+
+# Where a row stands, and the row; or in its stead, as a ValueError, why the place holds none.
+PlacedRow = tuple[str, Any]
+
+
+def read_rows(path: Path) -> list[PlacedRow]:
+    """The rows of a data file in their order. Its content says which format it is; CSV is known by its name.
+
+    Raises:
+        UserError: the file is missing, or cannot be read as any of the formats.
+    """
+    content = _unpacked(path)
+    if content.startswith(b"PAR1"):
+        return _parquet_rows(path, content)
+    if content.startswith(b"PK\x03\x04"):
+        raise UserError(f"--dataset {path} is an Excel or zip file: save it as CSV, or unpack it")
+    try:
+        # a byte order mark, which Windows' programs put first, is no part of the text
+        text = content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"--dataset {path} is no UTF-8 text ({error}): save it as UTF-8, or give {FORMATS}") from None
+    if {".csv", ".tsv"} & {suffix.lower() for suffix in path.suffixes}:
+        return _csv_rows(path, text)
+    return _json_rows(path, text)
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        unpack = next((unpack for start, unpack in _PACKED.items() if content.startswith(start)), None)
+        return unpack(content) if unpack else content
+    except FileNotFoundError:
+        raise UserError(
+            f"--dataset {path} does not exist: give a file ({FORMATS}), or a Hub data set such as openai/gsm8k"
+        ) from None
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise UserError(f"--dataset {path} cannot be read ({first_line(error)}): give {FORMATS}") from None
+
+
+def _json_rows(path: Path, text: str) -> list[PlacedRow]:
+    if text.lstrip().startswith("["):
+        try:
+            return [(f"row {number}", row) for number, row in enumerate(json.loads(text))]
+        except json.JSONDecodeError as error:
+            if "\n" not in text.strip() or error.msg != "Extra data":  # else lines that are arrays: each is named below
+                raise UserError(f"--dataset {path} is not JSON ({error}): mend it there") from None
+    rows: list[PlacedRow] = []
+    for number, line in enumerate(text.split("\n"), 1):  # and nowhere else: a text may hold U+2028
+        if line.strip():
+            rows.append((f"line {number}", _json_line(line)))
+    if _is_one_object(rows, text):
+        raise UserError(
+            f"--dataset {path} is one JSON object, not rows: write one object a line, or an array of them "
+            "(with pandas: frame.to_json(FILE, orient='records', lines=True))"
+        )
+    return rows
+
+
+def _json_line(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        return ValueError(f"is not JSON ({error}): mend or remove that line")
+
+
+def _is_one_object(rows: list[PlacedRow], text: str) -> bool:
+    """Is it an object over several lines, or columns as pandas writes them (``{"answer": {"0": "7"}, ...}``)?"""
+    if len(rows) == 1 and isinstance(only := rows[0][1], dict) and only:
+        indexes = [list(column) if isinstance(column, dict) else None for column in only.values()]
+        return indexes[0] is not None and "0" in indexes[0] and indexes == indexes[:1] * len(indexes)
+    if not rows or not all(isinstance(row, ValueError) for _, row in rows):
+        return False
+    try:
+        return isinstance(json.loads(text), dict)
+    except json.JSONDecodeError:
+        return False
+
+
+def _csv_rows(path: Path, text: str) -> list[PlacedRow]:
+    """Rows named by the header, each with the line that it ends in; columns of numbers alone become numbers."""
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)  # Excel writes ; where the comma is the decimal mark
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        lines = [(reader.line_num, fields) for fields in reader if fields]
+    except csv.Error as error:
+        raise UserError(f"--dataset {path}, line {reader.line_num} is no CSV ({error}): mend that line") from None
+    if not lines:
+        return []
+    names = [name.strip() for name in lines.pop(0)[1]]
+    if len(set(names)) < len(names):
+        raise UserError(f"--dataset {path} names a column twice in its header ({', '.join(names)}): rename one")
+    whole = [fields for _, fields in lines if len(fields) == len(names)]
+    columns = dict(zip(names, map(_as_numbers, zip(*whole, strict=True)), strict=True)) if whole else {}
+    typed = iter(zip(*columns.values(), strict=True))
+    return [
+        (
+            f"line {number}",
+            dict(zip(names, next(typed), strict=True))
+            if len(fields) == len(names)
+            else ValueError(f"has {len(fields)} fields where the header has {len(names)}: mend or remove that line"),
+        )
+        for number, fields in lines
+    ]
+
+
+def _as_numbers(texts: tuple[str, ...]) -> list[Any]:
+    """A column's values as whole numbers or numbers where each is one as it would be written out, else as they are."""
+    for kind in (int, float):
+        try:
+            values = [None if text == "" else kind(text) for text in texts]
+        except ValueError:
+            continue
+        if all(value is None or str(value) == text for value, text in zip(values, texts, strict=True)):
+            return values
+    return list(texts)
+
+
+def _parquet_rows(path: Path, content: bytes) -> list[PlacedRow]:
+    from pyarrow import BufferReader, parquet
+
+    try:
+        table = parquet.read_table(BufferReader(content))
+    except Exception as error:  # pyarrow has its own kinds
+        raise UserError(f"--dataset {path} is damaged Parquet ({first_line(error)}): write it again") from None
+    return [(f"row {number}", row) for number, row in enumerate(table.to_pylist())]

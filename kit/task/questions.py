@@ -1,0 +1,160 @@
+"""QUESTION: a Hub data set or a file becomes rows of question and answer, every gold answer checked on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from decimal import Context, Decimal, Inexact
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from kit.cli.errors import UserError, first_line
+from kit.grading import doubtful_mark, gold_answer
+from kit.numbers.reading import as_data_writes, with_mark
+from kit.storage.hub import check_dataset, is_data_file
+from kit.task.data_files import PlacedRow, read_rows
+from kit.task.row_texts import is_chat, last_question, text_of, value_at
+
+# "question" and "answer", the texts of the data set; "gold", the checked value as a text; "columns", the row as it came
+Row = dict[str, Any]
+
+HUB_CONFIGS = {"openai/gsm8k": "main"}  # data sets that cannot be loaded without naming a configuration
+PROBLEMS_SHOWN = 5
+
+
+def load_questions(
+    dataset: str,
+    split: str = "train",
+    question_column: str = "question",
+    answer_column: str = "answer",
+    limit: int | None = None,
+    *,
+    config: str = "",
+    skip_bad_rows: bool = False,
+    split_of_a_file: str = "train",
+) -> list[Row]:
+    """The rows of a file or a Hub data set, in their order.
+
+    Args:
+        dataset: a file (JSON Lines, a JSON array, CSV, TSV, Parquet) or a Hub id.
+        split: of a Hub data set; of either, a part of it, as in ``train[:500]``.
+        question_column: the name of a column, or of a place in it (``a.b``); a chat there gives its last question.
+        answer_column: likewise, of a number or of GSM8K's solution.
+        limit: no more than the first so many rows.
+        config: of a Hub data set.
+        skip_bad_rows: leave out, with a sentence, what would otherwise be refused.
+        split_of_a_file: the name of the only split that a file has.
+
+    Raises:
+        UserError: the data cannot be read, a column is missing, or a gold answer cannot be read. Each problem names its
+            line; at most five are listed.
+    """
+    placed = _read(dataset, split, config, split_of_a_file)
+    if not placed:
+        raise UserError(f"{dataset} holds no questions: give a data set with at least one row")
+    rows, problems = [], []
+    for place, raw in placed[:limit]:
+        try:
+            rows.append(_checked_row(raw, question_column, answer_column))
+        except ValueError as error:
+            problems.append(f"{dataset}, {place}: {error}")
+    if problems and not (skip_bad_rows and rows):
+        more = len(problems) - PROBLEMS_SHOWN
+        raise UserError(*problems[:PROBLEMS_SHOWN], *([f"{dataset}: and {more} more such rows"] if more > 0 else []))
+    if problems:
+        print(f"{len(problems)} of {len(problems) + len(rows)} rows left out, the first: {problems[0]}")
+    if more_than_asked := sum(_has_further_messages(row["columns"], question_column) for row in rows):
+        print(f"{more_than_asked} rows hold more messages than a question: only the last one of the user is asked")
+    if doubt := doubtful_mark([row["answer"] for row in rows]):
+        print(f"{dataset}: {doubt}")
+    return rows
+
+
+def fingerprint(rows: list[Row]) -> str:
+    """A short hash of questions and answers: the same rows, wherever they were loaded from, give the same one."""
+    texts = [{"question": row["question"], "answer": row["answer"]} for row in rows]
+    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def as_text(number: Fraction) -> str:
+    """A checked value as a text, in the decimal mark of the data: a decimal where that is exact, else a fraction.
+
+    >>> [as_text(Fraction(value)) for value in ("7", "18.50", "-1/3", "1200")]
+    ['7', '18.5', '-1/3', '1200']
+    """
+    try:
+        decimal = Context(prec=400, traps=[Inexact]).divide(Decimal(number.numerator), Decimal(number.denominator))
+    except Inexact:
+        return str(number)
+    return with_mark(f"{decimal:f}")
+
+
+def _read(dataset: str, split: str, config: str, split_of_a_file: str) -> list[PlacedRow]:
+    if not is_data_file(dataset):
+        return _read_hub(dataset, split, config)
+    problems = []
+    if config:
+        problems.append(f"--dataset-config {config} is for Hub data sets: leave it out for the file {dataset}")
+    name = split.partition("[")[0]
+    if name != split_of_a_file:
+        problems.append(
+            f"--split {split} is for Hub data sets: the file {dataset} has no splits; leave it out, or write "
+            f"{split_of_a_file}[:100] for a part of the file"
+        )
+    if problems:
+        raise UserError(*problems)
+    rows = read_rows(Path(dataset))
+    return rows if name == split else _part_of(rows, split)
+
+
+def _part_of(rows: list[PlacedRow], split: str) -> list[PlacedRow]:
+    """The rows that ``split``, such as ``train[:10%]``, means of a file, as ``datasets`` reads it."""
+    from datasets import ReadInstruction
+
+    try:
+        parts = ReadInstruction.from_spec(split).to_absolute({split.partition("[")[0]: len(rows)})
+    except (ValueError, AssertionError) as error:
+        raise UserError(f"--split {split} names no part ({first_line(error)}): write it as train[:100]") from None
+    return [row for part in parts for row in rows[part.from_ : part.to]]
+
+
+def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:
+    if isinstance(raw, ValueError):
+        raise raw
+    if not isinstance(raw, dict):
+        raise ValueError("is no JSON object; each line must hold one, with a question and an answer")
+    question = _wanted(raw, question_column, "--question-column")
+    asked = last_question(question) or text_of(question, question_column, "--question-column")
+    answer = text_of(as_data_writes(_wanted(raw, answer_column, "--answer-column")), answer_column, "--answer-column")
+    if not asked.strip():
+        raise ValueError(f"has nothing in {question_column!r}: write a question, or remove the row")
+    return {"question": asked, "answer": answer, "gold": as_text(gold_answer(answer)), "columns": raw}
+
+
+def _wanted(raw: dict[str, Any], column: str, option: str) -> Any:
+    value = value_at(raw, column)
+    if value in (None, ""):
+        has = "" if column in raw else f"it has {', '.join(map(str, raw)) or 'no columns'}: "
+        raise ValueError(f"has no {column!r}; {has}add it, or name the right column with {option}")
+    return value
+
+
+def _has_further_messages(raw: dict[str, Any], question_column: str) -> bool:
+    chat = value_at(raw, question_column)
+    return is_chat(chat) and len(chat) > 1
+
+
+def _read_hub(dataset: str, split: str, config: str) -> list[PlacedRow]:
+    check_dataset(dataset)
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(dataset, config or HUB_CONFIGS.get(dataset), split=split).to_list()
+    except Exception as error:  # the Hub client raises many kinds; all mean that the data did not come
+        said = str(error).split("\nExample")[0] if "onfig" in str(error) else first_line(error)
+        raise UserError(
+            f"--dataset {dataset} could not be loaded ({' '.join(said.split())[:400]}): check the id, "
+            "--dataset-config, --split and the network, or give a file"
+        ) from None
+    return [(f"row {number}", row) for number, row in enumerate(rows)]

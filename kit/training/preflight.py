@@ -1,0 +1,113 @@
+"""The first step on a card: the longest prompt at full completion length, so that memory runs out now or never.
+
+A step of TRL's own trainer with hardly a learning rate and rewards that are all the same. It changes no weight, writes
+nothing down, and puts the random states back, so that the run after it is the run without it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kit.checkpointing.failures import is_lost, is_out_of_memory
+from kit.cli.errors import first_line
+from kit.planning.hardware import free_card
+from kit.training.trainer import build_trainer
+
+_PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def rehearse(arguments: dict[str, Any], policy: Any, tokenizer: Any, dataset: Any) -> None:
+    """Take one step with the policy at the size of the largest that can come.
+
+    What goes wrong in it, other than memory running out, is said and stops nothing: the run itself will show it.
+
+    Args:
+        arguments: the fields of GRPOConfig that the run will have.
+        policy: the model with its adapter.
+        tokenizer: the model's.
+        dataset: rows with a ``prompt``, of which the longest is taken.
+
+    Raises:
+        Exception: memory ran out, in the words of whichever library noticed.
+    """
+    print("first a step at full length, which changes nothing: memory runs out now or not at all", flush=True)
+    try:
+        with _random_states_kept(), _environment_kept(), _adapter_kept(policy):
+            _take_step(arguments, policy, tokenizer, dataset)
+    except Exception as error:  # torch, vLLM and TRL each have their own kinds
+        if is_out_of_memory(error) or is_lost(error):
+            raise
+        print(f"that step could not be taken ({first_line(error)}): going on without it")
+    free_card()
+
+
+def _take_step(arguments: dict[str, Any], policy: Any, tokenizer: Any, dataset: Any) -> None:
+    texts = [
+        tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False) for row in dataset
+    ]
+    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    longest = dataset[lengths.index(max(lengths))]
+    whole_step = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
+    least = "min_tokens" if arguments["use_vllm"] else "min_new_tokens"
+    rehearsal = arguments | {
+        "max_steps": 1,
+        "report_to": "none",
+        "learning_rate": 1e-7,  # the weights are put back anyway; Unsloth complains of less
+        "reward_weights": [1.0],
+        "generation_kwargs": {
+            **(arguments.get("generation_kwargs") or {}),
+            least: arguments["max_completion_length"],
+        },
+    }
+    rows = dataset.from_list([longest] * whole_step)
+    build_trainer(rehearsal, policy, tokenizer, rows, [_the_same_for_all], []).train()
+
+
+def _the_same_for_all(completions: list[Any], **_: Any) -> list[float]:
+    return [0.0] * len(completions)
+
+
+@contextmanager
+def _adapter_kept(policy: Any) -> Iterator[None]:
+    """Leave the adapter as it was: the trainer rounds it to 16 bits, and with a KL term adds a frozen copy of it."""
+    before = {name: weight.detach().clone() for name, weight in policy.named_parameters() if weight.requires_grad}
+    try:
+        yield
+    finally:
+        for name, weight in policy.named_parameters():
+            if name in before:
+                weight.data = before[name]
+        if "ref" in policy.peft_config:  # the real trainer makes its own
+            policy.delete_adapter("ref")
+        policy.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """TRL tells vLLM its place among processes by variables, from which the real trainer would infer several cards."""
+    before = {name: os.environ.get(name) for name in _PLACE}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    import numpy
+    import torch
+
+    before = (random.getstate(), numpy.random.get_state())
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(before[0])
+        numpy.random.set_state(before[1])

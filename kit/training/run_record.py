@@ -1,0 +1,50 @@
+"""What a run leaves behind: run.yaml, and the adapter that says that it is finished."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from typing import Any
+
+from kit.planning.hardware import Choice
+from kit.settings.knobs import Settings
+from kit.storage.atomic import publish
+from kit.storage.run_folder import RunFolder
+from kit.task.questions import Row, fingerprint
+from kit.task.user_rewards import Reward
+from kit.versions import installed_versions
+
+
+def describe_run(settings: Settings, questions: list[Row], rewards: list[Reward], weights) -> dict[str, Any]:
+    """What run.yaml holds: enough to repeat the run, and for the later scripts to need no other path."""
+    names = [reward.__name__ for reward in rewards]
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "settings": settings.as_config(),
+        "system_prompt": settings.prompt(),
+        "reward_weights": dict(zip(names, weights, strict=True)),
+        "reward_sources": {reward.__name__: reward.source for reward in rewards if reward.source},
+        "data": {"questions": len(questions), "fingerprint": fingerprint(questions)},
+        "versions": installed_versions(),
+    }
+
+
+def describe_trainer(choice: Choice, arguments: dict[str, Any], trainer: Any, mended: str) -> dict[str, Any]:
+    """What run.yaml holds besides, once the trainer is there: the machine, what the trainer really received, and what
+    was mended of the base's tokens, if anything was."""
+    values = trainer.args.to_dict()  # tokens masked
+    return {
+        **({"mended": mended} if mended else {}),
+        "machine": {"card": choice.card, "dtype": choice.dtype, "vllm": choice.use_vllm},
+        "trainer": {name: values[name] for name in arguments},
+    }
+
+
+def save_adapter(run: RunFolder, policy: Any, tokenizer: Any) -> None:
+    """Write adapter/, which says that the run is finished, under a temporary name until it is whole."""
+    partial = run.path / "adapter.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    policy.save_pretrained(partial, selected_adapters=["default"])  # not the frozen copy that a KL term compares with
+    tokenizer.save_pretrained(partial)
+    publish(partial, run.adapter)

@@ -1,0 +1,114 @@
+"""TRL's GRPOTrainer, put together from the kit's settings, questions and rewards."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from kit.chat_templates import fitted
+from kit.checkpointing.saving import partial_folder
+from kit.cli.errors import UserError, first_line
+from kit.planning.hardware import Choice
+from kit.planning.step_size import check_enough
+from kit.prompts import build_prompt
+from kit.settings.knobs import Settings
+from kit.storage.run_folder import RunFolder
+from kit.task.questions import Row
+
+
+def as_dataset(questions: list[Row], tokenizer: Any, settings: Settings) -> Any:
+    """The questions as TRL wants them: a ``prompt`` of chat messages, and as ``row`` which of the questions it asks.
+
+    Raises:
+        UserError: too few are left without those that are too long.
+    """
+    from datasets import Dataset
+
+    prompts = [fitted(build_prompt(row["question"], settings.prompt()), tokenizer.chat_template) for row in questions]
+    texts = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
+    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    rows = [
+        {"prompt": prompt, "row": number}
+        for number, (prompt, length) in enumerate(zip(prompts, lengths, strict=True))
+        if length <= settings.max_prompt_length
+    ]
+    if len(rows) < len(questions):
+        left_out = len(questions) - len(rows)
+        print(f"{left_out} questions are longer than --max-prompt-length {settings.max_prompt_length}: left out")
+    if not rows:
+        raise UserError(f"all prompts are longer than --max-prompt-length: raise it to {max(lengths)}")
+    check_enough(len(rows), settings)
+    return Dataset.from_list(rows)
+
+
+def trainer_arguments(settings: Settings, choice: Choice, weights: list[float], run: RunFolder) -> dict[str, Any]:
+    """The fields of TRL's GRPOConfig that the kit sets; all others keep TRL's defaults.
+
+    On a card Unsloth has defaults of its own; those that change what is learned are set back to TRL's here.
+    """
+    return {
+        "output_dir": str(partial_folder(run)),
+        "max_steps": settings.max_steps,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.lr_scheduler_type,
+        "warmup_steps": settings.warmup_steps,
+        "max_grad_norm": settings.max_grad_norm,
+        "optim": settings.optim,
+        "weight_decay": 0.0,  # TRL's default, which Unsloth changes on a card
+        "beta": settings.beta,
+        "use_bias_correction_kl": True,  # TRL's default today; the TRL of requirements-t4.txt leaves it off
+        "seed": settings.seed,
+        "per_device_train_batch_size": settings.per_device_train_batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "num_generations": settings.num_generations,
+        "max_completion_length": settings.max_completion_length,
+        "temperature": settings.temperature,
+        "reward_weights": weights,
+        "use_vllm": choice.use_vllm,
+        "vllm_importance_sampling_correction": choice.use_vllm,  # as TRL has it; Unsloth turns it off on a card
+        "bf16": choice.dtype == "bfloat16",
+        "fp16": choice.dtype == "float16",
+        "gradient_checkpointing": choice.gradient_checkpointing,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": settings.report_to,
+        "disable_tqdm": True,  # metrics.jsonl and our own lines say it better
+        **settings.further,
+    }
+
+
+def prepare_reporting(run: RunFolder) -> None:
+    """Let TensorBoard's files and other trackers' names follow the run; what the user has set stays."""
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(run.path / "tensorboard"))
+    os.environ.setdefault("WANDB_PROJECT", "onecard")
+    os.environ.setdefault("WANDB_NAME", run.path.resolve().name)
+
+
+def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, callbacks: list[Any]) -> Any:
+    """TRL's GRPOTrainer with these callbacks, and with the adapter in float32.
+
+    Raises:
+        UserError: TRL refuses the arguments.
+    """
+    from transformers import PrinterCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    try:
+        args = GRPOConfig(**arguments)
+        if hasattr(args, "warmup_ratio"):  # transformers 4 falls back on it at --warmup-steps 0; Unsloth makes it 0.1
+            args.warmup_ratio = 0.0
+        trainer = GRPOTrainer(
+            model=policy,
+            processing_class=tokenizer,
+            reward_funcs=reward_functions,
+            args=args,
+            train_dataset=dataset,
+            callbacks=callbacks,
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"TRL refuses these settings: {first_line(error)}") from error
+    trainer.remove_callback(PrinterCallback)
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:  # TRL casts LoRA to bfloat16, where small updates round away
+            parameter.data = parameter.data.float()
+    return trainer

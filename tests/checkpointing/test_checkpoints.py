@@ -1,0 +1,197 @@
+"""Checkpoints are whole or recognised as damaged; mirrors, signals and refusals, without training anything."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kit.checkpointing.checkpoints import checkpoints_in, damage, newest_whole, publish, step_of
+from kit.checkpointing.failures import RunStopped, explained
+from kit.checkpointing.mirror import Mirror
+from kit.checkpointing.resuming import cut_logs
+from kit.cli.errors import UserError
+from kit.settings.knobs import Settings
+from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
+from tests.conftest import ROOT
+
+
+def save(folder, step, keep=3):
+    partial = folder / ".partial" / f"checkpoint-{step}"
+    (partial / "ref").mkdir(parents=True)
+    (partial / "adapter_model.safetensors").write_bytes(os.urandom(5000))
+    (partial / "optimizer.pt").write_bytes(os.urandom(2000))
+    (partial / "ref" / "adapter_model.safetensors").write_bytes(os.urandom(500))
+    return publish(partial, folder, step, keep)
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.checkpoints.mkdir(parents=True)
+    run.write({"settings": {}})
+    for step in (2, 4, 6):
+        save(run.checkpoints, step)
+    append_jsonl(run.metrics_file, *({"step": step} for step in range(1, 8)))
+    return run
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+def flip_a_byte(file):
+    content = bytearray(file.read_bytes())
+    content[123] ^= 1
+    file.write_bytes(content)
+
+
+def remove(file):
+    file.unlink()
+
+
+FILES = ["adapter_model.safetensors", "optimizer.pt", "ref/adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("harm", "name"),
+    [(harm, name) for harm in (truncate, empty, flip_a_byte, remove) for name in FILES]
+    + [(harm, "manifest.json") for harm in (truncate, empty, remove)],
+)
+def test_a_damaged_checkpoint_is_recognised_and_the_one_before_used(run, harm, name):
+    harm(run.checkpoints / "step-6" / name)
+    said = []
+    newest = newest_whole(run.checkpoints, said.append)
+    assert newest.name == "step-4"
+    assert damage(newest) is None
+    assert len(said) == 1
+    assert "step 6 is damaged" in said[0]
+    save(run.checkpoints, 6, keep=2)  # the run goes on: the good ones are kept, not the damaged one
+    assert [step_of(path) for path in checkpoints_in(run.checkpoints)] == [4, 6]
+
+
+def test_what_has_no_final_name_is_no_checkpoint(run):
+    shutil.copytree(run.checkpoints / "step-6", run.checkpoints / ".partial" / "checkpoint-8")
+    assert newest_whole(run.checkpoints, print).name == "step-6"
+
+
+def test_only_the_last_are_kept(run):
+    save(run.checkpoints, 8, keep=2)
+    assert [step_of(path) for path in checkpoints_in(run.checkpoints)] == [6, 8]
+
+
+def test_logs_are_cut_to_the_checkpoint(run):
+    with run.metrics_file.open("a") as log:
+        log.write('{"step": 8, "cut sh')
+    cut_logs(run, 6)
+    assert [row["step"] for row in read_jsonl(run.metrics_file)] == [1, 2, 3, 4, 5, 6]
+    assert run.metrics_file.read_text().count("\n") == 6
+
+
+def test_a_mirror_holds_what_a_new_machine_needs(run, tmp_path):
+    mirror = Mirror(run, tmp_path / "drive", say=pytest.fail)
+    mirror.update()
+    save(run.checkpoints, 8, keep=2)
+    mirror.finish()
+    assert [path.name for path in checkpoints_in(mirror.copy.checkpoints)] == ["step-6", "step-8"]
+    shutil.rmtree(run.path)
+    assert mirror.restore()
+    assert run.read() == {"settings": {}}
+    assert newest_whole(run.checkpoints, pytest.fail).name == "step-8"
+    assert len(read_jsonl(run.metrics_file)) == 7
+    assert not mirror.restore()  # never over a run that is there
+
+
+def test_a_damaged_copy_is_mended_and_not_restored(run, tmp_path):
+    mirror = Mirror(run, tmp_path / "drive", say=print)
+    mirror.finish()
+    truncate(mirror.copy.checkpoints / "step-6" / "optimizer.pt")
+    mirror.finish()
+    assert damage(mirror.copy.checkpoints / "step-6") is None
+    truncate(mirror.copy.checkpoints / "step-6" / "optimizer.pt")
+    shutil.rmtree(run.path)
+    mirror.restore()
+    assert [path.name for path in checkpoints_in(run.checkpoints)] == ["step-4"]
+
+
+def test_a_mirror_that_fails_is_said_and_tried_again(run, tmp_path):
+    said = []
+    blocked = tmp_path / "drive"
+    blocked.write_text("not a folder")
+    mirror = Mirror(run, blocked, say=said.append)
+    mirror.update()
+    mirror.finish()
+    assert len(said) == 1 + 3 + 1  # in the background, three times at the end, and what to do
+    assert "copy" in said[-1]
+    blocked.unlink()
+    mirror.finish()
+    assert mirror.copy.exists()
+
+
+LISTENING = """
+import signal, sys, time
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # a background job, as the tests may be, starts with SIGINT ignored
+from kit.cli.signals import StopRequest
+stop = StopRequest()
+with stop.listening():
+    print("ready", flush=True)
+    for _ in range(int(sys.argv[1])):
+        time.sleep(0.05)
+        if stop.signal: break
+    time.sleep(float(sys.argv[2]))
+sys.exit(stop.exit_status)
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_is_noted_and_a_second_one_leaves_at_once(number, status, times):
+    after = "0" if times == 1 else "60"
+    process = subprocess.Popen(
+        [sys.executable, "-c", LISTENING, "200", after], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.readline()
+    for _ in range(times):
+        process.send_signal(number)
+        time.sleep(0.3)
+    assert process.wait(timeout=20) == status
+
+
+def test_memory_that_runs_out_names_the_setting(run):
+    def fail():
+        with explained(run, Settings(per_device_train_batch_size=8, gradient_accumulation_steps=4)):
+            raise MemoryError
+
+    with pytest.raises(RunStopped) as stopped:
+        fail()
+    assert "lower --batch-size from 8 to 4 and raise --gradient-accumulation-steps from 4 to 8" in str(stopped.value)
+    assert "the checkpoint of step 6 is whole" in str(stopped.value)
+
+
+def test_before_the_first_checkpoint_the_reason_is_all_that_is_said(tmp_path):
+    with pytest.raises(UserError) as refused, explained(RunFolder(tmp_path), Settings()):
+        raise UserError("vLLM could not be loaded")
+    assert refused.value.problems == ("vLLM could not be loaded",)
+
+
+def test_weights_that_are_no_numbers_are_not_saved():
+    import torch
+
+    from kit.checkpointing.saving import check_weights
+
+    model = torch.nn.Linear(4, 4)
+    check_weights(model, 7)
+    with torch.no_grad():
+        model.weight[1, 2] = float("nan")
+    with pytest.raises(UserError, match="after step 7 the adapter holds NaN"):
+        check_weights(model, 7)
+    model.requires_grad_(False)  # the frozen base is not what is saved
+    check_weights(model, 7)

@@ -1,0 +1,148 @@
+"""No evaluation deletes another's replies, asks for one that is there, or lets scores.json speak of others."""
+
+import json
+from contextlib import contextmanager
+
+import pytest
+
+from kit.cli.errors import UserError
+from kit.evaluation import answering as answers
+from kit.evaluation.answering import Plan, collect
+from kit.evaluation.scores import row_of
+from kit.evaluation.scores_file import compare_files, read_scores, write_scores
+from kit.evaluation.transcripts import lines_of
+from kit.generation.artefacts import find_artefacts
+from kit.generation.engines import Completion, Engine
+from kit.task.questions import fingerprint
+
+QUESTIONS = [{"question": f"{n} + {n}?", "answer": str(2 * n)} for n in range(12)]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def evaluate(tmp_path, monkeypatch):
+    """``evaluate(questions, **plan)`` as evaluate.py does it, with an engine that counts what it is asked."""
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+
+    def run(questions, killed_after=None, folder="out", **settings):
+        asked = []
+
+        @contextmanager
+        def open_engine(*_):
+            def generate(prompts, temperature, seed):
+                for place, prompt in enumerate(prompts):
+                    if len(asked) == killed_after:
+                        raise Killed
+                    asked.append(prompt[1]["content"])
+                    text = f"<reasoning>so</reasoning><answer>{prompt[1]['content'].split()[0]}</answer> {temperature}"
+                    yield [(place, Completion(text, 9, False))]
+
+            yield Engine(generate)
+
+        monkeypatch.setattr(answers, "open_engine", open_engine)
+        output = tmp_path / folder
+        (output / "transcripts").mkdir(parents=True, exist_ok=True)
+        plan = Plan(**{"system_prompt": "Be brief.", "max_completion_length": 200, **settings})
+        try:
+            rows = [
+                row_of(collect(artefact, questions, plan, output))
+                for artefact in find_artefacts([str(tmp_path / "x.gguf")])
+            ]
+        except Killed:
+            return asked
+        write_scores(output, rows, {"fingerprint": fingerprint(questions)}, plan)
+        return asked
+
+    return run
+
+
+def counted(folder):
+    scores = read_scores(folder / "scores.json")
+    (row,) = scores["rows"]
+    return row["questions"], [line["question"] for line in lines_of(folder, row, scores["fingerprint"])]
+
+
+def test_a_look_in_between_costs_no_reply(evaluate, tmp_path, capsys):
+    everything = [row["question"] for row in QUESTIONS]
+    assert evaluate(QUESTIONS) == everything
+    others = [{"question": "1 + 2?", "answer": "3"}]
+    assert evaluate(QUESTIONS[:3]) == []  # the first of what was asked
+    assert evaluate(QUESTIONS[:2], max_completion_length=100) == everything[:2]
+    assert evaluate(others) == ["1 + 2?"]
+    assert "are kept in" in capsys.readouterr().out
+    assert counted(tmp_path / "out") == (1, ["1 + 2?"])
+    assert evaluate(QUESTIONS) == evaluate(others) == evaluate(QUESTIONS[:2], max_completion_length=100) == []
+    assert counted(tmp_path / "out") == (2, everything[:2])
+    (tmp_path / "x.gguf").write_bytes(b"GGUF of another model")
+    assert evaluate(QUESTIONS) == everything
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    assert evaluate(QUESTIONS) == []
+
+
+def test_a_look_that_is_killed_leaves_the_scores_their_replies(evaluate, tmp_path):
+    evaluate(QUESTIONS)
+    before = counted(tmp_path / "out")
+    assert len(evaluate(QUESTIONS[:4], killed_after=2, max_completion_length=100)) == 2
+    assert counted(tmp_path / "out") == before == (12, [row["question"] for row in QUESTIONS])
+    scores = tmp_path / "out" / "scores.json"
+    assert compare_files(scores, scores)[1][0][1]["questions"] == 12
+    assert len(evaluate(QUESTIONS[:4], max_completion_length=100)) == 2
+    assert evaluate(QUESTIONS) == []
+
+
+def test_samples_that_were_not_asked_for_this_time_stay(evaluate):
+    assert len(evaluate(QUESTIONS, samples=3)) == 12 * 4
+    assert evaluate(QUESTIONS, samples=1) == []
+    assert len(evaluate(QUESTIONS[:5], samples=2, temperature=0.5)) == 5 * 2
+    assert evaluate(QUESTIONS, samples=3) == []
+
+
+def test_a_file_of_questions_that_was_mended_is_not_asked_anew(evaluate, tmp_path):
+    evaluate(QUESTIONS)
+    mended = [QUESTIONS[0], *QUESTIONS[2:5], {"question": "5 + 5?", "answer": "5"}, QUESTIONS[0]]
+    assert evaluate(mended) == [QUESTIONS[0]["question"]]  # stands twice now
+    lines = [json.loads(text) for text in (tmp_path / "out" / "transcripts" / "x.jsonl").read_text().splitlines()]
+    assert [(line["index"], line["gold"], line["strict"]) for line in lines[3:5]] == [(3, "8", False), (4, "5", True)]
+
+
+def test_transcripts_from_before_there_were_question_sets_are_read(evaluate, tmp_path):
+    evaluate(QUESTIONS)
+    file = tmp_path / "out" / "transcripts" / "x.jsonl"
+    old = [json.loads(text) for text in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({k: v for k, v in line.items() if k != "question_set"}) + "\n" for line in old))
+    assert counted(tmp_path / "out")[0] == len(counted(tmp_path / "out")[1]) == 12
+    assert evaluate(QUESTIONS[:6]) == []
+    assert evaluate(QUESTIONS) == []
+    assert [json.loads(text) for text in file.read_text().splitlines()] == old
+
+
+def test_a_line_that_was_cut_short_spoils_no_other(evaluate, tmp_path):
+    assert len(evaluate(QUESTIONS, killed_after=5)) == 5
+    with (tmp_path / "out" / "transcripts" / "x.jsonl").open("a") as file:
+        file.write('{"index": 5, "question": "cut sho')
+    assert len(evaluate(QUESTIONS, killed_after=3)) == 3
+    assert len(evaluate(QUESTIONS)) == 4
+
+
+def test_scores_without_their_replies_are_called_so(evaluate, tmp_path):
+    evaluate(QUESTIONS)
+    evaluate(QUESTIONS[1:], folder="other")
+    one, other = (tmp_path / name / "scores.json" for name in ("out", "other"))
+    title, _, notes = compare_files(one, other)
+    assert "11 questions" in title
+    assert notes == [f"left out, as they have no partner: 1 of the 12 questions of {one}"]
+    (tmp_path / "other" / "transcripts" / "x.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"the replies of x of .*other/scores\.json are not in transcripts/"):
+        compare_files(one, other)
+
+
+def test_rows_that_leave_scores_json_are_named(evaluate, tmp_path, capsys):
+    evaluate(QUESTIONS)
+    scores = tmp_path / "out" / "scores.json"
+    content = json.loads(scores.read_text())
+    scores.write_text(json.dumps(content | {"rows": [content["rows"][0] | {"name": "base"}, *content["rows"]]}))
+    evaluate(QUESTIONS[:3])
+    assert "scores.json no longer shows base: they answered other questions or settings" in capsys.readouterr().out

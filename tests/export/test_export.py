@@ -1,0 +1,352 @@
+"""The gate, with each thing sabotaged that it is there for, on a real export."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from kit.export.checks.gate import ExportRefused
+from kit.export.checks.gguf import carries_training
+from kit.export.checks.merged import says_the_same
+from kit.export.export import Export
+from kit.export.hub_upload import upload_list
+from kit.export.modelfile import modelfile, ollama_template
+from kit.llama_cpp.gguf import GgufFile, convert, quantize
+from kit.storage.run_folder import RunFolder
+from tests.conftest import run_script
+
+_MATRIX = "model.layers.2.mlp.up_proj.weight"
+
+
+@pytest.fixture
+def run(chain, tmp_path):
+    """A copy of the short run, to be damaged."""
+    shutil.copy(chain / "base" / "model.safetensors", tmp_path / "base.safetensors")
+    return RunFolder(shutil.copytree(chain / "short", tmp_path / "short"))
+
+
+@pytest.fixture(scope="module")
+def base_gguf(chain, tmp_path_factory):
+    """An f16 GGUF of the base model: what an export without its adapter would be."""
+    file = tmp_path_factory.mktemp("base") / "base.f16.gguf"
+    convert(chain / "base", file, "f16", "base")
+    return file
+
+
+def check(run):
+    """What ``merge_and_export.py --check`` does."""
+    export = Export(run, say=lambda _: None)
+    with export.staging():
+        export.check()
+    return export.record["checks"]
+
+
+def edit_weights(file, change):
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def edit_json(file, change):
+    content = json.loads(file.read_text(encoding="utf-8"))
+    change(content)
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_a_good_export_passes_with_its_numbers(run):
+    recorded = json.loads(run.export_file.read_text(encoding="utf-8"))
+    assert all(result["passed"] for checks in recorded["checks"].values() for result in checks.values())
+    again = check(run)
+    first, second = (checks["merged"]["log_probabilities"]["rounding"] for checks in (recorded["checks"], again))
+    assert second == pytest.approx(first, rel=1e-3)
+    weights = again["merged"]["weights"]
+    assert weights["rounded_otherwise"] == 0  # a merge on a processor is exact
+    assert 0.9 < weights["change_kept_in_16_bits"] < 1.1
+    f16, q8_0 = recorded["gguf"]["f16"], recorded["gguf"]["q8_0"]
+    assert f16["mean_kl_from_f16"] < 1e-5
+    assert 0 < q8_0["mean_kl_from_f16"] < 0.1
+    assert 16 <= f16["bits_per_weight"] < 16.1
+    assert 8.5 <= q8_0["bits_per_weight"] < 8.6
+
+
+def test_an_adapter_of_zeros_is_refused_and_nothing_left(run):
+    def clear(weights):
+        for tensor in weights.values():
+            tensor.zero_()
+
+    edit_weights(run.adapter / "adapter_model.safetensors", clear)
+    shutil.rmtree(run.merged)
+    shutil.rmtree(run.gguf)
+    refused = run_script("merge_and_export.py", run.path, check=False)
+    assert refused.returncode == 3
+    assert "zero everywhere" in refused.stderr
+    assert not run.merged.exists()
+    assert not run.gguf.exists()
+    assert not (run.path / "export.partial").exists()
+
+
+def scale_one_layer(run):
+    def scale(weights):
+        for name, tensor in weights.items():
+            if ".layers.2." in name:
+                tensor *= 1.05
+
+    edit_weights(run.merged / "model.safetensors", scale)
+
+
+def other_end_of_turn(run):
+    edit_json(run.merged / "tokenizer_config.json", lambda config: config.update(eos_token="<|endoftext|>"))
+
+
+def padding_is_end_of_turn(run):
+    edit_json(run.merged / "tokenizer_config.json", lambda config: config.update(pad_token="<|im_end|>"))
+
+
+def a_penalty(run):
+    edit_json(run.merged / "generation_config.json", lambda config: config.update(repetition_penalty=1.1))
+
+
+def no_chat_template(run):
+    (run.merged / "chat_template.jinja").unlink(missing_ok=True)
+    edit_json(run.merged / "tokenizer_config.json", lambda config: config.pop("chat_template", None))
+
+
+def untied_embeddings(run):
+    def untie(weights):
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+
+    edit_weights(run.merged / "model.safetensors", untie)
+
+
+def scale_one_matrix(run):
+    edit_weights(run.merged / "model.safetensors", lambda weights: weights[_MATRIX].mul_(1.01))
+
+
+def half_the_adapter(run):
+    base = load_file(run.path.parent / "base.safetensors")
+
+    def halve(weights):
+        for name, tensor in weights.items():
+            tensor.copy_((tensor.float() + base[name].float()) / 2)
+
+    edit_weights(run.merged / "model.safetensors", halve)
+
+
+def one_layer_left_out(run):
+    base = load_file(run.path.parent / "base.safetensors")
+    edit_weights(
+        run.merged / "model.safetensors",
+        lambda weights: weights.update({name: base[name] for name in weights if ".layers.1." in name}),
+    )
+
+
+def two_layers_swapped(run):
+    base = load_file(run.path.parent / "base.safetensors")
+
+    def swap(weights):
+        other = _MATRIX.replace("layers.2", "layers.1")
+        changes = {name: weights[name].float() - base[name].float() for name in (_MATRIX, other)}
+        weights[_MATRIX] = (base[_MATRIX].float() + changes[other]).to(weights[_MATRIX].dtype)
+        weights[other] = (base[other].float() + changes[_MATRIX]).to(weights[other].dtype)
+
+    edit_weights(run.merged / "model.safetensors", swap)
+
+
+def the_base(run):
+    shutil.copy(run.path.parent / "base.safetensors", run.merged / "model.safetensors")
+
+
+def a_norm_nudged(run):
+    edit_weights(run.merged / "model.safetensors", lambda weights: weights["model.norm.weight"][:1].add_(0.01))
+
+
+def a_tensor_less(run):
+    edit_weights(run.merged / "model.safetensors", lambda weights: weights.pop("model.norm.weight"))
+
+
+def other_architecture(run):
+    edit_json(run.merged / "config.json", lambda config: config.update(rms_norm_eps=1e-2))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (scale_one_layer, "these are not the trained weights"),
+        (scale_one_matrix, r"layers\.2\.mlp\.up_proj\.weight has .* not base \+ change"),
+        (half_the_adapter, "entries that are not base"),
+        (one_layer_left_out, r"layers\.1\..* not base"),
+        (two_layers_swapped, r"up_proj\.weight has .* \(and 1 more\)"),
+        (the_base, "entries that are not base"),
+        (a_norm_nudged, r"model\.norm\.weight is not the base's"),
+        (a_tensor_less, r"model\.norm\.weight is missing"),
+        (other_architecture, "loaded as another model"),
+        (other_end_of_turn, "the end-of-turn token is"),
+        (padding_is_end_of_turn, "the pad token is the end-of-turn token"),
+        (no_chat_template, "the chat template is missing"),
+        (a_penalty, r"not scored with \(repetition_penalty\)"),
+        (untied_embeddings, "no longer tied"),
+    ],
+)
+def test_a_damaged_merge_is_refused(run, damage, words):
+    damage(run)
+    with pytest.raises(ExportRefused, match=words):
+        check(run)
+
+
+def test_no_gguf_is_made_from_a_damaged_merge(run):
+    scale_one_layer(run)
+    shutil.rmtree(run.gguf)
+    refused = run_script("merge_and_export.py", run.path, "--only-gguf", "--gguf", "q8_0", check=False)
+    assert refused.returncode == 3
+    assert "these are not the trained weights" in refused.stderr
+    assert not run.gguf.exists()
+
+
+def test_an_f16_gguf_of_the_base_is_refused(run, base_gguf):
+    shutil.copy(base_gguf, run.gguf_file("f16"))
+    with pytest.raises(ExportRefused) as refused:
+        check(run)
+    assert "does not answer as merged does" in str(refused.value)
+    assert "made from other weights" in str(refused.value)
+
+
+def test_a_quantized_gguf_of_the_base_is_refused(run, base_gguf):
+    quantize(base_gguf, run.gguf_file("q8_0"), "q8_0")
+    with pytest.raises(ExportRefused, match=r"short\.q8_0\.gguf: .*made from other weights"):
+        check(run)
+
+
+def test_a_type_whose_steps_the_base_lies_on_says_that_rounding_takes_the_change(chain, base_gguf, tmp_path):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    quantize(base_gguf, tmp_path / "coarse.gguf", "q4_0")
+    coarse, on_grid, moved = GgufFile(tmp_path / "coarse.gguf"), tmp_path / "on-grid", tmp_path / "moved"
+    model = AutoModelForCausalLM.from_pretrained(chain / "base", dtype=torch.float32)
+    torch.manual_seed(0)
+    for folder, step in ((on_grid, 0.0), (moved, 2e-4)):
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2 and "embed" not in name and coarse.bits(name):
+                parameter.data = torch.from_numpy(coarse.matrix(name).copy()) + step * torch.randn(parameter.shape)
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(chain / "base").save_pretrained(folder)
+    convert(moved, tmp_path / "f16.gguf", "f16", "moved")
+    for kind, passes in (("f16", True), ("q4_0", False)):
+        if kind != "f16":
+            quantize(tmp_path / "f16.gguf", tmp_path / f"{kind}.gguf", kind)
+        file = GgufFile(tmp_path / f"{kind}.gguf")
+        check = carries_training(file, file, moved, str(on_grid), lambda _: (0.5, 0.25))
+        assert check.passed == passes, check.says
+    assert "rounding takes the change away. Its answers are 0.5 nats a token from f16's and 0.25 from" in check.says
+
+
+def test_an_adapter_that_merging_changes_is_refused(chain, tmp_path):
+    """LoRA on an embedding that is the output head too: as an adapter it changes one of the two, merged both."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = chain / "base"
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules=["embed_tokens"]))
+    torch.manual_seed(0)
+    for name, parameter in adapted.named_parameters():
+        if "lora_embedding" in name:
+            torch.nn.init.normal_(parameter.data, std=0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "adapter")
+    adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(tmp_path / "merged")
+    talk = [[{"role": "user", "content": "9 + 9?"}, {"role": "assistant", "content": "9 + 9 = 18"}]]
+    check = says_the_same(tmp_path / "merged", tmp_path / "adapter", str(base), talk)
+    assert not check.passed
+    assert "which is this base's output head too" in check.says
+
+
+def test_a_gguf_of_a_tokenizer_with_another_end_of_turn_is_refused(run, tmp_path):
+    other = RunFolder(shutil.copytree(run.path, tmp_path / "other"))
+    other_end_of_turn(other)
+    no_chat_template(other)
+    convert(other.merged, run.gguf_file("f16"), "f16", "short")
+    with pytest.raises(ExportRefused) as refused:
+        check(run)
+    assert "the end-of-turn token is 151643, in merged 151645" in str(refused.value)
+    assert "the chat template is not merged's" in str(refused.value)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 100 MB: too little for what the check wants to have free."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100m", "none", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_is_refused_before_and_while_writing(chain, small_disk):
+    kept = shutil.ignore_patterns("merged", "gguf", "export.json", "transcripts")
+    run = RunFolder(shutil.copytree(chain / "short", small_disk / "short", ignore=kept))
+    refused = run_script("merge_and_export.py", run.path, check=False)
+    assert refused.returncode == 3
+    assert "GB are free: make room" in refused.stderr
+    shutil.copytree(chain / "short" / "merged", run.merged)
+    free = shutil.disk_usage(small_disk).free
+    (small_disk / "filler").write_bytes(bytes(free - 5_000_000))  # an f16 GGUF of the demo has 26 MB
+    export = Export(run, say=lambda _: None)
+
+    def export_gguf():
+        with export.staging():
+            export.check_merged()
+            export.gguf(["q8_0"])
+
+    with pytest.raises(ExportRefused, match="is full"):
+        export_gguf()
+    assert not run.gguf.exists()
+    assert not export.partial.exists()
+
+
+def test_only_gguf_adds_a_type_and_needs_no_adapter(run):
+    shutil.rmtree(run.adapter)
+    run_script("merge_and_export.py", run.path, "--only-gguf", "--gguf", "Q4_K_M")
+    recorded = json.loads(run.export_file.read_text(encoding="utf-8"))
+    assert list(recorded["gguf"]) == ["f16", "q8_0", "q4_k_m"]
+    assert "256 does not divide" in recorded["gguf"]["q4_k_m"]["note"]
+    assert run.gguf_file("q4_k_m").exists()
+
+
+def test_the_modelfile_renders_what_the_chat_template_renders(run):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(run.merged))
+    template = ollama_template(tokenizer)
+    filled = template.replace("{{ if .System }}", "").replace("{{ end }}", "")
+    for mark, text in ((".System", "Be brief."), (".Prompt", "9 + 9?"), (".Response", "18")):
+        filled = filled.replace(f"{{{{ {mark} }}}}", text)
+    messages = [("system", "Be brief."), ("user", "9 + 9?"), ("assistant", "18")]
+    chat = [{"role": role, "content": content} for role, content in messages]
+    assert filled == tokenizer.apply_chat_template(chat, tokenize=False)
+    text = modelfile("x.gguf", tokenizer, "Be brief.", 552)
+    assert 'PARAMETER stop "<|im_end|>"' in text
+    assert "PARAMETER temperature 0\nPARAMETER num_ctx 552\n" in text
+    assert text == (run.gguf / "Modelfile").read_text().replace("short.q8_0", "x").replace(
+        RunFolder(run.path).read()["system_prompt"], "Be brief."
+    )
+
+
+def test_the_card_and_what_would_be_uploaded(run):
+    import yaml
+
+    card = (run.path / "README.md").read_text(encoding="utf-8")
+    assert yaml.safe_load(card.split("---")[1])["library_name"] == "transformers"
+    scores = json.loads((run.path / "scores.json").read_text(encoding="utf-8"))
+    assert all(f"| {row['name']} | {100 * row['strict']['accuracy']:.1f} [" in card for row in scores["rows"])
+    assert all(command in card for command in ("llama-cli -m", "ollama create", "vllm serve", "from transformers"))
+    files = upload_list(run)
+    assert {"model.safetensors", "config.json", "short.q8_0.gguf", "Modelfile", "README.md", "export.json"} <= set(
+        files
+    )
+    assert not any("adapter" in name or "sample" in name or "metrics" in name for name in files)

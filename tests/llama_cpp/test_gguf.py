@@ -1,0 +1,48 @@
+"""GGUF types on a model 256 wide, where K-quants are K-quants: the demo's width of 64 makes them fall back."""
+
+import pytest
+
+from kit.cli.errors import UserError
+from kit.llama_cpp.build import GGUF_TYPES
+from kit.llama_cpp.gguf import CONVERTED, NEED_IMATRIX, GgufFile, convert, quantize
+
+
+@pytest.fixture(scope="module")
+def f16(chain, tmp_path_factory):
+    """A random two-layer Qwen2, 256 wide, with the real tokenizer."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("wide")
+    config = AutoConfig.from_pretrained(chain / "base")
+    config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.head_dim = 256, 512, 2, 64
+    config.layer_types = config.layer_types[:2]
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(folder / "model")
+    AutoTokenizer.from_pretrained(chain / "base").save_pretrained(folder / "model")
+    convert(folder / "model", folder / "f16.gguf", "f16", "wide")
+    return folder / "f16.gguf"
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers"), [("q4_k_m", {"q4_k", "q6_k"}), ("q6_k", {"q6_k"}), ("q3_k_s", {"q3_k", "q6_k"})]
+)
+def test_k_quants_are_k_quants_where_the_width_allows(f16, tmp_path, kind, layers):
+    quantize(f16, tmp_path / "x.gguf", kind)
+    gguf = GgufFile(tmp_path / "x.gguf")
+    assert set(gguf.tensor_types) == {*layers, "f32"}
+    assert gguf.rows_not_in_blocks == (0, 15)
+    assert gguf.bits_per_weight < 6.6
+
+
+@pytest.mark.parametrize("kind", NEED_IMATRIX)
+def test_what_needs_an_importance_matrix_is_known(f16, tmp_path, kind):
+    with pytest.raises(UserError, match="imatrix"):
+        quantize(f16, tmp_path / "x.gguf", kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted({*GGUF_TYPES} - {*NEED_IMATRIX, *CONVERTED}))
+def test_every_other_type_can_be_made(f16, tmp_path, kind):
+    quantize(f16, tmp_path / "x.gguf", kind)
+    assert 1 < GgufFile(tmp_path / "x.gguf").bits_per_weight < 9

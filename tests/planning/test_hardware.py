@@ -1,0 +1,28 @@
+"""What is chosen for machines that are not here."""
+
+import pytest
+
+from kit.cli.errors import UserError
+from kit.planning.hardware import Machine, choose
+
+LAPTOP = Machine(card=None)
+T4 = Machine("Tesla T4", (7, 5), 14.6, has_vllm=True)
+RTX_3060 = Machine("NVIDIA GeForce RTX 3060", (8, 6), 11.6, has_vllm=True)
+
+
+@pytest.mark.parametrize(("machine", "dtype"), [(LAPTOP, "float32"), (T4, "float16"), (RTX_3060, "bfloat16")])
+def test_number_type_follows_the_compute_capability(machine, dtype):
+    assert choose(machine).dtype == dtype
+
+
+def test_vllm_is_on_where_card_and_package_are():
+    assert choose(T4).use_vllm
+    assert not choose(T4, vllm="off").use_vllm
+    assert not choose(LAPTOP).use_vllm
+    assert "no CUDA card" in choose(LAPTOP).reason
+    assert not choose(Machine("Tesla T4", (7, 5), 14.6, has_vllm=False)).use_vllm
+
+
+def test_require_refuses_instead_of_falling_back():
+    with pytest.raises(UserError, match="no CUDA card"):
+        choose(LAPTOP, vllm="require")

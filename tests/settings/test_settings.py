@@ -1,0 +1,116 @@
+"""Command line over file over defaults, and every problem at once."""
+
+import pytest
+
+from kit.cli.errors import UserError
+from kit.settings.knobs import KNOBS, Settings, read_settings
+from kit.settings.trainer_fields import trainer_fields
+
+
+def write(tmp_path, text):
+    config = tmp_path / "config.yaml"
+    config.write_text(text)
+    return str(config)
+
+
+def read(*argv):
+    settings, problems = read_settings(argv, "")
+    assert problems.found == []
+    return settings
+
+
+def problems_of(*argv):
+    return read_settings(argv, "")[1].found
+
+
+def test_command_line_over_file_over_defaults(tmp_path):
+    config = write(tmp_path, "max_steps: 7\nlora_rank: 8\n")
+    settings = read("--config", config, "--max-steps", "9")
+    assert (settings.max_steps, settings.lora_rank, settings.seed) == (9, 8, Settings().seed)
+
+
+def test_what_run_yaml_records_is_a_config_for_the_same_settings(tmp_path):
+    import yaml
+
+    settings = read("--config", write(tmp_path, "max_steps: 7\nweight_decay: 0.1\n"), "--overwrite")
+    recorded = yaml.safe_dump({"settings": settings.as_config(), "versions": {"torch": "1"}})
+    settings.overwrite = False  # the one that is not recorded
+    assert read("--config", write(tmp_path, recorded)) == settings
+
+
+def test_a_file_may_set_any_further_field_of_grpo_config(tmp_path):
+    settings = read("--config", write(tmp_path, "loss_type: dr_grpo\nweight_decay: 1e-2\n"))
+    assert settings.further == {"loss_type": "dr_grpo", "weight_decay": 0.01}
+
+
+def test_people_write_small_rates_as_1e_5(tmp_path):
+    assert read("--config", write(tmp_path, "learning_rate: 1e-5\n")).learning_rate == 1e-5
+
+
+def test_the_trainers_fields_are_the_installed_ones():
+    assert {"loss_type", "num_generations", "weight_decay"} <= trainer_fields().keys()
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--num-generations", "1"], "is 1: it must be 2 or more (GRPO compares"),
+        (["--lora-rank", "-4"], "--lora-rank is -4: it must be 1 or more"),
+        (["--lora-rank=-4"], "--lora-rank is -4: it must be 1 or more"),
+        (["--max-steps", "2.5"], "no whole number"),
+        (["--learning-rate", "fast"], "no number: give one such as 3e-05"),
+        (["--learning-rate", "nan"], "greater than 0"),
+        (["--learning-rate", "0"], "greater than 0"),
+        (["--vllm", "maybe"], "choose from auto, off, require"),
+        (["--gpu-memory-utilization", "1.5"], "below 1.0"),
+        (["--batch-size", "6", "--gradient-accumulation-steps", "1", "--num-generations", "4"], "make the product 8"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml cannot be read"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_remedy(argv, words):
+    (problem,) = problems_of(*argv)
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("max_step: 7", "there is no setting 'max_step', did you mean max_steps?"),
+        ("los_type: grpo", "did you mean loss_type?"),
+        ("max_steps: [", "is no YAML"),
+        ("- max_steps", "NAME: VALUE"),
+        ("load_in_4bit: 3", "write true or false"),
+        ("max_steps: many", "no whole number"),
+        ("hub_token: hf_secret", "HF_TOKEN"),
+        ("trust_remote_code: true", "runs no code"),
+        ("bf16: true", "follows from the card"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_remedy(tmp_path, text, words):
+    (problem,) = problems_of("--config", write(tmp_path, text))
+    assert words in problem
+    assert "hf_secret" not in problem
+
+
+def test_all_problems_come_at_once(tmp_path):
+    config = write(tmp_path, "max_step: 7\nbeta: -1\n")
+    assert len(problems_of("--config", config, "--lora-rank", "0", "--max-steps", "0", "--num-generations", "1")) == 5
+
+
+def test_unknown_options_are_named_together_with_the_nearest():
+    with pytest.raises(UserError) as refusal:
+        read_settings(["--max-step", "7", "--sed", "1"], "")
+    assert refusal.value.problems == (
+        "there is no option --max-step, did you mean --max-steps?",
+        "there is no option --sed, did you mean --seed?",
+    )
+
+
+def test_every_knob_has_a_reason():
+    assert all(knob.metadata["reason"] for knob in KNOBS.values())
+
+
+def test_a_run_yaml_given_back_does_not_delete_its_run():
+    settings, _ = read_settings(["--overwrite"], "")
+    assert settings.overwrite
+    assert "overwrite" not in settings.as_config()

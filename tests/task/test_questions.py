@@ -1,0 +1,119 @@
+"""Reading questions: what is wrong is named with its line, before anything heavy starts."""
+
+import json
+
+import pytest
+
+from kit.cli.errors import UserError
+from kit.grading import gold_answer
+from kit.numbers.reading import use_decimal_mark
+from kit.task.questions import fingerprint, load_questions
+
+GOOD = '{"question": "9 + 9?", "answer": "9 + 9 = 18\\n#### 18"}'
+
+
+def write(tmp_path, *lines):
+    file = tmp_path / "questions.jsonl"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(file)
+
+
+def test_rows_come_in_order_and_blank_lines_do_not_count(tmp_path):
+    file = write(tmp_path, GOOD, "", GOOD.replace("9 + 9?", "Again?"))
+    assert [row["question"] for row in load_questions(file)] == ["9 + 9?", "Again?"]
+
+
+def test_plain_columns_of_other_names(tmp_path):
+    file = write(tmp_path, '{"q": "9 + 9?", "a": 18, "source": "me"}')
+    (row,) = load_questions(file, question_column="q", answer_column="a")
+    assert (row["question"], row["answer"], row["columns"]["source"]) == ("9 + 9?", "18", "me")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"question": "9 + 9?"', "line 2: is not JSON"),
+        ('{"question": "9 + 9?"}', "line 2: has no 'answer'"),
+        ('{"question": "9 + 9?", "answer": "#### twelve"}', "line 2: no single number"),
+        ("[1, 2]", "line 2: is no JSON object"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line(tmp_path, line, words):
+    with pytest.raises(UserError, match=words):
+        load_questions(write(tmp_path, GOOD, line))
+
+
+def test_missing_and_empty_files(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        load_questions(str(tmp_path / "none.jsonl"))
+    with pytest.raises(UserError, match="holds no questions"):
+        load_questions(write(tmp_path, ""))
+
+
+def test_the_fingerprint_tells_data_apart_not_files():
+    rows = [{"question": "9 + 9?", "answer": "18"}]
+    assert fingerprint(rows) == fingerprint([dict(reversed(rows[0].items()))])
+    assert fingerprint(rows) != fingerprint([{"question": "9 + 9?", "answer": "19"}])
+
+
+ASKED = {"role": "user", "content": "9 + 9?"}
+SHAPES = {
+    "a chat": ({"q": [{"role": "system", "content": "Be brief."}, ASKED], "a": "18"}, "q", "a"),
+    "an earlier turn": (
+        {"q": [ASKED | {"content": "Hi"}, {"role": "assistant", "content": "Yes?"}, ASKED], "a": "18"},
+        "q",
+        "a",
+    ),
+    "content in parts": ({"q": [{"role": "user", "content": [{"type": "text", "text": "9 + 9?"}]}], "a": 18}, "q", "a"),
+    "verl's rows": ({"q": [ASKED], "reward_model": {"style": "rule", "truth": "18"}}, "q", "reward_model.truth"),
+    "a place in a list": ({"m": [ASKED, {"role": "assistant", "content": "#### 18"}]}, "m", "m.1.content"),
+    "a name with a point": ({"a.q": "9 + 9?", "a": {"q": "other"}, "b": 18}, "a.q", "b"),
+}
+
+
+@pytest.mark.parametrize(("row", "question", "answer"), SHAPES.values(), ids=SHAPES)
+def test_questions_and_answers_however_deep_they_lie(tmp_path, row, question, answer, capsys):
+    (loaded,) = load_questions(write(tmp_path, json.dumps(row)), question_column=question, answer_column=answer)
+    assert (loaded["question"], loaded["gold"]) == ("9 + 9?", "18")
+    further = isinstance(row.get(question), list) and len(row[question]) > 1
+    assert ("1 rows hold more messages" in capsys.readouterr().out) is further
+
+
+NO_TEXTS = {
+    "a list": ({"question": "9 + 9?", "answer": ["18"]}, "'answer' is a list, not a text; .* --answer-column answer.0"),
+    "an object": ({"question": "9 + 9?", "answer": {"value": 18}}, "is an object, not a text; .* answer.value"),
+    "a question in a list": ({"question": ["9 + 9?"], "answer": "18"}, "'question' is a list, not a text"),
+    "a chat that asks nothing": ({"question": [{"role": "system", "content": "Hi"}], "answer": "18"}, "is a list"),
+    "a truth": ({"question": "9 + 9?", "answer": True}, "is true or false, not a text"),
+    "spaces": ({"question": "   ", "answer": "18"}, "has nothing in 'question'"),
+    "another name": ({"problem": "9 + 9?", "answer": "18"}, "has no 'question'; it has problem, answer: "),
+}
+
+
+@pytest.mark.parametrize(("row", "words"), NO_TEXTS.values(), ids=NO_TEXTS)
+def test_what_is_no_text_never_becomes_one(tmp_path, row, words):
+    with pytest.raises(UserError, match=words):
+        load_questions(write(tmp_path, json.dumps(row)))
+
+
+def test_the_fingerprint_of_recorded_runs_stays(tmp_path):
+    """Runs have it in run.yaml; further columns, and what they are called, are no part of it."""
+    row = {"q": "9 + 9?", "answer": "9 + 9 = 18\n#### 18", "level": 1}
+    rows = load_questions(write(tmp_path, json.dumps(row)), question_column="q")
+    assert fingerprint(rows) == "06d1b777fbf298cb"
+
+
+def test_a_mark_that_may_be_the_wrong_one_is_said_and_one_that_is_wrong_refused(tmp_path, capsys):
+    load_questions(write(tmp_path, GOOD, '{"question": "400 x 3?", "answer": "#### 1.200"}'))
+    assert "of 2 answers, 1 may be thousands, such as '1.200'" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"line 2: .*'3,5', but it is 7/2 with a decimal comma: --decimal-mark comma"):
+        load_questions(write(tmp_path, GOOD, '{"question": "7 / 2?", "answer": "#### 3,5"}'))
+
+
+def test_a_number_of_json_is_that_number_whatever_the_mark_of_the_texts(tmp_path):
+    use_decimal_mark("comma")
+    try:
+        (row,) = load_questions(write(tmp_path, '{"question": "7 / 2?", "answer": 3.5}'))
+        assert gold_answer(row["answer"]) == 3.5
+    finally:
+        use_decimal_mark("point")
