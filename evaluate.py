@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from kit.cli.command_line import Parser, positive_int, positive_number
 from kit.cli.errors import Problems, UserError, run_script
@@ -30,7 +29,9 @@ from kit.evaluation.scores import row_of
 from kit.evaluation.scores_file import compare_files, write_scores
 from kit.export.model_card import write_card
 from kit.generation.artefacts import Artefact, artefact_at, check_templates, find_artefacts
-from kit.generation.engines import VllmNotLoaded, choose_backend, open_engine
+from kit.generation.engine import Sampling
+from kit.generation.open import open_engine, with_or_without_vllm
+from kit.generation.runtime import Room, choose_runtime
 from kit.numbers.reading import DECIMAL_MARKS, use_decimal_mark
 from kit.prompts import SYSTEM_PROMPT, build_prompt
 from kit.report.page import write_report
@@ -38,7 +39,6 @@ from kit.storage.run_folder import RunFolder, run_folder_of
 from kit.task.questions import Row, fingerprint, load_questions
 
 DEFAULT_MAX_COMPLETION_LENGTH = 512
-Answered = TypeVar("Answered")
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
     else:
         artefacts, questions, output, plan = check_everything(args)
         rows = with_or_without_vllm(
-            plan, lambda plan: [row_of(collect(artefact, questions, plan, output)) for artefact in artefacts]
+            plan.vllm, lambda vllm: score(artefacts, questions, replace(plan, vllm=vllm), output)
         )
         source = {"dataset": args.dataset, "split": args.split, "fingerprint": fingerprint(questions)}
         baseline = artefact_at(args.baseline, artefacts).name if args.baseline else None
@@ -60,6 +60,11 @@ def main() -> None:
                 write_card(run)
             print(write_report(run))
         print(f"{output / 'scores.json'}, {output / 'transcripts'}/")
+
+
+def score(artefacts: list[Artefact], questions: list[Row], plan: Plan, output: Path) -> list[dict[str, Any]]:
+    """A row of scores for each artefact."""
+    return [row_of(collect(artefact, questions, plan, output)) for artefact in artefacts]
 
 
 def read_arguments() -> argparse.Namespace:
@@ -183,24 +188,13 @@ def ask_one(artefacts: list[Artefact], question: str, plan: Plan) -> None:
     check_templates(artefacts)
     prompt = build_prompt(question, plan.system_prompt)
 
-    def ask(plan: Plan) -> str:
-        backend = choose_backend(artefacts[0], plan.base_4bit, plan.vllm)
-        with open_engine(artefacts[0], backend, plan.max_completion_length, plan.max_prompt_length, 1) as engine:
-            ((_, reply),) = next(engine.generate([prompt], 0.0, 0))
+    def ask(vllm: str) -> str:
+        runtime = choose_runtime(artefacts[0], plan.base_4bit, vllm)
+        with open_engine(artefacts[0], runtime, Room(plan.max_prompt_length, plan.max_completion_length, 1)) as engine:
+            ((_, reply),) = next(engine.generate([prompt], Sampling(plan.max_completion_length)))
         return reply.text
 
-    print(with_or_without_vllm(plan, ask))
-
-
-def with_or_without_vllm(plan: Plan, answer: Callable[[Plan], Answered]) -> Answered:
-    """What ``answer`` gives; where vLLM turns out not to load, all of it anew without, so that all rows are alike."""
-    try:
-        return answer(plan)
-    except VllmNotLoaded as error:
-        if plan.vllm == "require":
-            raise
-        print(f"{error}: Unsloth and transformers answer everything instead.")
-    return answer(replace(plan, vllm="off"))
+    print(with_or_without_vllm(plan.vllm, ask))
 
 
 if __name__ == "__main__":

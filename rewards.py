@@ -90,7 +90,7 @@ DEFAULT_WEIGHTS = {"correctness": 2.0, "integer": 0.5, "strict_format": 0.5, "so
 _ELSEWHERE = {"accuracy": "correctness", "format": "soft_format", "tag_count": "xml_count"}
 
 
-def choose(wanted: str) -> tuple[list[Reward], list[float]]:
+def choose_rewards(wanted: str) -> tuple[list[Reward], list[float]]:
     """The functions and weights that ``--rewards`` names: ``NAME[:WEIGHT]`` of this file, ``FILE.py:NAME[:WEIGHT]`` of
     a user's own, separated by commas. Each is checked at every call: see ``kit.task.user_rewards.Reward``.
 

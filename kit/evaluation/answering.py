@@ -17,7 +17,9 @@ from typing import Any
 from kit.cli.progress import Progress, progress
 from kit.evaluation.transcripts import Key, Line, Transcript, transcript_file
 from kit.generation.artefacts import Artefact, fingerprint
-from kit.generation.engines import Backend, Completion, Engine, choose_backend, open_engine
+from kit.generation.engine import Completion, Engine, Sampling
+from kit.generation.open import open_engine
+from kit.generation.runtime import Room, Runtime, choose_runtime
 from kit.grading import flexible_answer, gold_answer, is_correct, strict_answer
 from kit.prompts import build_prompt, parse_reply
 from kit.task.prompt_length import reckoned_prompt_length
@@ -67,7 +69,7 @@ class Answers:
     """
 
     artefact: Artefact
-    backend: Backend
+    runtime: Runtime
     fingerprint: str
     made_by: str
     greedy: list[Line]
@@ -76,12 +78,12 @@ class Answers:
 
 def collect(artefact: Artefact, questions: list[Row], plan: Plan, folder: Path) -> Answers:
     """Ask what has not been asked yet. A kill loses at most one batch; the model is only loaded if needed."""
-    backend = choose_backend(artefact, plan.base_4bit, plan.vllm)
-    model = fingerprint(artefact, backend.base_4bit)
-    asked = [_Asked(artefact, questions, plan, backend, model, folder)]
+    runtime = choose_runtime(artefact, plan.base_4bit, plan.vllm)
+    model = fingerprint(artefact, runtime.base_4bit)
+    asked = [_Asked(artefact, questions, plan, runtime, model, folder)]
     tasks = [(asked[0], [(index, 0) for index in range(len(questions))])]
     if plan.samples:
-        asked.append(_Asked(artefact, questions, plan, backend, model, folder, plan.temperature))
+        asked.append(_Asked(artefact, questions, plan, runtime, model, folder, plan.temperature))
         tasks += [(asked[1], [(index, sample) for index in range(len(questions))]) for sample in range(plan.samples)]
     total = sum(len(keys) for _, keys in tasks)
     missing = sum(not part.transcript.has(key) for part, keys in tasks for key in keys)
@@ -89,15 +91,15 @@ def collect(artefact: Artefact, questions: list[Row], plan: Plan, folder: Path) 
         rest = ", going on with the rest" if missing else ""
         print(f"{artefact.name}: {total - missing} of {total} replies are there already{rest}")
     if missing:
-        size = (plan.max_completion_length, room_for_prompts(questions, plan), plan.batch_size)
-        with open_engine(artefact, backend, *size) as engine, progress(artefact.name, missing) as bar:
+        room = Room(room_for_prompts(questions, plan), plan.max_completion_length, plan.batch_size)
+        with open_engine(artefact, runtime, room) as engine, progress(artefact.name, missing) as bar:
             for part, keys in tasks:
                 part.fill(engine, [key for key in keys if not part.transcript.has(key)], bar)
     greedy, *samples = [
         part.transcript.finish([key for other, keys in tasks if other is part for key in keys]) for part in asked
     ]
     made_by = asked[0].transcript.made_by
-    return Answers(artefact, backend, model, made_by, greedy, samples[0] if samples else [])
+    return Answers(artefact, runtime, model, made_by, greedy, samples[0] if samples else [])
 
 
 def room_for_prompts(questions: list[Row], plan: Plan) -> int:
@@ -111,12 +113,12 @@ class _Asked:
     """The questions put in one way, greedy or sampled, and the transcript of it."""
 
     def __init__(
-        self, artefact: Artefact, questions: list[Row], plan: Plan, backend: Backend, model: str, folder: Path,
+        self, artefact: Artefact, questions: list[Row], plan: Plan, runtime: Runtime, model: str, folder: Path,
         temperature: float = 0.0,
     ) -> None:  # fmt: skip
         self.questions, self.plan, self.temperature = questions, plan, temperature
         decoding = {"temperature": temperature, "seed": plan.seed} if temperature else {}
-        made_by = [model, plan.system_prompt, plan.max_completion_length, backend.engine, backend.precision, decoding]
+        made_by = [model, plan.system_prompt, plan.max_completion_length, runtime.engine, runtime.precision, decoding]
         self.transcript = Transcript(
             transcript_file(folder, artefact.name, sampled=bool(temperature)),
             questions,
@@ -128,8 +130,9 @@ class _Asked:
         """Ask what ``keys`` say, all of one sample number, and append each batch as it is finished."""
         prompts = [build_prompt(self.questions[index]["question"], self.plan.system_prompt) for index, _ in keys]
         seed = (self.plan.seed * 1000 + (keys[0][1] if keys else 0)) * 1_000_003 % 2**31
+        sampling = Sampling(self.plan.max_completion_length, self.temperature, seed)
         started = time.monotonic()
-        for batch in engine.generate(prompts, self.temperature, seed):
+        for batch in engine.generate(prompts, sampling):
             seconds, started = (time.monotonic() - started) / len(batch), time.monotonic()
             self.transcript.add({keys[place]: self._line(keys[place], reply, seconds) for place, reply in batch})
             bar.advance(len(batch))

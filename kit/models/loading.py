@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.cli.errors import UserError, first_line
+from kit.cli.errors import UserError
+from kit.planning.engine_choice import NOT_ON_THIS_CARD, ROLLOUTS_WITHOUT, did_not_load
 from kit.planning.hardware import free_card
 from kit.planning.plan import Plan
 from kit.storage.generation_settings import tokens_of
@@ -44,17 +45,17 @@ def load_for_training(plan: Plan) -> tuple[Any, Any, Plan]:
     try:
         loaded = load(**base_arguments(plan), **vllm_arguments(plan))
         if plan.choice.use_vllm and not hasattr(loaded[0], "vllm_engine"):  # on some cards Unsloth leaves it out
-            loaded, reason = None, "Unsloth does not load vLLM on this card"
+            loaded, reason = None, NOT_ON_THIS_CARD
     except Exception as error:  # vLLM, its kernels and the driver each have their own kinds
         if not plan.choice.use_vllm:
             raise
-        reason = f"vLLM could not be loaded ({first_line(error)})"
+        reason = did_not_load(error)
         traceback.clear_frames(error.__traceback__)  # they hold on to half an engine
     if loaded is None:
         if plan.settings.vllm == "require":
             raise UserError(f"{reason}: --vllm auto goes on without it")
         hint = "; requirements-t4.txt is the set for this card" if plan.choice.dtype == "float16" else ""
-        print(f"{reason}: Unsloth generates the rollouts itself{hint}.")
+        print(f"{reason}: {ROLLOUTS_WITHOUT}{hint}.")
         plan = plan.without_vllm()
         free_card()
         loaded = load(**base_arguments(plan))

@@ -1,4 +1,4 @@
-"""What machine is this, and what follows from it: number type, vLLM or not, which requirements file.
+"""What machine is this, what of it is free, and which requirements file is for it.
 
 Everything but ``detect`` is a pure function of what ``detect`` found, so that it can be tested for cards that are not
 here.
@@ -59,17 +59,6 @@ class Machine:
         return self.card or "this machine's memory"
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What was chosen for a machine. ``dtype`` is a torch dtype's name; ``reason`` says why vLLM is on or off."""
-
-    card: str | None
-    dtype: str
-    use_vllm: bool
-    gradient_checkpointing: bool
-    reason: str
-
-
 def detect() -> Machine:
     """Look at this machine (imports torch).
 
@@ -97,42 +86,6 @@ def detect() -> Machine:
         maker="amd" if torch.version.hip else "nvidia",
         platform=sys.platform,
     )
-
-
-def choose(machine: Machine, vllm: str = "auto") -> Choice:
-    """Choose for a machine; ``vllm`` is the user's wish: ``auto``, ``off`` or ``require``.
-
-    float16 below compute capability 8.0, whatever torch says: ``is_bf16_supported()`` is True on a T4, by emulation.
-    float32 on a CPU: tiny models run faster in it than under bfloat16 autocast, and results repeat exactly. Activations
-    are recomputed in the backward pass (gradient checkpointing) on a card; on a processor the plan decides.
-
-    Raises:
-        UserError: vLLM is required and cannot be had.
-    """
-    lack = _vllm_lack(machine)
-    if vllm == "require" and lack:
-        raise UserError(f"--vllm require, but {lack}: install requirements.txt on a CUDA machine, or use --vllm auto")
-    dtype = "bfloat16" if machine.capability >= BFLOAT16_CAPABILITY else "float16"
-    use_vllm = vllm != "off" and not lack
-    reason = "vLLM generates the rollouts."
-    if not use_vllm:
-        reason = f"vLLM fast inference is off ({lack or 'as asked'}): Unsloth generates the rollouts itself."
-    return Choice(
-        card=machine.card,
-        dtype=dtype if machine.has_cuda else "float32",
-        use_vllm=use_vllm,
-        gradient_checkpointing=machine.has_cuda,
-        reason=reason,
-    )
-
-
-def _vllm_lack(machine: Machine) -> str:
-    """Why vLLM cannot run on this machine; empty where it can."""
-    if not machine.has_cuda:
-        return machine.lack
-    if machine.platform == "win32":
-        return "vLLM does not run on Windows itself, but it does in WSL2"
-    return "" if machine.has_vllm else "vLLM is not installed"
 
 
 def requirements_for(machine: Machine) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 
 from kit.cli.errors import UserError
 from kit.planning.card_memory import GIB, Layout, Part, memory_parts, peak_bytes, taken_parts, vllm_bytes
-from kit.planning.hardware import Choice, Machine, choose
+from kit.planning.engine_choice import EngineChoice, choose_engine, does_not_fit
+from kit.planning.hardware import Machine
 from kit.planning.model_shape import ModelShape
 from kit.planning.processor_memory import processor_parts
 from kit.settings.knobs import Settings
@@ -39,7 +40,7 @@ class Plan:
     """
 
     settings: Settings
-    choice: Choice
+    choice: EngineChoice
     layout: Layout | None
     parts: list[Part]
     memory_share: float
@@ -71,7 +72,7 @@ def make_plan(
     Raises:
         UserError: it cannot fit, with the setting that would make it fit; or vLLM is required and cannot be had.
     """
-    choice = choose(machine, settings.vllm)
+    choice = choose_engine(machine, settings.vllm)
     if not machine.has_cuda and "optim" not in settings.given:
         settings = dataclasses.replace(settings, optim="adamw_torch_fused")
     if shape is None:
@@ -89,7 +90,7 @@ def make_plan(
     return dataclasses.replace(plan, settings=filled, made_from=(settings, machine, shape))
 
 
-def _largest_that_fits(settings: Settings, machine: Machine, shape: ModelShape, choice: Choice) -> Plan | None:
+def _largest_that_fits(settings: Settings, machine: Machine, shape: ModelShape, choice: EngineChoice) -> Plan | None:
     laid_out = _laid_out if machine.has_cuda else _laid_out_on_processor
     for changes, layout in _ways(settings, machine, choice):
         plan = laid_out(dataclasses.replace(settings, **changes), machine, shape, choice, layout)
@@ -98,7 +99,7 @@ def _largest_that_fits(settings: Settings, machine: Machine, shape: ModelShape, 
     return None
 
 
-def _ways(settings: Settings, machine: Machine, choice: Choice) -> Iterator[tuple[dict[str, Any], Layout]]:
+def _ways(settings: Settings, machine: Machine, choice: EngineChoice) -> Iterator[tuple[dict[str, Any], Layout]]:
     return _layouts(settings, choice.use_vllm) if machine.has_cuda else _processor_layouts(settings)
 
 
@@ -117,7 +118,7 @@ def _processor_layouts(settings: Settings) -> Iterator[tuple[dict[str, Any], Lay
 
 
 def _laid_out_on_processor(
-    settings: Settings, machine: Machine, shape: ModelShape, choice: Choice, layout: Layout
+    settings: Settings, machine: Machine, shape: ModelShape, choice: EngineChoice, layout: Layout
 ) -> Plan | None:
     """The plan with this layout; ``None`` where it does not fit."""
     parts = processor_parts(shape, settings, layout)
@@ -130,7 +131,9 @@ def _laid_out_on_processor(
     return Plan(settings, choice, layout, parts, settings.gpu_memory_utilization, reasons, (settings, machine, shape))
 
 
-def _laid_out(settings: Settings, machine: Machine, shape: ModelShape, choice: Choice, layout: Layout) -> Plan | None:
+def _laid_out(
+    settings: Settings, machine: Machine, shape: ModelShape, choice: EngineChoice, layout: Layout
+) -> Plan | None:
     """The plan with this layout; ``None`` where it does not fit."""
     free = machine.free_gib * GIB
     usable = _USABLE * free
@@ -149,11 +152,8 @@ def _laid_out(settings: Settings, machine: Machine, shape: ModelShape, choice: C
         return None
     parts = taken_parts(shape, settings, layout, usable)
     if layout.vllm != choice.use_vllm:
-        wish = ""
-        if "gpu_memory_utilization" in settings.given:
-            wish = f" with --gpu-memory-utilization {settings.gpu_memory_utilization:g}"
-        reason = f"vLLM does not fit beside the training{wish}: Unsloth generates the rollouts itself."
-        choice = dataclasses.replace(choice, use_vllm=False, reason=reason)
+        wish = settings.gpu_memory_utilization if "gpu_memory_utilization" in settings.given else None
+        choice = dataclasses.replace(choice, use_vllm=False, reason=does_not_fit(wish))
     filled = dataclasses.replace(settings, gpu_memory_utilization=round(share, 3)) if layout.vllm else settings
     reasons, made_from = _reasons(filled, machine, choice, layout), (settings, machine, shape)
     return Plan(filled, choice, layout, parts, round(share, 3), reasons, made_from)
@@ -212,7 +212,7 @@ def _batches(settings: Settings, enough_tokens: int) -> list[dict[str, Any]]:
     return [{"per_device_train_batch_size": r, "gradient_accumulation_steps": a} for r, a in pairs]
 
 
-def _reasons(settings: Settings, machine: Machine, choice: Choice, layout: Layout) -> list[str]:
+def _reasons(settings: Settings, machine: Machine, choice: EngineChoice, layout: Layout) -> list[str]:
     """What was chosen, each with its reason."""
     capability = ".".join(map(str, machine.capability))
     why = "compute capability 8.0 and newer have it" if choice.dtype == "bfloat16" else "no bfloat16 before 8.0"
@@ -243,7 +243,7 @@ def _about_length(settings: Settings, layout: Layout) -> list[str]:
     return [f"--max-completion-length {layout.completion}: longer ones do not fit"]
 
 
-def _refusal(settings: Settings, machine: Machine, shape: ModelShape, choice: Choice) -> str:
+def _refusal(settings: Settings, machine: Machine, shape: ModelShape, choice: EngineChoice) -> str:
     """What cannot fit, by how much, and the setting that would make it fit."""
     *_, (changes, smallest) = _ways(settings, machine, choice)
     reckon = memory_parts if machine.has_cuda else processor_parts
@@ -278,7 +278,7 @@ def _refusal(settings: Settings, machine: Machine, shape: ModelShape, choice: Ch
         changed = dataclasses.replace(settings, given=frozenset(given), **changes)
         if changed == settings and not left_out:
             continue
-        if _largest_that_fits(changed, machine, shape, choose(machine, changed.vllm)):
+        if _largest_that_fits(changed, machine, shape, choose_engine(machine, changed.vllm)):
             return f"{said}: it fits {words if left_out else 'with ' + words}"
     smaller = f"name a smaller --model{' (the default is unsloth/Qwen2.5-0.5B-Instruct)' if machine.has_cuda else ''}"
     return f"{said}: {smaller}, or use a {'larger card' if machine.has_cuda else 'machine with more memory'}"

@@ -7,7 +7,7 @@ import shutil
 import sys
 from typing import Any
 
-from kit.planning.hardware import Choice
+from kit.planning.engine_choice import EngineChoice
 from kit.settings.knobs import Settings
 from kit.storage.atomic import publish
 from kit.storage.run_folder import RunFolder
@@ -30,7 +30,7 @@ def describe_run(settings: Settings, questions: list[Row], rewards: list[Reward]
     }
 
 
-def describe_trainer(choice: Choice, arguments: dict[str, Any], trainer: Any, mended: str) -> dict[str, Any]:
+def describe_trainer(choice: EngineChoice, arguments: dict[str, Any], trainer: Any, mended: str) -> dict[str, Any]:
     """What run.yaml holds besides, once the trainer is there: the machine, what the trainer really received, and what
     was mended of the base's tokens, if anything was."""
     values = trainer.args.to_dict()  # tokens masked

@@ -8,7 +8,7 @@ from typing import Any
 from kit.chat_templates import fitted
 from kit.checkpointing.saving import partial_folder
 from kit.cli.errors import UserError, first_line
-from kit.planning.hardware import Choice
+from kit.planning.engine_choice import EngineChoice
 from kit.planning.step_size import check_enough
 from kit.prompts import build_prompt
 from kit.settings.knobs import Settings
@@ -41,7 +41,7 @@ def as_dataset(questions: list[Row], tokenizer: Any, settings: Settings) -> Any:
     return Dataset.from_list(rows)
 
 
-def trainer_arguments(settings: Settings, choice: Choice, weights: list[float], run: RunFolder) -> dict[str, Any]:
+def trainer_arguments(settings: Settings, choice: EngineChoice, weights: list[float], run: RunFolder) -> dict[str, Any]:
     """The fields of TRL's GRPOConfig that the kit sets; all others keep TRL's defaults.
 
     On a card Unsloth has defaults of its own; those that change what is learned are set back to TRL's here.

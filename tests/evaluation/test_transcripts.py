@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,7 @@ from kit.evaluation.scores import row_of
 from kit.evaluation.scores_file import compare_files, read_scores, write_scores
 from kit.evaluation.transcripts import lines_of
 from kit.generation.artefacts import find_artefacts
-from kit.generation.engines import Completion, Engine
+from kit.generation.engine import Completion
 from kit.task.questions import fingerprint
 
 QUESTIONS = [{"question": f"{n} + {n}?", "answer": str(2 * n)} for n in range(12)]
@@ -32,15 +33,16 @@ def evaluate(tmp_path, monkeypatch):
 
         @contextmanager
         def open_engine(*_):
-            def generate(prompts, temperature, seed):
+            def generate(prompts, sampling):
                 for place, prompt in enumerate(prompts):
                     if len(asked) == killed_after:
                         raise Killed
                     asked.append(prompt[1]["content"])
-                    text = f"<reasoning>so</reasoning><answer>{prompt[1]['content'].split()[0]}</answer> {temperature}"
-                    yield [(place, Completion(text, 9, False))]
+                    number = prompt[1]["content"].split()[0]
+                    text = f"<reasoning>so</reasoning><answer>{number}</answer> {sampling.temperature}"
+                    yield [(place, Completion(text, 9, "stop"))]
 
-            yield Engine(generate)
+            yield SimpleNamespace(generate=generate)
 
         monkeypatch.setattr(answers, "open_engine", open_engine)
         output = tmp_path / folder

@@ -9,7 +9,9 @@ import sys
 from dataclasses import replace
 
 from kit.generation.artefacts import find_artefacts
-from kit.generation.engines import choose_backend, open_engine
+from kit.generation.engine import Sampling
+from kit.generation.open import open_engine
+from kit.generation.runtime import Room, choose_runtime
 from kit.prompts import build_prompt
 from kit.task.questions import load_questions
 
@@ -19,9 +21,10 @@ def replies(path: str, data: str, engine: str, questions: int, max_tokens: int =
     rows = load_questions(data, "test", split_of_a_file="test")[:questions]
     prompts = [build_prompt(row["question"]) for row in rows]
     (artefact,) = find_artefacts([path])
-    backend = replace(choose_backend(artefact), engine=engine)
-    with open_engine(artefact, backend, max_tokens, 512, batch_size=16) as opened:
-        found = {index: reply.text for batch in opened.generate(prompts, 0.0, 1) for index, reply in batch}
+    runtime = replace(choose_runtime(artefact), engine=engine)
+    with open_engine(artefact, runtime, Room(512, max_tokens, batch_size=16)) as opened:
+        batches = opened.generate(prompts, Sampling(max_tokens, seed=1))
+        found = {index: reply.text for batch in batches for index, reply in batch}
     return [found[index] for index in range(len(prompts))]
 
 

@@ -11,8 +11,11 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from kit.generation import engines as completions
+from kit.generation import vllm_engine
 from kit.generation.artefacts import Artefact, Kind
+from kit.generation.engine import Sampling
+from kit.generation.open import open_engine
+from kit.generation.runtime import Room, Runtime
 from kit.models import loading as model
 from kit.planning import card_memory as memory
 from kit.planning.gpus import card_named
@@ -128,7 +131,7 @@ def vllm(lock, monkeypatch):
         return signature(source(lock, PYTHON, "vllm", f"vllm/{file}"), name)
 
     packages = {name: ModuleType(name) for name in ("vllm", "vllm.lora", "vllm.lora.request")}
-    reply = SimpleNamespace(outputs=[SimpleNamespace(finish_reason="stop", text="hi", token_ids=[1])])
+    reply = SimpleNamespace(outputs=[SimpleNamespace(finish_reason="stop", text="hi", token_ids=[1], logprobs=None)])
     llm = MagicMock()
     llm.chat = Declared(of("entrypoints/llm.py", "LLM.chat"), result=[reply])
     options = of("engine/arg_utils.py", "EngineArgs")  # LLM hands its **kwargs to them
@@ -143,17 +146,17 @@ def vllm(lock, monkeypatch):
 
 @pytest.mark.parametrize("kind", [Kind.ADAPTER, Kind.MODEL])
 def test_evaluation_asks_vllm_as_it_declares(lock, vllm, kind, monkeypatch):
-    monkeypatch.setattr(completions, "lora_rank", lambda _: 32)
+    monkeypatch.setattr(vllm_engine, "lora_rank", lambda _: 32)
     card = card_named(CARDS[lock])
-    monkeypatch.setattr(completions.hardware, "detect", lambda: card)
+    monkeypatch.setattr(vllm_engine.hardware, "detect", lambda: card)
     known = source(lock, PYTHON, "vllm", "vllm/envs.py")
-    for name, value in completions.vllm_environment(card).items():
+    for name, value in vllm_engine.vllm_environment(card).items():
         monkeypatch.setenv(name, value)
         assert f'"{name}"' in known
     artefact = Artefact(name="adapter", kind=kind, path="some/path", base="some/base" if kind is Kind.ADAPTER else None)
-    backend = completions.Backend("vLLM", "float16", "float16")
-    with completions.open_engine(artefact, backend, 64, 64, 8) as engine:
-        ((finished,),) = list(engine.generate([[{"role": "user", "content": "hi"}]], 0.0, 1))
+    runtime = Runtime("vLLM", "float16", "float16")
+    with open_engine(artefact, runtime, Room(64, 64, 8)) as engine:
+        ((finished,),) = list(engine.generate([[{"role": "user", "content": "hi"}]], Sampling(64, logprobs=True)))
     assert finished[1].text == "hi"
     assert len(vllm["vllm"].SamplingParams.calls) == 1
     assert len(vllm["vllm.lora.request"].LoRARequest.calls) == (kind is Kind.ADAPTER)

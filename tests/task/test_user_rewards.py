@@ -12,7 +12,7 @@ from kit.storage.run_folder import RunFolder
 from kit.task.questions import load_questions
 from kit.task.reward_columns import check_arguments, reward_columns, with_columns
 from kit.training.run_record import describe_run
-from rewards import choose, maxima
+from rewards import choose_rewards, maxima
 
 FORMS = """
 import functools
@@ -73,17 +73,17 @@ def own(tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_form_pays_under_the_name_that_it_was_chosen_by(own, name):
-    (reward,), _ = choose(f"{own(FORMS)}:{name}")
+    (reward,), _ = choose_rewards(f"{own(FORMS)}:{name}")
     assert reward.__name__ == name
     assert reward(completions=["ab", "abc"], prompts=[], answer=["1", "2"]) == [1.0, 0.0]
 
 
 def test_two_of_one_factory_are_two(own):
     file = own(FORMS)
-    rewards, _ = choose(f"{file}:below,{file}:far_below")
+    rewards, _ = choose_rewards(f"{file}:below,{file}:far_below")
     assert [reward(completions=["ab"]) for reward in rewards] == [[1.0], [0.0]]
     with pytest.raises(UserError, match="twice"):
-        choose(f"{file}:below,{file}:below:2")
+        choose_rewards(f"{file}:below,{file}:below:2")
 
 
 def test_what_is_kept_open_between_calls_stays_in_one_event_loop(own):
@@ -91,7 +91,7 @@ def test_what_is_kept_open_between_calls_stays_in_one_event_loop(own):
         "import asyncio\nloops = set()\nasync def judged(completions, **kw):\n"
         "    loops.add(asyncio.get_running_loop())\n    return [len(loops)] * len(completions)\n"
     )
-    (reward,), _ = choose(f"{file}:judged")
+    (reward,), _ = choose_rewards(f"{file}:judged")
     assert [reward(completions=["a"]), reward(completions=["a"])] == [[1.0], [1.0]]
 
 
@@ -100,16 +100,16 @@ def test_a_file_imports_its_neighbour_also_when_it_is_called(own):
                "    return [float(far_by.far == clean(c)) for c in completions]\n")  # fmt: skip
     (file.parent / "near_by.py").write_text("def clean(text):\n    return text.strip()\n")
     (file.parent / "far_by.py").write_text("far = 'a'\n")
-    (reward,), _ = choose(f"{file}:tidy")
+    (reward,), _ = choose_rewards(f"{file}:tidy")
     assert reward(completions=[" a ", "b"]) == [1.0, 0.0]
 
 
 def test_an_own_function_may_have_the_name_of_one_of_the_kits(own):
     file = own("def correctness(completions, **kw):\n    return [2.0] * len(completions)\n"
                "def capped(completions, **kw):\n    return [2.0]\ncapped.maximum = 3\n")  # fmt: skip
-    rewards, _ = choose(f"{file}:correctness,{file}:capped,integer")
+    rewards, _ = choose_rewards(f"{file}:correctness,{file}:capped,integer")
     assert maxima(rewards) == {"capped": 3.0, "integer": 1.0}
-    both, _ = choose(f"{file}:correctness,correctness")
+    both, _ = choose_rewards(f"{file}:correctness,correctness")
     assert [reward.__name__ for reward in both] == ["mine.correctness", "correctness"]
     assert maxima(both) == {"correctness": 1.0}
 
@@ -127,13 +127,13 @@ REFUSED = {
 @pytest.mark.parametrize(("text", "words"), REFUSED.values(), ids=REFUSED)
 def test_what_no_trainer_could_call_is_refused_when_it_is_chosen(own, text, words):
     with pytest.raises(UserError, match=words):
-        choose(f"{own(text)}:f")
+        choose_rewards(f"{own(text)}:f")
 
 
 @pytest.mark.parametrize("weight", ["nan", "inf", "-inf", "1e999"])
 def test_a_weight_is_a_number(weight):
     with pytest.raises(UserError, match="is no number, write NAME:2"):
-        choose(f"integer:{weight}")
+        choose_rewards(f"integer:{weight}")
 
 
 BROKEN = {
@@ -151,7 +151,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("body", "words"), BROKEN.values(), ids=BROKEN)
 def test_no_reply_is_blamed_for_what_every_reply_breaks(own, body, words):
-    (reward,), _ = choose(f"{own(f'def f(completions, **kw):{chr(10)}    {body}')}:f")
+    (reward,), _ = choose_rewards(f"{own(f'def f(completions, **kw):{chr(10)}    {body}')}:f")
     with pytest.raises(UserError, match=f"reward f {words}") as refusal:
         reward(completions=["good", "bad"])
     assert "The reply" not in str(refusal.value)
@@ -193,8 +193,8 @@ def test_a_column_that_the_data_lack_is_named_beforehand(own, questions):
         UserError,
         match="f wants 'ground_truth', which the data lack: there are solution, question, answer, level, image",
     ):
-        check_arguments(choose(f"{file}:f,correctness")[0], questions)
-    check_arguments(choose(f"{own(FORMS)}:short,correctness")[0], questions)
+        check_arguments(choose_rewards(f"{file}:f,correctness")[0], questions)
+    check_arguments(choose_rewards(f"{own(FORMS)}:short,correctness")[0], questions)
 
 
 # Is it the function that the run began with?
@@ -228,11 +228,11 @@ def recorded(own, tmp_path, questions):
         run = RunFolder(tmp_path / "run")
         run.path.mkdir()
         file = write(PAY, "SCALE = 2\n")
-        record = describe_run(Settings(rewards=first.format(file)), questions, *choose(first.format(file)))
+        record = describe_run(Settings(rewards=first.format(file)), questions, *choose_rewards(first.format(file)))
         run.write({name: value for name, value in record.items() if name not in without})
         chosen = then.format(write(pay, scale))
         try:
-            check_same_run(run, Settings(rewards=chosen), questions, choose(chosen))
+            check_same_run(run, Settings(rewards=chosen), questions, choose_rewards(chosen))
         except UserError as error:
             return str(error)
 
@@ -274,12 +274,12 @@ def test_other_rewards_and_weights_are_refused(recorded):
 
 def test_what_older_versions_recorded_for_nothing_is_no_difference(tmp_path, questions):
     run = RunFolder(tmp_path)
-    record = describe_run(Settings(), questions, *choose("correctness"))
+    record = describe_run(Settings(), questions, *choose_rewards("correctness"))
     del record["settings"]["system_prompt"]  # there was no such knob
     run.write(record | {"settings": record["settings"] | {"num_train_epochs": 2, "eval_strategy": False}})
-    check_same_run(run, Settings(), questions, choose("correctness"))
+    check_same_run(run, Settings(), questions, choose_rewards("correctness"))
     with pytest.raises(UserError, match="system_prompt  → Be brief"):
-        check_same_run(run, Settings(system_prompt="Be brief."), questions, choose("correctness"))
+        check_same_run(run, Settings(system_prompt="Be brief."), questions, choose_rewards("correctness"))
 
 
 def test_a_run_of_an_older_version_continues(recorded):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.export.checks.gate import Check, Tensors, load_model, load_tokenizer, next_token, no_room_for
+from kit.generation.engine import Sampling
+from kit.generation.llama_cpp_engine import open_gguf
+from kit.generation.runtime import Room
 from kit.llama_cpp.gguf import GgufFile
 from kit.storage.generation_settings import GREEDY_METADATA
 from kit.storage.hub import local_folder
@@ -27,7 +29,7 @@ _BLOCK = 32  # weights with a scale of their own
 _ON_GRID = 0.5  # of the noise that rounding to a step leaves in weights that lie anywhere
 _MUCH, _PARTLY = 0.25, 0.1
 MAX_REPLY_TOKENS = 96
-_SLOTS = 4
+_ROOM = Room(4000, MAX_REPLY_TOKENS)
 
 Distances = Callable[[Path], tuple[float | None, float | None]]  # of a file: mean KL from f16, and from the base
 
@@ -58,20 +60,20 @@ def answers_as_merged(f16: Path, merged: Path, prompts: list[list[dict[str, str]
     llama-server writes the replies; merged in float32 then reads them: at each token it must have picked the same one,
     or one that is within ``TIE``.
     """
-    from kit.llama_cpp.server import ask, running_server
-
     if room := no_room_for(str(merged)):
         return Check(f16.name, "answers", True, f"{room}; its weights were compared with merged's", {})
-    with running_server(f16, _SLOTS, context_per_slot=4096) as address, ThreadPoolExecutor(_SLOTS) as pool:
-        answers = list(pool.map(lambda prompt: ask(address, prompt, MAX_REPLY_TOKENS, logprobs=True), prompts))
+    with open_gguf(f16, _ROOM) as engine:
+        batches = engine.generate(prompts, Sampling(MAX_REPLY_TOKENS, logprobs=True))
+        replies = {place: reply for batch in batches for place, reply in batch}
     tokenizer = load_tokenizer(merged)
     differences, gaps = [], []
     model = load_model(merged)
-    for prompt, answer in zip(prompts, answers, strict=True):
+    for place, prompt in enumerate(prompts):
         text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-        reply = [token for token, _ in answer.logprobs]
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"] + reply
-        for row, (token, log_probability) in zip(next_token(model, ids, len(reply)), answer.logprobs, strict=True):
+        reply = replies[place]
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"] + list(reply.token_ids)
+        rows = next_token(model, ids, len(reply.token_ids))
+        for row, token, log_probability in zip(rows, reply.token_ids, reply.logprobs, strict=True):
             differences.append(abs(row[token].item() - log_probability))
             gaps.append((row.max() - row[token]).item())
     mean, widest = sum(differences) / len(differences), max(gaps)

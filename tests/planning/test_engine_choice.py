@@ -3,7 +3,8 @@
 import pytest
 
 from kit.cli.errors import UserError
-from kit.planning.hardware import Machine, choose
+from kit.planning.engine_choice import choose_engine
+from kit.planning.hardware import Machine
 
 LAPTOP = Machine(card=None)
 T4 = Machine("Tesla T4", (7, 5), 14.6, has_vllm=True)
@@ -12,17 +13,17 @@ RTX_3060 = Machine("NVIDIA GeForce RTX 3060", (8, 6), 11.6, has_vllm=True)
 
 @pytest.mark.parametrize(("machine", "dtype"), [(LAPTOP, "float32"), (T4, "float16"), (RTX_3060, "bfloat16")])
 def test_number_type_follows_the_compute_capability(machine, dtype):
-    assert choose(machine).dtype == dtype
+    assert choose_engine(machine).dtype == dtype
 
 
 def test_vllm_is_on_where_card_and_package_are():
-    assert choose(T4).use_vllm
-    assert not choose(T4, vllm="off").use_vllm
-    assert not choose(LAPTOP).use_vllm
-    assert "no CUDA card" in choose(LAPTOP).reason
-    assert not choose(Machine("Tesla T4", (7, 5), 14.6, has_vllm=False)).use_vllm
+    assert choose_engine(T4).use_vllm
+    assert not choose_engine(T4, vllm="off").use_vllm
+    assert not choose_engine(LAPTOP).use_vllm
+    assert "no CUDA card" in choose_engine(LAPTOP).reason
+    assert not choose_engine(Machine("Tesla T4", (7, 5), 14.6, has_vllm=False)).use_vllm
 
 
 def test_require_refuses_instead_of_falling_back():
     with pytest.raises(UserError, match="no CUDA card"):
-        choose(LAPTOP, vllm="require")
+        choose_engine(LAPTOP, vllm="require")

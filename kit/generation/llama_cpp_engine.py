@@ -1,0 +1,51 @@
+"""llama.cpp writes the completions of a GGUF file: its own server, which needs neither torch nor Unsloth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+
+from kit.generation.engine import Completion, Conversation, Engine, Finished, FinishReason, Sampling
+from kit.generation.runtime import Room
+from kit.llama_cpp.server import ask, running_server
+
+_SLOTS_PER_CORE = 4
+_MOST_SLOTS = 32  # each has a KV cache of its own
+
+
+@contextmanager
+def open_gguf(file: Path, room: Room) -> Iterator[Engine]:
+    """The engine of a GGUF file.
+
+    Raises:
+        UserError: the server cannot load it; the sentence has the server's own reason.
+    """
+    slots = min(_SLOTS_PER_CORE * (os.cpu_count() or 2), _MOST_SLOTS)
+    with running_server(file, slots, context_per_slot=room.prompt_tokens + room.completion_tokens) as address:
+        yield _LlamaCpp(address, slots)
+
+
+class _LlamaCpp:
+    def __init__(self, address: str, slots: int) -> None:
+        self._address, self._slots = address, slots
+
+    def generate(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Finished]:
+        pool = ThreadPoolExecutor(self._slots)
+        try:  # a slot that is done takes the next prompt at once; nothing waits for the slowest of a batch
+            asked = {
+                pool.submit(self._ask, prompt, sampling, place): place for place, prompt in enumerate(conversations)
+            }
+            for reply in as_completed(asked):
+                yield [(asked[reply], reply.result())]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, messages: Conversation, sampling: Sampling, place: int) -> Completion:
+        seed = sampling.seed + place
+        answer = ask(self._address, messages, sampling.max_tokens, sampling.temperature, seed, sampling.logprobs)
+        ids, logprobs = zip(*answer.logprobs, strict=True) if answer.logprobs else ((), ())
+        ended: FinishReason = "length" if answer.truncated else "stop"
+        return Completion(answer.text, answer.tokens, ended, tuple(ids), tuple(logprobs))

@@ -1,0 +1,76 @@
+"""From a path to an engine: GGUF files by llama.cpp, folders by vLLM where there is a CUDA card, else transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from kit.chat_templates import fitted, takes_system_role
+from kit.generation.artefacts import Artefact, template_of
+from kit.generation.engine import Conversation, Engine, Finished, Sampling
+from kit.generation.llama_cpp_engine import open_gguf
+from kit.generation.runtime import Room, Runtime
+from kit.generation.transformers_engine import open_transformers
+from kit.generation.vllm_engine import VllmNotLoaded, open_vllm
+from kit.planning.engine_choice import ANSWERS_WITHOUT
+
+Answered = TypeVar("Answered")
+
+
+@contextmanager
+def open_engine(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[Engine]:
+    """The engine for ``artefact``, closed at the end of the ``with`` block.
+
+    Args:
+        artefact: what answers.
+        runtime: what ``choose_runtime`` said.
+        room: for prompts and completions.
+
+    Raises:
+        VllmNotLoaded: vLLM was chosen and does not load.
+        UserError: llama.cpp cannot load the file.
+    """
+    template = template_of(artefact)
+    if template and not takes_system_role(template):
+        print(
+            f"{artefact.name}: its chat template takes no system role, so the system prompt stands before the question"
+        )
+    with _opened(artefact, runtime, room) as engine:
+        yield _Fitted(engine, template)
+
+
+def _opened(artefact: Artefact, runtime: Runtime, room: Room):
+    if runtime.engine == "llama.cpp":
+        return open_gguf(Path(artefact.path), room)
+    return (open_vllm if runtime.engine == "vLLM" else open_transformers)(artefact, runtime, room)
+
+
+class _Fitted:
+    """An engine whose conversations are brought into the form that its chat template takes."""
+
+    def __init__(self, engine: Engine, template: str) -> None:
+        self._engine, self._template = engine, template
+
+    def generate(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Finished]:
+        return self._engine.generate([fitted(messages, self._template) for messages in conversations], sampling)
+
+
+def with_or_without_vllm(wish: str, answer: Callable[[str], Answered]) -> Answered:
+    """What ``answer(wish)`` gives; where vLLM turns out not to load, all of it anew without, so that rows are alike.
+
+    Args:
+        wish: the user's, of vLLM: ``auto``, ``off`` or ``require``.
+        answer: called with the wish, and perhaps once more with ``off``.
+
+    Raises:
+        VllmNotLoaded: it was required.
+    """
+    try:
+        return answer(wish)
+    except VllmNotLoaded as error:
+        if wish == "require":
+            raise
+        print(f"{error}: {ANSWERS_WITHOUT}.")
+    return answer("off")

@@ -1,0 +1,48 @@
+"""Which engine an artefact runs on, in which number type, with how much room: known before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kit.generation.artefacts import Artefact, Kind
+from kit.planning import hardware
+from kit.planning.engine_choice import choose_engine
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What runs an artefact: the engine's name, its number type, and how the tables call that."""
+
+    engine: str
+    dtype: str
+    precision: str
+    base_4bit: bool = False
+
+
+@dataclass(frozen=True)
+class Room:
+    """What an engine sets aside beforehand: tokens of a prompt and of a completion, prompts in one forward pass."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    batch_size: int = 64
+
+
+def choose_runtime(artefact: Artefact, base_4bit: bool = False, vllm: str = "auto") -> Runtime:
+    """What will run ``artefact`` on this machine.
+
+    Args:
+        artefact: what answers.
+        base_4bit: put an adapter on the 4-bit base of its training.
+        vllm: the user's wish: ``auto``, ``off`` or ``require``.
+
+    Raises:
+        UserError: vLLM is required and cannot be had.
+    """
+    if artefact.kind is Kind.GGUF:
+        kind = artefact.number_type
+        return Runtime("llama.cpp", kind or artefact.name, f"{kind} GGUF" if kind else "GGUF")
+    in_4bit = base_4bit and artefact.kind is Kind.ADAPTER
+    choice = choose_engine(hardware.detect(), vllm="off" if in_4bit else vllm)
+    base = f", {'4' if in_4bit else '16'}-bit base" if artefact.kind is Kind.ADAPTER else ""
+    return Runtime("vLLM" if choice.use_vllm else "transformers", choice.dtype, choice.dtype + base, in_4bit)

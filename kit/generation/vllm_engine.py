@@ -1,0 +1,122 @@
+"""vLLM writes the completions, on a CUDA card: of a model folder, or of an adapter by request."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+from kit.cli.errors import UserError
+from kit.generation.artefacts import Artefact, Kind, lora_rank
+from kit.generation.engine import Completion, Conversation, Engine, Finished, FinishReason, Sampling
+from kit.generation.runtime import Room, Runtime
+from kit.planning import hardware
+from kit.planning.engine_choice import did_not_load
+from kit.storage.generation_settings import ends_of_turn
+from kit.storage.hub import local_folder, sixteen_bit_name
+
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM makes room for
+_MEMORY_SHARE = 0.8  # of the whole card, or less:
+_SPARED_GIB = 1.0  # vLLM refuses a share that is not free; its own process takes something before it looks
+_BATCHES_IN_FLIGHT = 8  # vLLM schedules inside a call, so the more prompts a call has, the fuller the card
+
+
+class VllmNotLoaded(UserError):
+    """vLLM is there and cannot be loaded; the sentence says why."""
+
+
+@contextmanager
+def open_vllm(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[Engine]:
+    """The engine of a folder.
+
+    Raises:
+        VllmNotLoaded: for whatever reason.
+    """
+    hardware.free_card()  # of the artefact before this one
+    machine = hardware.detect()
+    for name, value in vllm_environment(machine).items():
+        os.environ.setdefault(name, value)
+    weights = sixteen_bit_name(artefact.base) if artefact.base else artefact.path
+    print(f"{artefact.name}: vLLM loads it and compiles, which can take some minutes", flush=True)
+    try:
+        import vllm
+        from vllm import LLM
+        from vllm.lora.request import LoRARequest
+
+        options: dict[str, Any] = {}
+        request = None
+        if artefact.kind is Kind.ADAPTER:
+            rank = next(rank for rank in _RANKS if rank >= lora_rank(Path(artefact.path)))
+            options = {"enable_lora": True, "max_lora_rank": rank, "tokenizer": artefact.path}
+            if Version("0.19") <= Version(vllm.__version__) < Version("0.26"):
+                options["enforce_eager"] = True  # compiled, LoRA fails there: vllm-project/vllm#42543
+            request = LoRARequest("adapter", 1, artefact.path)
+        llm = LLM(
+            model=weights, dtype=runtime.dtype, max_model_len=room.prompt_tokens + room.completion_tokens,
+            gpu_memory_utilization=_share(machine), generation_config="vllm", **options,
+        )  # fmt: skip
+        ends = _ends_of_folder(weights)  # generation_config="vllm" leaves these out with all that it says
+    except Exception as error:  # vLLM, its kernels and the driver each have their own kinds
+        traceback.clear_frames(error.__traceback__)  # they hold on to half an engine
+        raise VllmNotLoaded(did_not_load(error, artefact.name)) from error
+    try:
+        yield _Vllm(llm, request, ends, _BATCHES_IN_FLIGHT * room.batch_size)
+    finally:
+        llm.llm_engine.engine_core.shutdown()  # the next artefact needs the card's memory
+
+
+class _Vllm:
+    def __init__(self, llm: Any, request: Any, ends: list[int], in_flight: int) -> None:
+        self._llm, self._request, self._ends, self._in_flight = llm, request, ends, in_flight
+
+    def generate(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Finished]:
+        for start in range(0, len(conversations), self._in_flight):
+            batch = list(conversations[start : start + self._in_flight])
+            each = [self._parameters(sampling, start + offset) for offset in range(len(batch))]
+            replies = self._llm.chat(batch, each, use_tqdm=False, lora_request=self._request)
+            yield list(enumerate((_completion(reply.outputs[0]) for reply in replies), start))
+
+    def _parameters(self, sampling: Sampling, place: int) -> Any:
+        from vllm import SamplingParams
+
+        return SamplingParams(
+            temperature=sampling.temperature, max_tokens=sampling.max_tokens, seed=sampling.seed + place,
+            stop_token_ids=self._ends, logprobs=0 if sampling.logprobs else None,
+        )  # fmt: skip
+
+
+def _completion(reply: Any) -> Completion:
+    reason: FinishReason = "length" if reply.finish_reason == "length" else "stop"
+    ids = tuple(reply.token_ids)
+    if not reply.logprobs:
+        return Completion(reply.text, len(ids), reason)
+    logprobs = tuple(of_place[token].logprob for token, of_place in zip(ids, reply.logprobs, strict=True))
+    return Completion(reply.text, len(ids), reason, ids, logprobs)
+
+
+def _ends_of_folder(model: str) -> list[int]:
+    """What the model's own settings end a reply with, besides the tokenizer's; vLLM has fetched the folder by now."""
+    try:
+        return ends_of_turn(local_folder(model))
+    except UserError:
+        return []
+
+
+def vllm_environment(machine: hardware.Machine) -> dict[str, str]:
+    """What keeps vLLM from compiling kernels with a CUDA toolkit, which few machines have; training gets it by Unsloth.
+
+    Without top-k and top-p torch's own sampler is as fast. Which attention runs before 8.0, vLLM 0.11 reads here. Some
+    fifty lines of an engine's own log, for every artefact, hide what the kit says: from warnings on it is shown.
+    """
+    older = {} if machine.capability >= hardware.BFLOAT16_CAPABILITY else {"VLLM_ATTENTION_BACKEND": "TRITON_ATTN"}
+    return {"VLLM_USE_FLASHINFER_SAMPLER": "0", "VLLM_LOGGING_LEVEL": "WARNING", **older}
+
+
+def _share(machine: hardware.Machine) -> float:
+    """The share of the whole card that vLLM is given."""
+    return min(_MEMORY_SHARE, max(0.1, (machine.free_gib - _SPARED_GIB) / machine.memory_gib))
