@@ -23,7 +23,7 @@ from typing import Any
 
 from kit.cli.command_line import Parser, positive_int, positive_number
 from kit.cli.errors import Problems, UserError, run_script
-from kit.evaluation.answering import Plan, collect
+from kit.evaluation.answering import EvaluationSettings, answer_questions
 from kit.evaluation.score_tables import print_comparisons, print_scores
 from kit.evaluation.scores import row_of
 from kit.evaluation.scores_file import compare_files, write_scores
@@ -46,25 +46,27 @@ def main() -> None:
     if args.compare:
         print_comparisons(*compare_files(*args.compare))
     elif args.ask:
-        ask_one(find_artefacts(args.paths, args.base_4bit, args.base), args.ask, make_plan(args))
+        ask_one(find_artefacts(args.paths, args.base_4bit, args.base), args.ask, evaluation_settings(args))
     else:
-        artefacts, questions, output, plan = check_everything(args)
+        artefacts, questions, output, settings = check_everything(args)
         rows = with_or_without_vllm(
-            plan.vllm, lambda vllm: score(artefacts, questions, replace(plan, vllm=vllm), output)
+            settings.vllm, lambda vllm: score(artefacts, questions, replace(settings, vllm=vllm), output)
         )
         source = {"dataset": args.dataset, "split": args.split, "fingerprint": fingerprint(questions)}
         baseline = artefact_at(args.baseline, artefacts).name if args.baseline else None
-        print_scores(write_scores(output, rows, source, plan, baseline))
+        print_scores(write_scores(output, rows, source, settings, baseline))
         if (run := run_folder(args)) and run.path == output:
             if run.export_file.exists():
                 write_card(run)
             print(write_report(run))
-        print(f"{output / 'scores.json'}, {output / 'transcripts'}/")
+        print(f"{RunFolder(output).scores_file}, {RunFolder(output).transcripts}/")
 
 
-def score(artefacts: list[Artefact], questions: list[Row], plan: Plan, output: Path) -> list[dict[str, Any]]:
+def score(
+    artefacts: list[Artefact], questions: list[Row], settings: EvaluationSettings, output: Path
+) -> list[dict[str, Any]]:
     """A row of scores for each artefact."""
-    return [row_of(collect(artefact, questions, plan, output)) for artefact in artefacts]
+    return [row_of(answer_questions(artefact, questions, settings, output)) for artefact in artefacts]
 
 
 def read_arguments() -> argparse.Namespace:
@@ -113,15 +115,15 @@ def read_arguments() -> argparse.Namespace:
     return args
 
 
-def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row], Path, Plan]:
+def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row], Path, EvaluationSettings]:
     """What answers, what is asked, where the results go, and how the questions are put.
 
     Raises:
         UserError: with all that is wrong, before anything is loaded or written.
     """
     problems = Problems()
-    plan = problems.catch(make_plan, args)
-    use_decimal_mark(plan.decimal_mark if plan else "point")
+    settings = problems.catch(evaluation_settings, args)
+    use_decimal_mark(settings.decimal_mark if settings else "point")
     artefacts = problems.catch(
         find_artefacts, [*args.paths, *([args.baseline] if args.baseline else [])], args.base_4bit, args.base
     )
@@ -138,8 +140,8 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
     problems.raise_any()
     if (run := run_folder(args)) and not run.has_adapter:
         print(f"{run.path} has no adapter: its training has not finished, the same train_lora.py command continues it")
-    (output / "transcripts").mkdir(parents=True, exist_ok=True)
-    return artefacts, questions, output, plan
+    RunFolder(output).transcripts.mkdir(parents=True, exist_ok=True)
+    return artefacts, questions, output, settings
 
 
 def run_folder(args: argparse.Namespace) -> RunFolder | None:
@@ -147,18 +149,18 @@ def run_folder(args: argparse.Namespace) -> RunFolder | None:
     return next((run for path in args.paths if (run := run_folder_of(Path(path)))), None)
 
 
-def make_plan(args: argparse.Namespace) -> Plan:
+def evaluation_settings(args: argparse.Namespace) -> EvaluationSettings:
     """The training prompt, decimal mark and lengths where a run folder says them, else the kit's own."""
     run = run_folder(args)
     trained = run.read() if run else {"settings": {}}
     length = args.max_completion_length or trained["settings"].get(
         "max_completion_length", DEFAULT_MAX_COMPLETION_LENGTH
     )
-    return Plan(
+    return EvaluationSettings(
         system_prompt=trained.get("system_prompt", SYSTEM_PROMPT),
-        decimal_mark=args.decimal_mark or trained["settings"].get("decimal_mark", Plan.decimal_mark),
+        decimal_mark=args.decimal_mark or trained["settings"].get("decimal_mark", EvaluationSettings.decimal_mark),
         max_completion_length=length,
-        max_prompt_length=trained["settings"].get("max_prompt_length", Plan.max_prompt_length),
+        max_prompt_length=trained["settings"].get("max_prompt_length", EvaluationSettings.max_prompt_length),
         batch_size=args.batch_size,
         base_4bit=args.base_4bit,
         samples=args.samples,
@@ -179,22 +181,23 @@ def output_folder(args: argparse.Namespace) -> Path:
     return output
 
 
-def ask_one(artefacts: list[Artefact], question: str, plan: Plan) -> None:
+def ask_one(artefacts: list[Artefact], question: str, settings: EvaluationSettings) -> None:
     """Put one question to one artefact and print its reply."""
     if len(artefacts) != 1:
         raise UserError(
             f"--ask wants one artefact, not {len(artefacts)}: name one of {', '.join(a.path for a in artefacts)}"
         )
     check_templates(artefacts)
-    prompt = build_prompt(question, plan.system_prompt)
+    prompt = build_prompt(question, settings.system_prompt)
 
     def ask(vllm: str) -> str:
-        runtime = choose_runtime(artefacts[0], plan.base_4bit, vllm)
-        with open_engine(artefacts[0], runtime, Room(plan.max_prompt_length, plan.max_completion_length, 1)) as engine:
-            ((_, reply),) = next(engine.generate([prompt], Sampling(plan.max_completion_length)))
+        runtime = choose_runtime(artefacts[0], settings.base_4bit, vllm)
+        room = Room(settings.max_prompt_length, settings.max_completion_length, batch_size=1)
+        with open_engine(artefacts[0], runtime, room) as engine:
+            ((_, reply),) = next(engine.generate([prompt], Sampling(settings.max_completion_length)))
         return reply.text
 
-    print(with_or_without_vllm(plan.vllm, ask))
+    print(with_or_without_vllm(settings.vllm, ask))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from kit.generation.engine import Engine, Sampling
 from kit.generation.transformers_engine import engine_of
 from kit.models import loading as model
 from kit.planning import hardware
-from kit.planning.plan import make_plan
+from kit.planning.plan import evaluation_settings
 from kit.prompts import build_prompt
 from kit.settings.knobs import KNOBS, Settings
 from kit.storage.run_folder import RunFolder
@@ -98,8 +98,8 @@ def train(args: argparse.Namespace, arm: dict[str, Any]) -> list[dict[str, float
     questions = load_questions(str(args.data / "train.jsonl"), "train", "question", "answer")
     heldout = load_questions(str(args.data / "heldout.jsonl"), "train", "question", "answer")[:HELDOUT]
     curve = Curve()
-    policy, tokenizer, plan = model.load_for_training(make_plan(settings, hardware.detect(), None))
-    settings = plan.settings
+    policy, tokenizer, settings = model.load_for_training(evaluation_settings(settings, hardware.detect(), None))
+    settings = settings.settings
     engine = engine_of(policy, tokenizer, 100)
     curve.measure(engine, heldout)
     if known := arm.get("order"):
@@ -112,7 +112,7 @@ def train(args: argparse.Namespace, arm: dict[str, Any]) -> list[dict[str, float
     settings.max_steps = updates * (left // settings.completions_per_step)
     functions, weights = choose_rewards(settings.rewards)
     with tempfile.TemporaryDirectory() as folder:
-        arguments = trainer_arguments(settings, plan.choice, weights, RunFolder(Path(folder)))
+        arguments = trainer_arguments(settings, settings.choice, weights, RunFolder(Path(folder)))
         dataset = as_dataset(questions, tokenizer, settings)
         points = evaluations(curve, engine, heldout, settings.completions_per_step, updates, args.every)
         rewards = [with_columns(function, questions) for function in functions]

@@ -21,9 +21,9 @@ def checkpointing(
 ) -> Any:
     """The callback that has TRL's trainer save, and that makes what it saved whole.
 
-    The trainer writes into ``checkpoints/.partial``, its ``output_dir``. With ``num_iterations`` above 1, TRL saves
-    neither its step counter nor the completions that it still has to learn from, so a checkpoint waits until these are
-    used up. Set ``trainer`` on the callback before training; ``start`` is the checkpoint that it resumes from.
+    The trainer writes into ``run.unfinished_checkpoint``, its ``output_dir``. With ``num_iterations`` above 1, TRL
+    saves neither its step counter nor the completions that it still has to learn from, so a checkpoint waits until
+    these are used up. Set ``trainer`` on the callback before training; ``start`` is the checkpoint that it resumes from.
     """
     from transformers import TrainerCallback
 
@@ -35,6 +35,7 @@ def checkpointing(
             self.saved_at = time.monotonic()
 
         def on_train_begin(self, *_, **__):
+            shutil.rmtree(run.unfinished_checkpoint, ignore_errors=True)  # what a kill left there
             if start:
                 restore_adapter(self.trainer.model, Path(start))
 
@@ -75,13 +76,6 @@ def restore_adapter(model: Any, checkpoint: Path) -> None:
     from safetensors.torch import load_file
 
     set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"), adapter_name="default")
-
-
-def partial_folder(run: RunFolder) -> Path:
-    """Where the trainer writes, emptied of what a kill left there."""
-    folder = run.checkpoints / ".partial"
-    shutil.rmtree(folder, ignore_errors=True)
-    return folder
 
 
 def check_weights(model: Any, step: int) -> None:

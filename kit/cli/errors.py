@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
+
+_PIPE_CLOSED = 141  # as shells report SIGPIPE
 
 
 class UserError(Exception):
@@ -52,11 +55,17 @@ def run_script(main: Callable[[], None], when_stopped: str = "") -> None:
     ``when_stopped`` is told after Ctrl-C: what is kept, and how to go on.
     """
     try:
-        main()
+        try:
+            main()
+        finally:
+            sys.stdout.flush()
     except UserError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except BrokenPipeError:  # whoever read along, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+        sys.exit(_PIPE_CLOSED)
     except KeyboardInterrupt:
         print(f"stopped by Ctrl-C. {when_stopped}".strip(), file=sys.stderr)
         sys.exit(130)

@@ -25,11 +25,12 @@ from kit.prompts import build_prompt, parse_reply
 from kit.task.prompt_length import reckoned_prompt_length
 from kit.task.questions import Row
 
-_OF_THE_MACHINE = ("batch_size", "max_prompt_length", "vllm")  # of Plan; each row of the scores names its engine
+# Of EvaluationSettings; each row of the scores names its engine.
+_OF_THE_MACHINE = ("batch_size", "max_prompt_length", "vllm")
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationSettings:
     """How the questions are put.
 
     Args:
@@ -56,7 +57,7 @@ class Plan:
     vllm: str = "auto"
     decimal_mark: str = "point"
 
-    def settings(self) -> dict[str, Any]:
+    def recorded(self) -> dict[str, Any]:
         """What the scores depend on."""
         return {name: value for name, value in asdict(self).items() if name not in _OF_THE_MACHINE}
 
@@ -76,22 +77,23 @@ class Answers:
     samples: list[Line]
 
 
-def collect(artefact: Artefact, questions: list[Row], plan: Plan, folder: Path) -> Answers:
+def answer_questions(artefact: Artefact, questions: list[Row], settings: EvaluationSettings, folder: Path) -> Answers:
     """Ask what has not been asked yet. A kill loses at most one batch; the model is only loaded if needed."""
-    runtime = choose_runtime(artefact, plan.base_4bit, plan.vllm)
-    model = fingerprint(artefact, runtime.base_4bit)
-    asked = [_Asked(artefact, questions, plan, runtime, model, folder)]
+    runtime = choose_runtime(artefact, settings.base_4bit, settings.vllm)
+    model = fingerprint(artefact)
+    asked = [_Asked(artefact, questions, settings, runtime, model, folder)]
     tasks = [(asked[0], [(index, 0) for index in range(len(questions))])]
-    if plan.samples:
-        asked.append(_Asked(artefact, questions, plan, runtime, model, folder, plan.temperature))
-        tasks += [(asked[1], [(index, sample) for index in range(len(questions))]) for sample in range(plan.samples)]
+    if settings.samples:
+        asked.append(_Asked(artefact, questions, settings, runtime, model, folder, settings.temperature))
+        for sample in range(settings.samples):
+            tasks.append((asked[1], [(index, sample) for index in range(len(questions))]))
     total = sum(len(keys) for _, keys in tasks)
     missing = sum(not part.transcript.has(key) for part, keys in tasks for key in keys)
     if missing < total:
         rest = ", going on with the rest" if missing else ""
         print(f"{artefact.name}: {total - missing} of {total} replies are there already{rest}")
     if missing:
-        room = Room(room_for_prompts(questions, plan), plan.max_completion_length, plan.batch_size)
+        room = Room(room_for_prompts(questions, settings), settings.max_completion_length, settings.batch_size)
         with open_engine(artefact, runtime, room) as engine, progress(artefact.name, missing) as bar:
             for part, keys in tasks:
                 part.fill(engine, [key for key in keys if not part.transcript.has(key)], bar)
@@ -102,23 +104,23 @@ def collect(artefact: Artefact, questions: list[Row], plan: Plan, folder: Path) 
     return Answers(artefact, runtime, model, made_by, greedy, samples[0] if samples else [])
 
 
-def room_for_prompts(questions: list[Row], plan: Plan) -> int:
+def room_for_prompts(questions: list[Row], settings: EvaluationSettings) -> int:
     """Tokens to set aside for a prompt: as in training, or more where a question is longer than any there could be."""
-    return max(
-        plan.max_prompt_length, reckoned_prompt_length([row["question"] for row in questions], plan.system_prompt)
-    )
+    reckoned = reckoned_prompt_length([row["question"] for row in questions], settings.system_prompt)
+    return max(settings.max_prompt_length, reckoned)
 
 
 class _Asked:
     """The questions put in one way, greedy or sampled, and the transcript of it."""
 
     def __init__(
-        self, artefact: Artefact, questions: list[Row], plan: Plan, runtime: Runtime, model: str, folder: Path,
-        temperature: float = 0.0,
+        self, artefact: Artefact, questions: list[Row], settings: EvaluationSettings, runtime: Runtime, model: str,
+        folder: Path, temperature: float = 0.0,
     ) -> None:  # fmt: skip
-        self.questions, self.plan, self.temperature = questions, plan, temperature
-        decoding = {"temperature": temperature, "seed": plan.seed} if temperature else {}
-        made_by = [model, plan.system_prompt, plan.max_completion_length, runtime.engine, runtime.precision, decoding]
+        self.questions, self.settings, self.temperature = questions, settings, temperature
+        decoding = {"temperature": temperature, "seed": settings.seed} if temperature else {}
+        asked = [settings.system_prompt, settings.max_completion_length]
+        made_by = [model, *asked, runtime.engine, runtime.precision, decoding]
         self.transcript = Transcript(
             transcript_file(folder, artefact.name, sampled=bool(temperature)),
             questions,
@@ -128,9 +130,9 @@ class _Asked:
 
     def fill(self, engine: Engine, keys: list[Key], bar: Progress) -> None:
         """Ask what ``keys`` say, all of one sample number, and append each batch as it is finished."""
-        prompts = [build_prompt(self.questions[index]["question"], self.plan.system_prompt) for index, _ in keys]
-        seed = (self.plan.seed * 1000 + (keys[0][1] if keys else 0)) * 1_000_003 % 2**31
-        sampling = Sampling(self.plan.max_completion_length, self.temperature, seed)
+        prompts = [build_prompt(self.questions[index]["question"], self.settings.system_prompt) for index, _ in keys]
+        seed = (self.settings.seed * 1000 + (keys[0][1] if keys else 0)) * 1_000_003 % 2**31
+        sampling = Sampling(self.settings.max_completion_length, self.temperature, seed)
         started = time.monotonic()
         for batch in engine.generate(prompts, sampling):
             seconds, started = (time.monotonic() - started) / len(batch), time.monotonic()

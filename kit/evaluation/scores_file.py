@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import datetime
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kit.cli.errors import UserError
-from kit.evaluation.answering import Plan
+from kit.evaluation.answering import EvaluationSettings
 from kit.evaluation.scores import Scores, add_comparisons, compare
 from kit.evaluation.transcripts import lines_of
 from kit.generation.artefacts import find_artefacts, fingerprint
 from kit.storage.atomic import write_whole
+from kit.storage.run_folder import RunFolder
 from kit.versions import installed_versions
 
-NAME = "scores.json"
 _FIRST = ("base", "adapter", "merged")
 
 
 def write_scores(
-    folder: Path, rows: list[Scores], source: dict[str, str], plan: Plan, baseline: str | None = None
+    folder: Path, rows: list[Scores], source: dict[str, str], settings: EvaluationSettings, baseline: str | None = None
 ) -> Scores:
     """Write scores.json and return what it holds.
 
@@ -32,12 +31,12 @@ def write_scores(
         folder: that holds ``transcripts/``.
         rows: of ``scoreboard.row_of``.
         source: where the questions came from, with their fingerprint.
-        plan: how they were put.
+        settings: how they were put.
         baseline: name of the row to compare with, where it is not ``base``.
     """
     scores: Scores = {
         **source,
-        "settings": plan.settings(),
+        "settings": settings.recorded(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": installed_versions(),
     }
@@ -48,14 +47,15 @@ def write_scores(
     greedy = {row["name"]: lines_of(folder, row, scores["fingerprint"]) for row in rows}
     scores["remarks"] = add_comparisons(rows, greedy, scores["baseline"])
     scores["rows"] = rows
-    write_whole(folder / NAME, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
+    write_whole(RunFolder(folder).scores_file, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
     return scores
 
 
 def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[Scores]:
     """Rows of other artefacts whose questions, prompt, model and transcript are still the same."""
+    file = RunFolder(folder).scores_file
     try:
-        before = read_scores(folder / NAME)
+        before = read_scores(file)
     except UserError:
         return []
     same = before.get("fingerprint") == scores["fingerprint"] and all(
@@ -67,24 +67,21 @@ def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[
     kept = [row for row in others if same and _still_holds(folder, row, scores["fingerprint"])]
     if left := [row["name"] for row in others if row not in kept]:
         why = "their models or replies are no longer those" if same else "they answered other questions or settings"
-        print(
-            f"{folder / NAME} no longer shows {', '.join(left)}: {why}. The command that scored them brings them back"
-        )
+        print(f"{file} no longer shows {', '.join(left)}: {why}. The command that scored them brings them back")
     return kept
 
 
 def _setting(scores: Scores, name: str) -> Any:
     """A setting of scores, also of ones from before there was such a setting."""
-    return scores["settings"].get(name, getattr(Plan, name, None))
+    return scores["settings"].get(name, getattr(EvaluationSettings, name, None))
 
 
 def _still_holds(folder: Path, row: Scores, question_set: str) -> bool:
     """Does the path of a row still hold the model that was scored, and its transcript the replies?"""
     try:
         base_4bit = row["precision"].endswith(", 4-bit base")
-        (artefact,) = find_artefacts([row["path"]], base_4bit)
-        found = fingerprint(replace(artefact, base=row["base"] or artefact.base), base_4bit)
-        return found == row["fingerprint"] and bool(lines_of(folder, row, question_set))
+        (artefact,) = find_artefacts([row["path"]], base_4bit, row["base"])
+        return fingerprint(artefact) == row["fingerprint"] and bool(lines_of(folder, row, question_set))
     except (UserError, OSError, KeyError, ValueError):
         return False
 

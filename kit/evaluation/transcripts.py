@@ -15,7 +15,7 @@ from typing import Any
 
 from kit.grading import gold_answer
 from kit.storage.atomic import write_whole
-from kit.storage.run_folder import append_jsonl, read_jsonl
+from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.task.questions import Row, fingerprint
 
 Line = dict[str, Any]
@@ -24,7 +24,7 @@ Key = tuple[int, int]  # (index of the question, number of the sample; 0 for the
 
 def transcript_file(folder: Path, name: str, sampled: bool = False) -> Path:
     """``transcripts/NAME.jsonl``, or ``transcripts/NAME.samples.jsonl``."""
-    return folder / "transcripts" / f"{name}{'.samples' if sampled else ''}.jsonl"
+    return RunFolder(folder).transcripts / f"{name}{'.samples' if sampled else ''}.jsonl"
 
 
 def earlier_file(file: Path) -> Path:

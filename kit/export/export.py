@@ -24,7 +24,7 @@ from kit.export.merge import write_merged
 from kit.llama_cpp.gguf import BLOCK, CONVERTED, GgufFile, convert, mean_kl_divergence, quantize, with_readable_weights
 from kit.prompts import build_prompt, format_reply
 from kit.storage.atomic import FULL_ERRORS, file_hash, is_full, publish, write_whole
-from kit.storage.hub import local_folder, sixteen_bit_name, weights_bytes
+from kit.storage.hub import local_folder, weights_bytes
 from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.versions import installed_versions
 
@@ -50,8 +50,8 @@ class Export:
 
     def __init__(self, run: RunFolder, say=print) -> None:
         self.run, self._say = run, say
-        self.base = sixteen_bit_name(run.base_model())
-        self.partial = run.path / "export.partial"
+        self.base = run.merge_base()
+        self.partial = run.unfinished_export
         self.record: dict[str, Any] = {"gguf": {}, "checks": {}}
         if run.export_file.exists():
             self.record |= json.loads(run.export_file.read_text(encoding="utf-8"))
@@ -249,7 +249,7 @@ def check_disk(run: RunFolder, kinds: list[str], with_merge: bool) -> None:
     Raises:
         ExportRefused: with what is needed and what is free.
     """
-    weights = weights_bytes(sixteen_bit_name(run.base_model()))
+    weights = weights_bytes(run.merge_base())
     parts = 1.0 + with_merge + sum(_RELATIVE_SIZE.get(kind, _QUANTIZED_SIZE) for kind in kinds if kind != "f16")
     there = next(folder for folder in (run.path, *run.path.resolve().parents) if folder.exists())
     needed, free = parts * weights + _SPARE_BYTES, shutil.disk_usage(there).free

@@ -31,7 +31,7 @@ def check_repository(repository: str) -> None:
 def upload_list(run: RunFolder) -> dict[str, Path]:
     """What is uploaded: path in the repository → file. Weights lie in its root, where transformers looks for them."""
     files = [file for folder in (run.merged, run.gguf) if folder.is_dir() for file in sorted(folder.iterdir())]
-    about = [run.path / "README.md", run.export_file, run.scores_file]
+    about = [run.model_card, run.export_file, run.scores_file]
     return {file.name: file for file in [*files, *about] if file.is_file() and file.suffix != ".partial"}
 
 

@@ -37,7 +37,7 @@ def write_card(run: RunFolder, repository: str | None = None) -> Path:
         _commands(run, trained, repository),
         _recipe(trained),
     ]
-    card = run.path / "README.md"
+    card = run.model_card
     write_whole(card, "\n\n".join(part for part in parts if part) + "\n")
     return card
 

@@ -72,7 +72,7 @@ def write_modelfile(run: RunFolder, kind: str) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(str(run.merged))
     gguf = run.gguf_file(kind)
     adds_bos = GgufFile(gguf).value("tokenizer.ggml.add_bos_token") is not False  # Ollama's default is to add it
-    file = run.gguf / "Modelfile"
+    file = run.modelfile
     write_whole(file, modelfile(gguf.name, tokenizer, trained["system_prompt"], context, adds_bos))
     return file
 
@@ -80,7 +80,7 @@ def write_modelfile(run: RunFolder, kind: str) -> Path:
 def gguf_of(run: RunFolder) -> str | None:
     """The name of the GGUF file that the run folder's Modelfile is for."""
     try:
-        lines = (run.gguf / "Modelfile").read_text(encoding="utf-8").splitlines()
+        lines = run.modelfile.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return None
     return next((line.removeprefix("FROM ./") for line in lines if line.startswith("FROM ./")), None)

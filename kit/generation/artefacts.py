@@ -36,7 +36,15 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Artefact:
-    """Something that answers questions. ``base`` is set for adapters, ``number_type`` for GGUF files where known."""
+    """Something that answers questions.
+
+    Args:
+        name: in tables and as the name of its transcript.
+        kind: how it is loaded.
+        path: where it lies, or its Hub id.
+        base: what an adapter stands on: its 16-bit base, from which merging starts too, or the 4-bit one of training.
+        number_type: of a GGUF file, where known.
+    """
 
     name: str
     kind: Kind
@@ -83,17 +91,9 @@ def _place(path: str) -> str:
     return str(Path(path).resolve()) if Path(path).exists() else path
 
 
-def fingerprint(artefact: Artefact, base_4bit: bool = False) -> str:
-    """A short hash of what answers: every file that its engine may read, an adapter's base included; not of its path.
-
-    Args:
-        artefact: what answers.
-        base_4bit: whether an adapter stands on the base as training named it, instead of the 16-bit one.
-    """
-    content = [_content(artefact.path)]
-    if artefact.kind is Kind.ADAPTER:
-        base = artefact.base or recorded_base(Path(artefact.path))
-        content.append(_content(base if base_4bit else sixteen_bit_name(base)))
+def fingerprint(artefact: Artefact) -> str:
+    """A short hash of what answers: of every file that its engine may read, an adapter's base too; not of its path."""
+    content = [_content(path) for path in (artefact.path, artefact.base) if path]
     return hashlib.sha256("".join(content).encode()).hexdigest()[:16]
 
 
@@ -104,8 +104,8 @@ def template_of(artefact: Artefact) -> str:
 
         return str(GgufFile(parts(Path(artefact.path))[0]).value("tokenizer.chat_template") or "")
     own = template_in(local_folder(artefact.path)) if _is_here(artefact.path) else ""
-    base = artefact.base or ""
-    return own or (template_in(local_folder(sixteen_bit_name(base))) if base and _is_here(base) else "")
+    base = artefact.base
+    return own or (template_in(local_folder(base)) if base and _is_here(base) else "")
 
 
 def check_templates(artefacts: list[Artefact]) -> None:
@@ -123,7 +123,7 @@ def check_templates(artefacts: list[Artefact]) -> None:
 
 def _is_here(model: str) -> bool:
     try:
-        local_folder(sixteen_bit_name(model) if not Path(model).exists() else model)
+        local_folder(model)
     except UserError:
         return False
     return True
@@ -145,7 +145,7 @@ def _content(path: str) -> str:
 def _of_run(run: RunFolder, base_4bit: bool) -> list[Artefact]:
     check_base(run.base_model(), "--base" if run.base else f"the base model of {run.path},")
     # What merging starts from, also where training had 4-bit weights.
-    found = [Artefact("base", Kind.MODEL, sixteen_bit_name(run.base_model()))]
+    found = [Artefact("base", Kind.MODEL, run.merge_base())]
     inside = [path for path in (run.adapter, run.merged) if path.is_dir()]
     return found + [_single(str(path), base_4bit, run.base) for path in [*inside, *ggufs_in(run.gguf)]]
 
@@ -180,7 +180,7 @@ def _adapter(path: str, run: RunFolder | None, base_4bit: bool, named: str | Non
         check_model(base, option)
     else:
         check_base(base, option, ", or score it on the quantized ones with --base-4bit")
-    return Artefact("adapter", Kind.ADAPTER, path, base)
+    return Artefact("adapter", Kind.ADAPTER, path, base if base_4bit else sixteen_bit_name(base))
 
 
 def recorded_base(adapter: Path) -> str:

@@ -18,7 +18,7 @@ from kit.generation.runtime import Room, Runtime
 from kit.planning import hardware
 from kit.planning.engine_choice import did_not_load
 from kit.storage.generation_settings import ends_of_turn
-from kit.storage.hub import local_folder, sixteen_bit_name
+from kit.storage.hub import local_folder
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM makes room for
 _MEMORY_SHARE = 0.8  # of the whole card, or less:
@@ -41,7 +41,7 @@ def open_vllm(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[Engi
     machine = hardware.detect()
     for name, value in vllm_environment(machine).items():
         os.environ.setdefault(name, value)
-    weights = sixteen_bit_name(artefact.base) if artefact.base else artefact.path
+    weights = artefact.base or artefact.path
     print(f"{artefact.name}: vLLM loads it and compiles, which can take some minutes", flush=True)
     try:
         import vllm

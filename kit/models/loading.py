@@ -21,7 +21,6 @@ from kit.planning.engine_choice import NOT_ON_THIS_CARD, ROLLOUTS_WITHOUT, did_n
 from kit.planning.hardware import free_card
 from kit.planning.plan import Plan
 from kit.storage.generation_settings import tokens_of
-from kit.storage.hub import sixteen_bit_name
 
 if TYPE_CHECKING:
     import torch
@@ -121,13 +120,9 @@ def environment(plan: Plan) -> dict[str, str]:
 
 
 def load_for_inference(path: str, dtype: str, base: str | None = None, load_in_4bit: bool = False) -> tuple[Any, Any]:
-    """A base or merged model, or an adapter folder on ``base`` (its own base where none is given), ready to generate.
-
-    The 16-bit base is used also where training used a 4-bit repository, unless ``load_in_4bit``: that is the base
-    that merging uses.
-    """
+    """A base or merged model, or an adapter folder on ``base``, whatever base it names itself, ready to generate."""
     unsloth = _import_unsloth()
-    with _adapter_on(Path(path), base, keep_4bit=load_in_4bit) as folder:
+    with _adapter_on(Path(path), base) as folder:
         model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
             model_name=str(folder), max_seq_length=None, dtype=_dtype(dtype), load_in_4bit=load_in_4bit,
             use_gradient_checkpointing=False,  # its default compares max_seq_length, which is the model's own here
@@ -139,22 +134,16 @@ def load_for_inference(path: str, dtype: str, base: str | None = None, load_in_4
 
 
 @contextmanager
-def _adapter_on(path: Path, base: str | None, keep_4bit: bool) -> Iterator[Path]:
+def _adapter_on(path: Path, base: str | None) -> Iterator[Path]:
     """``path`` itself, or for an adapter whose config names another base, a copy that names the wanted one."""
     config_file = path / "adapter_config.json"
-    if not config_file.is_file():
-        yield path
-        return
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    wanted = base or config["base_model_name_or_path"]
-    if not keep_4bit:
-        wanted = sixteen_bit_name(wanted)
-    if config["base_model_name_or_path"] == wanted:
+    config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
+    if base in (None, config.get("base_model_name_or_path")):
         yield path
         return
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(shutil.copytree(path, Path(scratch) / "adapter"))
-        config["base_model_name_or_path"] = wanted
+        config["base_model_name_or_path"] = base
         (copy / config_file.name).write_text(json.dumps(config), encoding="utf-8")
         yield copy
 

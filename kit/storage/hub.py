@@ -28,7 +28,9 @@ _NO_OWNERS = (
 
 def is_offline() -> bool:
     """Has the user said that the Hub is not to be asked?"""
-    return os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
+    from huggingface_hub import constants  # its reading of all the variables that say so
+
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def is_hub_id(name: str) -> bool:
@@ -232,15 +234,17 @@ def _is_cached(repository: str, kind: str) -> bool:
     """Has the Hub client, or ``datasets``, a copy of it?"""
     copies = [_hub_cache() / f"{kind}s--{repository.replace('/', '--')}" / "snapshots"]
     if kind == "dataset":
-        copies.append(
-            Path(os.environ.get("HF_DATASETS_CACHE") or _hub_home() / "datasets") / repository.replace("/", "___")
-        )
+        prepared = Path(os.environ.get("HF_DATASETS_CACHE") or _client("HF_HOME") / "datasets")
+        copies.append(prepared / repository.replace("/", "___"))
     return any(copy.is_dir() and any(copy.iterdir()) for copy in copies)
 
 
-def _hub_home() -> Path:
-    return Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface").expanduser()
-
-
 def _hub_cache() -> Path:
-    return Path(os.environ.get("HF_HUB_CACHE") or _hub_home() / "hub")
+    return _client("HF_HUB_CACHE")
+
+
+def _client(place: str) -> Path:
+    """A folder of the Hub client's, wherever the environment has put it."""
+    from huggingface_hub import constants
+
+    return Path(getattr(constants, place)).expanduser()

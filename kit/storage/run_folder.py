@@ -12,6 +12,7 @@ import yaml
 
 from kit.cli.errors import UserError
 from kit.storage.atomic import write_whole
+from kit.storage.hub import sixteen_bit_name
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,31 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def unfinished_checkpoint(self) -> Path:
+        """Where the trainer writes a checkpoint until it is whole."""
+        return self.checkpoints / ".partial"
+
+    @property
+    def unfinished_adapter(self) -> Path:
+        return self.path / "adapter.partial"
+
+    @property
+    def unfinished_export(self) -> Path:
+        return self.path / "export.partial"
+
+    @property
+    def model_card(self) -> Path:
+        return self.path / "README.md"
+
+    @property
+    def modelfile(self) -> Path:
+        return self.gguf / "Modelfile"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
 
     @property
     def metrics_file(self) -> Path:
@@ -112,6 +138,10 @@ class RunFolder:
         model = self.read()["settings"]["model"]
         beside = self.path.resolve().parent / Path(model).name
         return str(beside) if not Path(model).exists() and beside.exists() else model
+
+    def merge_base(self) -> str:
+        """The 16-bit weights that merging starts from, also where training had 4-bit ones."""
+        return sixteen_bit_name(self.base_model())
 
 
 def run_folder_of(path: Path) -> RunFolder | None:

@@ -43,7 +43,7 @@ def describe_trainer(choice: EngineChoice, arguments: dict[str, Any], trainer: A
 
 def save_adapter(run: RunFolder, policy: Any, tokenizer: Any) -> None:
     """Write adapter/, which says that the run is finished, under a temporary name until it is whole."""
-    partial = run.path / "adapter.partial"
+    partial = run.unfinished_adapter
     shutil.rmtree(partial, ignore_errors=True)
     policy.save_pretrained(partial, selected_adapters=["default"])  # not the frozen copy that a KL term compares with
     tokenizer.save_pretrained(partial)

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 from kit.chat_templates import fitted
-from kit.checkpointing.saving import partial_folder
 from kit.cli.errors import UserError, first_line
 from kit.planning.engine_choice import EngineChoice
 from kit.planning.step_size import check_enough
@@ -47,7 +46,7 @@ def trainer_arguments(settings: Settings, choice: EngineChoice, weights: list[fl
     On a card Unsloth has defaults of its own; those that change what is learned are set back to TRL's here.
     """
     return {
-        "output_dir": str(partial_folder(run)),
+        "output_dir": str(run.unfinished_checkpoint),
         "max_steps": settings.max_steps,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.lr_scheduler_type,
@@ -79,7 +78,7 @@ def trainer_arguments(settings: Settings, choice: EngineChoice, weights: list[fl
 
 def prepare_reporting(run: RunFolder) -> None:
     """Let TensorBoard's files and other trackers' names follow the run; what the user has set stays."""
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(run.path / "tensorboard"))
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(run.tensorboard))
     os.environ.setdefault("WANDB_PROJECT", "onecard")
     os.environ.setdefault("WANDB_NAME", run.path.resolve().name)
 

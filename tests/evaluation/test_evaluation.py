@@ -207,4 +207,4 @@ def test_the_decimal_mark_is_that_of_the_run_unless_told(tmp_path, monkeypatch):
     (tmp_path / "run.yaml").write_text("settings: {decimal_mark: comma}")
     for options, mark in (([], "comma"), (["--decimal-mark", "point"], "point")):
         monkeypatch.setattr("sys.argv", ["evaluate.py", str(tmp_path), *options])
-        assert evaluate.make_plan(evaluate.read_arguments()).decimal_mark == mark
+        assert evaluate.evaluation_settings(evaluate.read_arguments()).decimal_mark == mark

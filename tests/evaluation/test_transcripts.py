@@ -8,7 +8,7 @@ import pytest
 
 from kit.cli.errors import UserError
 from kit.evaluation import answering as answers
-from kit.evaluation.answering import Plan, collect
+from kit.evaluation.answering import EvaluationSettings, answer_questions
 from kit.evaluation.scores import row_of
 from kit.evaluation.scores_file import compare_files, read_scores, write_scores
 from kit.evaluation.transcripts import lines_of
@@ -25,7 +25,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def evaluate(tmp_path, monkeypatch):
-    """``evaluate(questions, **plan)`` as evaluate.py does it, with an engine that counts what it is asked."""
+    """``evaluate(questions, **settings)`` as evaluate.py does it, with an engine that counts what it is asked."""
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
 
     def run(questions, killed_after=None, folder="out", **settings):
@@ -47,15 +47,15 @@ def evaluate(tmp_path, monkeypatch):
         monkeypatch.setattr(answers, "open_engine", open_engine)
         output = tmp_path / folder
         (output / "transcripts").mkdir(parents=True, exist_ok=True)
-        plan = Plan(**{"system_prompt": "Be brief.", "max_completion_length": 200, **settings})
+        settings = EvaluationSettings(**{"system_prompt": "Be brief.", "max_completion_length": 200, **settings})
         try:
             rows = [
-                row_of(collect(artefact, questions, plan, output))
+                row_of(answer_questions(artefact, questions, settings, output))
                 for artefact in find_artefacts([str(tmp_path / "x.gguf")])
             ]
         except Killed:
             return asked
-        write_scores(output, rows, {"fingerprint": fingerprint(questions)}, plan)
+        write_scores(output, rows, {"fingerprint": fingerprint(questions)}, settings)
         return asked
 
     return run

@@ -50,8 +50,8 @@ def found(path, **options):
     return artefact
 
 
-def mark(path, **options):
-    return fingerprint(found(path), **options)
+def mark(path):
+    return fingerprint(found(path))
 
 
 READ = [
@@ -178,9 +178,9 @@ def test_a_neighbour_is_never_taken_for_the_base(tmp_path):
         found(lora)
     in_4bit = found(lora, base_4bit=True)
     assert in_4bit.base == str(quantized)
-    before = fingerprint(in_4bit, base_4bit=True)
+    before = fingerprint(in_4bit)
     safetensors(quantized / "model.safetensors", (2.0,))
-    assert fingerprint(in_4bit, base_4bit=True) != before
+    assert fingerprint(in_4bit) != before
     run = tmp_path / "run"
     run.mkdir()
     (run / "run.yaml").write_text(f"settings:\n  model: {quantized}\n")
@@ -191,7 +191,7 @@ def test_a_neighbour_is_never_taken_for_the_base(tmp_path):
 def test_paths_and_hub_ids_are_told_apart(tmp_path, monkeypatch):
     assert is_hub_id("Qwen/Qwen2.5-0.5B-Instruct")
     assert not is_hub_id("models/qwen-base")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     snapshot = tmp_path / "models--someone--lora" / "snapshots" / "abc"
     adapter(snapshot, "some/base")
     with pytest.raises(UserError, match="hf download someone/lora"):  # else its base would not be in the fingerprint
