@@ -23,10 +23,14 @@ from pathlib import Path
 from kit.cli.command_line import Parser, nearest
 from kit.cli.errors import Problems, UserError, run_script
 from kit.export.adoption import adopt, check_adoption
-from kit.export.export import Export, check_disk
+from kit.export.evidence import evidence_of
+from kit.export.ggufs import check_ggufs, make_ggufs
 from kit.export.hub_upload import check_repository, push
+from kit.export.merge import check_again, merge, merged_as_it_is
 from kit.export.model_card import write_card
 from kit.export.modelfile import gguf_of, ollama_name, write_modelfile
+from kit.export.record import ExportRecord
+from kit.export.staging import check_disk, staging
 from kit.llama_cpp import build as llama_cpp
 from kit.llama_cpp.gguf import NEED_IMATRIX
 from kit.storage.hub import check_base
@@ -40,18 +44,18 @@ def main() -> None:
     llama_cpp.ensure()
     if is_foreign(args.path):
         adopt(args.path, run)
-    export = Export(run)
-    with export.staging():
+    record, evidence = ExportRecord(run), evidence_of(run)
+    with staging(run) as scratch:
         if args.check:
-            export.check()
+            check_ggufs(check_again(record, evidence), record, evidence, scratch)
         else:
-            export.check_merged() if args.only_gguf else export.merge()
-            export.gguf(args.gguf)
-        export.finish()
+            merged = merged_as_it_is(record, evidence) if args.only_gguf else merge(record, evidence, scratch)
+            make_ggufs(merged, args.gguf, record, evidence, scratch)
+        record.write()
     if not args.check:
         write_modelfile(run, args.gguf[-1])
     write_card(run, args.push_to_hub)
-    report(run, export)
+    report(run, record)
     if args.push_to_hub:
         print(push(run, args.push_to_hub, private=not args.public))
 
@@ -124,10 +128,10 @@ def check_type(name: str) -> None:
         )
 
 
-def report(run: RunFolder, export: Export) -> None:
+def report(run: RunFolder, record: ExportRecord) -> None:
     """What there is now, and the exact commands to try it."""
     print(f"\n{run.merged}/")
-    entries = export.record["gguf"].values()
+    entries = record.ggufs.values()
     for entry in entries:
         size = f"{entry['bytes'] / 1e6:.0f} MB, {entry['bits_per_weight']:.2f} bits per weight"
         divergence = entry["mean_kl_from_f16"]

@@ -75,7 +75,7 @@ def main() -> None:
             rehearse(arguments, policy, tokenizer, dataset)
         else:
             progress.watch(policy, tokenizer)
-        rewards = [with_columns(log.watch(function), questions) for function in functions]
+        rewards = [with_columns(log.recording(function), questions) for function in functions]
         keeper = checkpointing(run, settings, stop, mirror, start)
         prepare_reporting(run)
         callbacks = [progress.callback(), log.callback(), keeper]

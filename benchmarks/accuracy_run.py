@@ -20,9 +20,9 @@ from typing import Any
 import yaml
 
 from benchmarks.worker_runs import MARK
-from kit.evaluation.answering import judge
 from kit.generation.engine import Engine, Sampling
 from kit.generation.transformers_engine import engine_of
+from kit.grading import verdicts
 from kit.models import loading as model
 from kit.planning import hardware
 from kit.planning.plan import evaluation_settings
@@ -53,9 +53,9 @@ class Curve:
     def measure(self, engine: Engine, questions: list[Row]) -> None:
         """Answer the held-out questions greedily and add a point."""
         began = time.perf_counter()
-        verdicts = [judge(reply, questions[i]["answer"]) for i, reply in answers(engine, questions, 0.0, 0)]
+        judged = [verdicts(reply, questions[i]["answer"]) for i, reply in answers(engine, questions, 0.0, 0)]
         shares = {
-            name: statistics.mean(verdict[name] for verdict in verdicts) for name in ("strict", "flexible", "in_format")
+            name: statistics.mean(verdict[name] for verdict in judged) for name in ("strict", "flexible", "in_format")
         }
         self.evaluating += time.perf_counter() - began
         spent = {"completions": self.completions, "seconds": time.perf_counter() - self.started - self.evaluating}
@@ -164,7 +164,7 @@ def by_difficulty(engine: Engine, questions: list[Row], curve: Curve, seed: int,
     solved = [0] * count
     for sample in range(samples):
         for i, reply in answers(engine, chosen, 1.0, seed + 1000 * sample):
-            solved[i] += judge(reply, chosen[i]["answer"])["flexible"]
+            solved[i] += verdicts(reply, chosen[i]["answer"])["flexible"]
     curve.completions += count * samples
     useful = [i for i in range(count) if 0 < solved[i] < samples]
     return [chosen[i] for i in sorted(useful, key=lambda i: -solved[i])]
@@ -184,7 +184,7 @@ def on_verified_answers(
     verified: dict[tuple[int, str], None] = {}
     for sample in range(samples):
         for i, reply in answers(engine, questions[-count:], 1.0, seed + 1000 * sample):
-            verdict = judge(reply, questions[-count:][i]["answer"])
+            verdict = verdicts(reply, questions[-count:][i]["answer"])
             if verdict["strict"] and verdict["in_format"]:
                 verified[i, reply] = None
     curve.completions += count * samples

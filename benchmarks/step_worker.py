@@ -104,7 +104,7 @@ def build_kit(_: Any, settings: Settings, plan: Plan, run: RunFolder, timing: St
     keeper = checkpointing(run, settings, StopRequest(), None, None)
     questions = load_questions(settings.dataset, "train", "question", "answer")
     dataset = as_dataset(questions, tokenizer, settings)
-    rewards = [*(with_columns(log.watch(function), questions) for function in functions), timing.count_tokens]
+    rewards = [*(with_columns(log.recording(function), questions) for function in functions), timing.count_tokens]
     arguments = trainer_arguments(settings, plan.choice, [*weights, 0.0], run)
     if plan.choice.card:
         rehearse(arguments, policy, tokenizer, dataset)

@@ -18,6 +18,20 @@ from kit.prompts import ANSWER_CLOSE, ANSWER_OPEN, parse_reply
 _HASHES = re.compile(r"(?<!#)####(?P<answer>[^\w\n#]*+[0-9](?![0-9]*+[.)][ \t]+\w).*)")
 
 
+def verdicts(reply: str, gold: str) -> dict[str, bool]:
+    """All that is said of a reply: right by the strict XML reading, right by the flexible one, and in format.
+
+    >>> verdicts("3 + 4 = 7", "7")
+    {'strict': False, 'flexible': True, 'in_format': False}
+    """
+    right = gold_answer(gold)
+    return {
+        "strict": is_correct(strict_answer(reply), right),
+        "flexible": is_correct(flexible_answer(reply), right),
+        "in_format": parse_reply(reply).soft,
+    }
+
+
 def strict_answer(text: str) -> Fraction | None:
     """The number in the ``<answer>`` block of a whole reply, or ``None``.
 

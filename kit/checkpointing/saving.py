@@ -23,7 +23,7 @@ def checkpointing(
 
     The trainer writes into ``run.unfinished_checkpoint``, its ``output_dir``. With ``num_iterations`` above 1, TRL
     saves neither its step counter nor the completions that it still has to learn from, so a checkpoint waits until
-    these are used up. Set ``trainer`` on the callback before training; ``start`` is the checkpoint that it resumes from.
+    these are used up. Set ``trainer`` on the callback before training; it resumes from the checkpoint ``start``.
     """
     from transformers import TrainerCallback
 

@@ -20,8 +20,8 @@ from kit.generation.artefacts import Artefact, fingerprint
 from kit.generation.engine import Completion, Engine, Sampling
 from kit.generation.open import open_engine
 from kit.generation.runtime import Room, Runtime, choose_runtime
-from kit.grading import flexible_answer, gold_answer, is_correct, strict_answer
-from kit.prompts import build_prompt, parse_reply
+from kit.grading import verdicts
+from kit.prompts import build_prompt
 from kit.task.prompt_length import reckoned_prompt_length
 from kit.task.questions import Row
 
@@ -125,7 +125,7 @@ class _Asked:
             transcript_file(folder, artefact.name, sampled=bool(temperature)),
             questions,
             hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16],
-            judge,
+            verdicts,
         )
 
     def fill(self, engine: Engine, keys: list[Key], bar: Progress) -> None:
@@ -147,13 +147,3 @@ class _Asked:
             "truncated": completion.truncated,
             "seconds": round(seconds, 6),
         }
-
-
-def judge(reply: str, gold: str) -> dict[str, bool]:
-    """The verdicts on a reply: right by the strict XML reading, right by the last number, and in format."""
-    right = gold_answer(gold)
-    return {
-        "strict": is_correct(strict_answer(reply), right),
-        "flexible": is_correct(flexible_answer(reply), right),
-        "in_format": parse_reply(reply).soft,
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,7 @@ def run_folder_of(path: Path) -> RunFolder | None:
     return None
 
 
-def append_jsonl(path: Path, *rows: dict[str, Any]) -> None:
+def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
     """Append rows to a JSON Lines file and flush them to disk."""
     with path.open("a", encoding="utf-8") as handle:
         handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

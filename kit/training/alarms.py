@@ -38,7 +38,7 @@ class Alarm:
 class Step:
     """What the rules see of a step: its line of metrics.jsonl, and its replies."""
 
-    metrics: dict[str, Any]
+    metrics: Mapping[str, Any]
     questions: Sequence[str] = ()
     replies: Sequence[str] = ()
     rewards: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Step:
         return math.nan if value is None else float(value)
 
 
-class Watcher:
+class AlarmMonitor:
     """Keeps the last steps and says which alarms a new one raises.
 
     Args:
@@ -62,7 +62,7 @@ class Watcher:
         self.steps = [Step(row) for row in earlier]
         self._raised = {alarm["name"]: row["step"] for row in earlier for alarm in row.get("alarms", [])}
 
-    def look(self, step: Step) -> list[Alarm]:
+    def check(self, step: Step) -> list[Alarm]:
         """The alarms that ``step`` raises, without those of the last ``SILENT_STEPS`` steps."""
         self.steps.append(step)
         for old in self.steps[-_FEW - 1 : -_FEW]:  # texts are needed of a few steps only

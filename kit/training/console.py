@@ -7,10 +7,11 @@ control characters, which could move the cursor or colour the screen, as their p
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kit.cli.text import duration, visible
+from kit.storage.run_rows import SampleRow
 from kit.training.alarms import Alarm
 
 
@@ -28,7 +29,7 @@ class Console:
         """The first step begins now: what was loaded before it does not come again."""
         self._since, self._steps_then = self._clock(), self._done_before
 
-    def step(self, metrics: dict[str, Any]) -> None:
+    def step(self, metrics: Mapping[str, Any]) -> None:
         """One line with the numbers that matter and the time left."""
         number, now = metrics["step"], self._clock()
         seconds_a_step = (now - self._since) / max(1, number - self._steps_then)
@@ -54,7 +55,7 @@ class Console:
 
         self._rich.print(Text.assemble((f"! {visible(alarm.name)}: ", "bold yellow"), visible(alarm.sentence)))
 
-    def sample(self, step: int, sample: dict[str, Any]) -> None:
+    def sample(self, step: int, sample: SampleRow) -> None:
         """A question, one reply to it, and what it earned, in a box."""
         from rich.panel import Panel
         from rich.text import Text

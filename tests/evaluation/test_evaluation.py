@@ -10,8 +10,8 @@ import time
 import pytest
 
 import evaluate
-from kit.evaluation.answering import judge
 from kit.evaluation.scores import add_comparisons, compare
+from kit.grading import verdicts
 from tests.conftest import ROOT, run_script
 
 
@@ -174,7 +174,8 @@ def test_a_stored_verdict_is_the_graders(chain):
     file = chain / "short" / "transcripts" / "adapter.jsonl"
     for text in file.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
-        assert judge(line["reply"], line["gold"]) == {name: line[name] for name in ("strict", "flexible", "in_format")}
+        stored = {name: line[name] for name in ("strict", "flexible", "in_format")}
+        assert verdicts(line["reply"], line["gold"]) == stored
 
 
 def test_a_run_keeps_its_short_names_beside_strangers(chain, tmp_path):

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from kit.export.adoption import check_adoption
 from kit.export.checks.merged import says_the_same, tokens_agree, weights_agree
-from kit.export.merge import write_merged
+from kit.export.merge_weights import write_merged
 from kit.storage.run_folder import RunFolder
 from tests.conftest import run_script
 

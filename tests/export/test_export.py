@@ -8,12 +8,16 @@ import subprocess
 import pytest
 from safetensors.torch import load_file, save_file
 
-from kit.export.checks.gate import ExportRefused
+from kit.export.checks.check import ExportRefused
 from kit.export.checks.gguf import carries_training
 from kit.export.checks.merged import says_the_same
-from kit.export.export import Export
+from kit.export.evidence import evidence_of
+from kit.export.ggufs import check_ggufs, make_ggufs
 from kit.export.hub_upload import upload_list
+from kit.export.merge import check_again, merged_as_it_is
 from kit.export.modelfile import modelfile, ollama_template
+from kit.export.record import ExportRecord
+from kit.export.staging import staging
 from kit.llama_cpp.gguf import GgufFile, convert, quantize
 from kit.storage.run_folder import RunFolder
 from tests.conftest import run_script
@@ -38,10 +42,10 @@ def base_gguf(chain, tmp_path_factory):
 
 def check(run):
     """What ``merge_and_export.py --check`` does."""
-    export = Export(run, say=lambda _: None)
-    with export.staging():
-        export.check()
-    return export.record["checks"]
+    record, evidence = ExportRecord(run, say=lambda _: None), evidence_of(run)
+    with staging(run) as scratch:
+        check_ggufs(check_again(record, evidence), record, evidence, scratch)
+    return record.content["checks"]
 
 
 def edit_weights(file, change):
@@ -296,17 +300,16 @@ def test_a_full_disk_is_refused_before_and_while_writing(chain, small_disk):
     shutil.copytree(chain / "short" / "merged", run.merged)
     free = shutil.disk_usage(small_disk).free
     (small_disk / "filler").write_bytes(bytes(free - 5_000_000))  # an f16 GGUF of the demo has 26 MB
-    export = Export(run, say=lambda _: None)
+    record, evidence = ExportRecord(run, say=lambda _: None), evidence_of(run)
 
     def export_gguf():
-        with export.staging():
-            export.check_merged()
-            export.gguf(["q8_0"])
+        with staging(run) as scratch:
+            make_ggufs(merged_as_it_is(record, evidence), ["q8_0"], record, evidence, scratch)
 
     with pytest.raises(ExportRefused, match="is full"):
         export_gguf()
     assert not run.gguf.exists()
-    assert not export.partial.exists()
+    assert not run.unfinished_export.exists()
 
 
 def test_only_gguf_adds_a_type_and_needs_no_adapter(run):

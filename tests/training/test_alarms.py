@@ -6,7 +6,7 @@ import random
 import pytest
 
 from kit.storage.run_folder import read_jsonl
-from kit.training.alarms import RULES, SILENT_STEPS, Step, Watcher
+from kit.training.alarms import RULES, SILENT_STEPS, AlarmMonitor, Step
 
 WELL_FORMED = "<reasoning>\n{a} + {b} = {c}\n</reasoning>\n<answer>\n{c}\n</answer>"
 
@@ -33,12 +33,12 @@ def nothing(*_):
 
 def run(steps, wrong=nothing, earlier=()):
     """(step, name) of every alarm of a scripted run; ``wrong`` spoils each step."""
-    noise, watcher = random.Random(1), Watcher({"correctness": 1.0}, earlier)
+    noise, watcher = random.Random(1), AlarmMonitor({"correctness": 1.0}, earlier)
     raised = []
     for number in range(1, steps + 1):
         step = healthy(number, noise)
         wrong(step, number)
-        raised += [(number, alarm.name) for alarm in watcher.look(step)]
+        raised += [(number, alarm.name) for alarm in watcher.check(step)]
     return raised
 
 
@@ -109,27 +109,29 @@ def test_a_reward_that_always_pays_the_same_is_named():
     """Also across a resume; one that abstains from all is as useless as one that pays nothing."""
     earlier = [{"step": n, "rewards": {"mine": 0.0, "mute": None, "new": 0.0}, "rewards_std": {"mine": 0.0, "new": 0.0}}
                for n in range(1, 10)]  # fmt: skip
-    (alarm,) = Watcher({}, earlier).look(Step(earlier[0] | {"step": 10, "rewards_std": {"new": 0.1}}))
+    (alarm,) = AlarmMonitor({}, earlier).check(Step(earlier[0] | {"step": 10, "rewards_std": {"new": 0.1}}))
     assert "in 10 steps: mine 0, mute no verdict." in alarm.means
 
 
 def test_what_was_said_before_a_resume_is_not_said_again():
     before = [{"step": n, "groups_without_spread": 0.9} for n in range(1, 11)]
     before[-1]["alarms"] = [{"name": "no spread", "says": ""}]
-    watcher = Watcher({}, before)
-    alarms = {n: [a.name for a in watcher.look(Step({"step": n, "groups_without_spread": 0.9}))] for n in range(11, 32)}
+    watcher = AlarmMonitor({}, before)
+    alarms = {
+        n: [a.name for a in watcher.check(Step({"step": n, "groups_without_spread": 0.9}))] for n in range(11, 32)
+    }
     assert [n for n, names in alarms.items() if names] == [30]
 
 
 def test_a_batch_that_is_learned_from_again_counts_once():
     """Five steps would be one batch and a bit; groups without spread in one batch are no news."""
-    watcher = Watcher({})
+    watcher = AlarmMonitor({})
     for batch, share in enumerate([0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]):
         for update in range(4):
             step = {"step": 4 * batch + update + 1, "groups_without_spread": share} | (
                 {"again": True} if update else {}
             )
-            names = [alarm.name for alarm in watcher.look(Step(step))]
+            names = [alarm.name for alarm in watcher.check(Step(step))]
             assert names == (["no spread"] if (batch, update) == (8, 0) else []), step
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.export.checks.gate import Check, Tensors, load_model, load_tokenizer, next_token, no_room_for
+from kit.export.checks.check import Check
+from kit.export.weights import Tensors, load_model, load_tokenizer, next_token, no_room_for
 from kit.generation.engine import Sampling
 from kit.generation.llama_cpp_engine import open_gguf
 from kit.generation.runtime import Room

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.cli.errors import first_line
-from kit.export.checks.gate import (
-    Check,
+from kit.export.checks.check import Check
+from kit.export.merge_weights import PREFIX, merged_tensors
+from kit.export.weights import (
     Tensors,
     embedding_rows,
     load_model,
@@ -19,7 +20,6 @@ from kit.export.checks.gate import (
     no_room_for,
     with_tokenizer,
 )
-from kit.export.merge import PREFIX, merged_tensors
 from kit.storage.generation_settings import shapes_replies
 from kit.storage.hub import local_folder
 

@@ -1,18 +1,15 @@
-"""The gate that every export passes: is what was written the model that was trained? Each check has its number.
+"""Weights for making and checking an export: tensor by tensor, or a whole model in float32.
 
-The checks stand beside it: ``check_merged`` and ``check_gguf``. They take another road than what made the artefact,
-with transformers and PEFT as they come, not as Unsloth patches them. What they compute, they compute in float32.
+With transformers and PEFT as they come, not as Unsloth patches them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.cli.errors import UserError
 from kit.planning.hardware import free_card, free_memory_bytes
 from kit.storage.hub import local_folder, weights_bytes
 
@@ -20,34 +17,6 @@ if TYPE_CHECKING:
     import torch
 
 _ROOM = 1.5  # of a model's own size: what a pass over a reply, and reading the file, take besides
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check of one artefact; ``says`` is a sentence with its number, ``numbers`` go into export.json."""
-
-    of: str
-    name: str
-    passed: bool
-    says: str
-    numbers: dict[str, Any] = field(default_factory=dict)
-
-
-class ExportRefused(UserError):
-    """The gate did not let an export pass."""
-
-    exit_status = 3
-
-
-def refuse_failed(checks: list[Check]) -> None:
-    """Raise unless all passed.
-
-    Raises:
-        ExportRefused: with a sentence for each failed check.
-    """
-    failed = [f"{check.of}: {check.says}" for check in checks if not check.passed]
-    if failed:
-        raise ExportRefused(*failed)
 
 
 def no_room_for(base: str) -> str:

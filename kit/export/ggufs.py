@@ -1,0 +1,121 @@
+"""gguf/: files for llama.cpp, made from a merged folder that has passed, under their names once they pass too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kit.export.checks.gguf import answers_as_merged, carries_training, metadata_agrees
+from kit.export.evidence import Evidence
+from kit.export.merged import Merged
+from kit.export.record import ExportRecord
+from kit.llama_cpp.gguf import BLOCK, CONVERTED, GgufFile, convert, mean_kl_divergence, quantize, with_readable_weights
+from kit.storage.atomic import file_hash, publish
+from kit.storage.hub import local_folder
+from kit.storage.run_folder import RunFolder
+
+
+def make_ggufs(merged: Merged, kinds: list[str], record: ExportRecord, evidence: Evidence, scratch: Path) -> None:
+    """Write gguf/NAME.<kind>.gguf for each kind, if all of them pass.
+
+    Raises:
+        ExportRefused: a check failed; none of the new files has its final name.
+    """
+    run, name = record.run, record.run.path.resolve().name
+    f16 = _f16(merged, record, scratch)
+    made: dict[str, Path] = {}
+    for number, kind in enumerate(kinds, 1):
+        record.say(f"exporting {kind} ({number} of {len(kinds)})")
+        made[kind] = f16 if kind == "f16" else scratch / f"{name}.{kind}.gguf"
+        if kind in CONVERTED and kind != "f16":
+            convert(merged.folder, made[kind], kind, name)
+        elif kind != "f16":
+            quantize(f16, made[kind], kind)
+    entries = _verified(made, f16, merged, record, evidence, scratch)
+    run.gguf.mkdir(exist_ok=True)
+    for kind, file in made.items():
+        publish(file, run.gguf_file(kind))
+    record.content["gguf"] = _kept(made, merged, record) | entries
+
+
+def check_ggufs(merged: Merged, record: ExportRecord, evidence: Evidence, scratch: Path) -> None:
+    """Pass the GGUF files that a run folder holds by the checks again.
+
+    Raises:
+        ExportRefused: a check failed.
+    """
+    held = {file.name.split(".")[-2]: file for file in sorted(record.run.gguf.glob("*.gguf"))}
+    entries = {}
+    if held:
+        f16 = held.get("f16") or _f16(merged, record, scratch)
+        entries = _verified(held, f16, merged, record, evidence, scratch)
+    record.content["gguf"] = entries
+
+
+def _f16(merged: Merged, record: ExportRecord, scratch: Path) -> Path:
+    record.say("converting merged to an f16 GGUF")
+    name = record.run.path.resolve().name
+    file = scratch / f"{name}.f16.gguf"
+    convert(merged.folder, file, "f16", name)
+    return file
+
+
+def _verified(
+    files: dict[str, Path], f16: Path, merged: Merged, record: ExportRecord, evidence: Evidence, scratch: Path
+) -> dict[str, Any]:
+    """The files' entries of export.json by kind, once f16 answers as merged does and each file has passed."""
+    prompts = [messages[:-1] for messages in evidence.conversations]
+    checks = [answers_as_merged(f16, merged.folder, prompts)]
+    readers = {kind: GgufFile(file) for kind, file in files.items()}
+
+    def distances(file: Path) -> tuple[float | None, float | None]:
+        of_base = scratch / "base.f16.gguf"
+        convert(local_folder(merged.base), of_base, "f16", "base")
+        (from_f16,), (from_base,) = (
+            mean_kl_divergence(other, [file], evidence.text, scratch) for other in (f16, of_base)
+        )
+        return from_f16, from_base
+
+    for gguf in readers.values():
+        checks.append(metadata_agrees(gguf, merged.folder))
+        readable = with_readable_weights(gguf, scratch)
+        checks.append(carries_training(gguf, readable, merged.folder, merged.base, distances))
+    record.verify(*checks)
+    divergences = mean_kl_divergence(f16, list(files.values()), evidence.text, scratch)
+    return {
+        kind: _entry(kind, gguf, divergence, merged, record.run)
+        for (kind, gguf), divergence in zip(readers.items(), divergences, strict=True)
+    }
+
+
+def _kept(made: dict[str, Path], merged: Merged, record: ExportRecord) -> dict[str, Any]:
+    """Entries of files from earlier exports of the same merged weights; files of other weights are removed."""
+    kept = {}
+    for kind, entry in record.ggufs.items():
+        file = record.run.gguf / entry["file"]
+        if kind in made or not file.exists():
+            continue
+        if entry["merged_sha256"] == merged.sha256:
+            kept[kind] = entry
+        elif file_hash(file) == entry["sha256"]:
+            record.say(f"removing {file}: it was made from an earlier merge")
+            file.unlink()
+    return kept
+
+
+def _entry(kind: str, gguf: GgufFile, divergence: float | None, merged: Merged, run: RunFolder) -> dict[str, Any]:
+    entry = {
+        "file": run.gguf_file(kind).name,
+        "bytes": gguf.path.stat().st_size,
+        "sha256": file_hash(gguf.path),
+        "merged_sha256": merged.sha256,
+        "bits_per_weight": round(gguf.bits_per_weight, 3),
+        "tensor_types": gguf.tensor_types,
+        "mean_kl_from_f16": divergence,
+    }
+    odd, matrices = gguf.rows_not_in_blocks
+    if odd and ("_k" in kind or kind.startswith(("iq", "tq"))) and kind != "iq4_nl":
+        entry["note"] = (
+            f"{odd} of {matrices} matrices have rows that {BLOCK} does not divide and fell back to larger types"
+        )
+    return entry

@@ -1,0 +1,51 @@
+"""export.json: what was exported, from what, and the numbers of each check that let it pass or refused it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable
+from typing import Any
+
+from kit.export.checks.check import Check, refuse_failed
+from kit.storage.atomic import write_whole
+from kit.storage.run_folder import RunFolder
+from kit.versions import installed_versions
+
+
+class ExportRecord:
+    """What export.json holds, of this export and of earlier ones that still count.
+
+    Args:
+        run: the run folder.
+        say: called with a line for each thing that is done.
+    """
+
+    def __init__(self, run: RunFolder, say: Callable[[str], object] = print) -> None:
+        self.run, self.say = run, say
+        self.content: dict[str, Any] = {"gguf": {}, "checks": {}}
+        if run.export_file.exists():
+            self.content |= json.loads(run.export_file.read_text(encoding="utf-8"))
+
+    @property
+    def ggufs(self) -> dict[str, Any]:
+        """The entries of GGUF files, by type."""
+        return self.content["gguf"]
+
+    def verify(self, *checks: Check) -> None:
+        """Say and keep the result of each check.
+
+        Raises:
+            ExportRefused: one has failed, with a sentence for each that has.
+        """
+        for check in checks:
+            self.say(f"  {'ok     ' if check.passed else 'REFUSED'} {check.of}, {check.name}: {check.says}")
+            result = {"passed": check.passed, "says": check.says, **check.numbers}
+            self.content["checks"].setdefault(check.of, {})[check.name] = result
+        refuse_failed(list(checks))
+
+    def write(self) -> None:
+        """Write export.json, the last thing that an export writes."""
+        self.content["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self.content["versions"] = installed_versions()
+        write_whole(self.run.export_file, json.dumps(self.content, indent=2, ensure_ascii=False) + "\n")

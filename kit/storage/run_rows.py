@@ -1,0 +1,41 @@
+"""What a line of metrics.jsonl and one of samples.jsonl hold: the columns that people keep and other files read."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class StepRow(TypedDict, total=False):
+    """One step of a run. Means are over the completions of its batch, lengths in tokens, KL and entropy in nats."""
+
+    step: int
+    again: bool  # learned from the same batch as the step before (``num_iterations`` above 1)
+    loss: float | None
+    reward: float | None  # weighted sum
+    reward_std: float | None
+    rewards: dict[str, float | None]  # each function's mean, unweighted
+    rewards_std: dict[str, float | None]
+    groups_without_spread: float | None  # share of groups in which all completions earn the same
+    format_rate: float | None  # share in format
+    correct_rate: float | None  # share right by the strict reading
+    completion_length: float | None
+    truncated_rate: float | None  # share cut off
+    entropy: float | None  # a token
+    kl: float | None  # from the base
+    sampling_difference: float | None  # between vLLM's log-probabilities and the trainer's, a token
+    learning_rate: float | None
+    grad_norm: float | None
+    adapter_norm: float  # of the B matrices, which begin at zero, as one vector
+    skipped: bool  # the optimizer left the step out, for infinite gradients
+    seconds: float | None
+    alarms: list[dict[str, str]]
+
+
+class SampleRow(TypedDict):
+    """One completion."""
+
+    step: int
+    question: str
+    gold: str  # the checked answer
+    reply: str
+    rewards: dict[str, float | None]  # unweighted; ``None`` where a function could not judge it
