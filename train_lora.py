@@ -22,16 +22,24 @@ import sys
 from pathlib import Path
 
 from kit.checkpointing.failures import explained
-from kit.checkpointing.resuming import as_recorded, check_run_folder, is_trained, open_run_folder, where_to_start
+from kit.checkpointing.mirror import Mirror
+from kit.checkpointing.resuming import (
+    Rewards,
+    as_recorded,
+    check_run_folder,
+    is_trained,
+    open_run_folder,
+    where_to_start,
+)
 from kit.checkpointing.saving import checkpointing
 from kit.cli.errors import run_script
 from kit.cli.signals import StopRequest
-from kit.models import loading as model
+from kit.models import loading
 from kit.models.base_check import check_before_training, mend_padding
 from kit.numbers.reading import use_decimal_mark
 from kit.planning import hardware
 from kit.planning.model_shape import known_shape
-from kit.planning.plan import make_plan
+from kit.planning.plan import Plan, make_plan
 from kit.planning.plan_report import print_plan
 from kit.planning.step_size import check_enough, with_steps
 from kit.report.page import write_report
@@ -42,7 +50,6 @@ from kit.storage.weight_files import is_quantized
 from kit.task.prompt_length import longest_prompt
 from kit.task.questions import Row, load_questions
 from kit.task.reward_columns import check_arguments, with_columns
-from kit.task.user_rewards import Reward
 from kit.training.preflight import rehearse
 from kit.training.run_log import RunLog
 from kit.training.run_record import describe_run, describe_trainer, save_adapter
@@ -52,51 +59,59 @@ from rewards import choose_rewards, maxima
 
 
 def main() -> None:
-    settings, questions, (functions, weights) = check_everything()
+    settings, questions, rewards = check_everything()
     if is_trained(settings):
         finish_again(settings)
         return
-    machine = hardware.detect()
     longest = longest_of(settings, questions)
-    plan = make_plan(as_recorded(settings), machine, known_shape(settings.model), longest)
-    settings = plan.settings
-    run, mirror = open_run_folder(settings)
-    start, done = where_to_start(run)
-    run.write(describe_run(settings, questions, functions, weights))
+    plan = make_plan(as_recorded(settings), hardware.detect(), known_shape(settings.model), longest)
     print(*plan.reasons, sep="\n")
-    stop, log, progress = StopRequest(), RunLog(run, settings, done, maxima(functions), write_report), StepProgress()
-    with explained(run, settings):
-        policy, tokenizer, plan = model.load_for_training(plan)  # before TRL is imported: Unsloth patches it
-        settings, choice = plan.settings, plan.choice
-        mended = mend_padding(tokenizer, settings.model)
-        dataset = as_dataset(questions, tokenizer, settings)
-        arguments = trainer_arguments(settings, choice, weights, run)
-        if choice.card:
-            rehearse(arguments, policy, tokenizer, dataset)
-        else:
-            progress.watch(policy, tokenizer)
-        rewards = [with_columns(log.recording(function), questions) for function in functions]
-        keeper = checkpointing(run, settings, stop, mirror, start)
-        prepare_reporting(run)
-        callbacks = [progress.callback(), log.callback(), keeper]
-        trainer = build_trainer(arguments, policy, tokenizer, dataset, rewards, callbacks)
-        keeper.trainer = trainer
-        record = describe_run(settings, questions, functions, weights)
-        run.write(record | describe_trainer(choice, arguments, trainer, mended))
-        with stop.listening(), fetching(sixteen_bit_name(settings.model), stop):
-            trainer.train(resume_from_checkpoint=start)
-        if trainer.state.global_step >= settings.max_steps:
-            save_adapter(run, policy, tokenizer)
+    run, mirror = open_run_folder(plan.settings)
+    stop = StopRequest()
+    with explained(run, plan.settings):
+        reached = train(plan, questions, rewards, run, mirror, stop)
     write_report(run)
     if mirror:
         mirror.finish()
     if not run.has_adapter:
-        print(f"stopped after step {trainer.state.global_step}: the same command goes on from there", file=sys.stderr)
+        print(f"stopped after step {reached}: the same command goes on from there", file=sys.stderr)
         sys.exit(stop.exit_status)
-    print_next_commands(run, settings)
+    print_next_commands(run, plan.settings)
 
 
-def check_everything() -> tuple[Settings, list[Row], tuple[list[Reward], list[float]]]:
+def train(
+    plan: Plan, questions: list[Row], rewards: Rewards, run: RunFolder, mirror: Mirror | None, stop: StopRequest
+) -> int:
+    """Train from where the run is to its last step, or to where somebody stops it; returns the step reached."""
+    functions, weights = rewards
+    start, done = where_to_start(run)
+    run.write(describe_run(plan.settings, questions, functions, weights))
+    policy, tokenizer, plan = loading.load_for_training(plan)  # before TRL is imported: Unsloth patches it
+    settings = plan.settings
+    mended = mend_padding(tokenizer, settings.model)
+    dataset = as_dataset(questions, tokenizer, settings)
+    arguments = trainer_arguments(settings, plan.choice, weights, run)
+    log, progress = RunLog(run, settings, done, maxima(functions), write_report), StepProgress()
+    if plan.choice.card:
+        rehearse(arguments, policy, tokenizer, dataset)
+    else:
+        progress.watch(policy, tokenizer)
+    keeper = checkpointing(run, settings, stop, mirror, start)
+    prepare_reporting(run)
+    recorded = [with_columns(log.recording(function), questions) for function in functions]
+    callbacks = [progress.callback(), log.callback(), keeper]
+    trainer = build_trainer(arguments, policy, tokenizer, dataset, recorded, callbacks)
+    keeper.trainer = trainer
+    record = describe_run(settings, questions, functions, weights)
+    run.write(record | describe_trainer(plan.choice, arguments, trainer, mended))
+    with stop.listening(), fetching(sixteen_bit_name(settings.model), stop):
+        trainer.train(resume_from_checkpoint=start)
+    if trainer.state.global_step >= settings.max_steps:
+        save_adapter(run, policy, tokenizer)
+    return trainer.state.global_step
+
+
+def check_everything() -> tuple[Settings, list[Row], Rewards]:
     """The settings, the questions, and the rewards with their weights. With ``--plan``, the plan is all.
 
     Raises:

@@ -24,8 +24,19 @@ def write_result(name: str, figures: dict[str, Any], packages: tuple[str, ...] =
     }
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    file.write_text(in_lines(content) + "\n", encoding="utf-8")
     return file
+
+
+def in_lines(value: Any, depth: int = 0) -> str:
+    """JSON with an entry a line, and each entry of a list on one: a run is a line, however many points it has."""
+    margin = "  " * (depth + 1)
+    if isinstance(value, dict) and value:
+        inside = [f"{margin}{json.dumps(name)}: {in_lines(entry, depth + 1)}" for name, entry in value.items()]
+        return "{\n" + ",\n".join(inside) + "\n" + margin[2:] + "}"
+    if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+        return "[\n" + ",\n".join(margin + json.dumps(entry) for entry in value) + "\n" + margin[2:] + "]"
+    return json.dumps(value)
 
 
 def _processor() -> str:
