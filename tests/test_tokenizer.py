@@ -12,10 +12,6 @@ def tokenizer():
     return load_tokenizer()
 
 
-def test_it_reproduces_the_vectors_beside_the_vocabulary(tokenizer):
-    assert vector_mismatches(tokenizer, llama_cpp_folder() / "models") == []
-
-
 def test_another_tokenization_is_noticed(tokenizer):
     def wrong(text, **options):
         return tokenizer(text.lower(), **options)

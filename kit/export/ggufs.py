@@ -7,7 +7,7 @@ from typing import Any
 
 from kit.export.checks.gguf import answers_as_merged, carries_training, metadata_agrees
 from kit.export.evidence import Evidence
-from kit.export.merged import Merged
+from kit.export.merge import Merged
 from kit.export.record import ExportRecord
 from kit.llama_cpp.gguf import BLOCK, CONVERTED, GgufFile, convert, mean_kl_divergence, quantize, with_readable_weights
 from kit.storage.atomic import file_hash, publish

@@ -3,7 +3,7 @@
 import pytest
 
 from kit.cli.errors import UserError
-from kit.settings.knobs import KNOBS, Settings, read_settings
+from kit.settings.knobs import Settings, read_settings
 from kit.settings.trainer_fields import trainer_fields
 
 
@@ -104,10 +104,6 @@ def test_unknown_options_are_named_together_with_the_nearest():
         "there is no option --max-step, did you mean --max-steps?",
         "there is no option --sed, did you mean --seed?",
     )
-
-
-def test_every_knob_has_a_reason():
-    assert all(knob.metadata["reason"] for knob in KNOBS.values())
 
 
 def test_a_run_yaml_given_back_does_not_delete_its_run():
