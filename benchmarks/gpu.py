@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.record import write_result
 from benchmarks.worker_runs import STEP_WORKER, run_worker
 from kit.cli.progress import progress
+from kit.planning.card_memory import BITS_OF_4BIT
 from kit.planning.gpus import figures_of
 from kit.planning.model_shape import ModelShape, model_shape
 
@@ -71,7 +72,7 @@ def bandwidth_limit(shape: ModelShape, card: str) -> float | None:
     figures = figures_of(card)
     if figures is None:
         return None
-    read = shape.linear_parameters * 4.5 / 8 + shape.vocabulary * shape.hidden * 2
+    read = shape.linear_parameters * BITS_OF_4BIT / 8 + shape.vocabulary * shape.hidden * 2
     return figures[0] * 1e9 / read
 
 

@@ -11,8 +11,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from kit.storage import atomic as disk
-from kit.storage.atomic import file_hash, write_whole
+from kit.storage.atomic import file_hash, replace_whole, write_whole
 
 MANIFEST = "manifest.json"
 _PREFIX = "step-"
@@ -29,7 +28,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
-def publish(partial: Path, folder: Path, step: int, keep: int) -> Path:
+def seal_checkpoint(partial: Path, folder: Path, step: int, keep: int) -> Path:
     """Give a finished checkpoint its manifest and its final name; the oldest beyond ``keep`` go.
 
     Raises:
@@ -41,7 +40,7 @@ def publish(partial: Path, folder: Path, step: int, keep: int) -> Path:
     }
     write_whole(partial / MANIFEST, json.dumps({"step": step, "files": content}, indent=2))
     final = folder / f"{_PREFIX}{step}"
-    disk.publish(partial, final)
+    replace_whole(partial, final)
     for old in checkpoints_in(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kit.checkpointing.checkpoints import MANIFEST, checkpoints_in, damage, newest_whole
-from kit.storage.atomic import publish
+from kit.storage.atomic import replace_whole
 from kit.storage.run_folder import RunFolder
 
 _TRIES_AT_THE_END = 3
@@ -95,10 +95,10 @@ def _copy_folder(source: Path, target: Path) -> None:
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial)
-    publish(partial, target)
+    replace_whole(partial, target)
 
 
 def _copy_file(source: Path, target: Path) -> None:
     partial = target.with_name(f".{target.name}.partial")
     shutil.copyfile(source, partial)
-    publish(partial, target)
+    replace_whole(partial, target)

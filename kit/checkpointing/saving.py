@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kit.checkpointing.checkpoints import publish
+from kit.checkpointing.checkpoints import seal_checkpoint
 from kit.checkpointing.mirror import Mirror
 from kit.cli.errors import UserError
 from kit.cli.signals import StopRequest
@@ -58,7 +58,7 @@ def checkpointing(
             for log in (run.metrics_file, run.samples_file):  # no step of the checkpoint may be missing there
                 if log.exists():
                     sync(log)
-            publish(partial, run.checkpoints, state.global_step, settings.keep_checkpoints)
+            seal_checkpoint(partial, run.checkpoints, state.global_step, settings.keep_checkpoints)
             self.due, self.saved_at = False, time.monotonic()
             if mirror:
                 mirror.update()

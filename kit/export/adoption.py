@@ -9,7 +9,7 @@ from kit.cli.errors import UserError
 from kit.generation.artefacts import recorded_base
 from kit.prompts import SYSTEM_PROMPT
 from kit.settings.knobs import KNOBS
-from kit.storage.atomic import file_hash, publish
+from kit.storage.atomic import file_hash, replace_whole
 from kit.storage.hub import check_base
 from kit.storage.run_folder import RunFolder, run_folder_of
 from kit.storage.weight_files import check_adapter, files_that_answer
@@ -56,7 +56,7 @@ def adopt(adapter: Path, run: RunFolder) -> None:
             copy = partial / "adapter" / file.relative_to(adapter)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
-        publish(partial, run.path)
+        replace_whole(partial, run.path)
     inside = run_folder_of(adapter)
     known = inside.read() if inside else {}
     lengths = {name: known.get("settings", {}).get(name, KNOBS[name].default) for name in _LENGTHS}

@@ -10,7 +10,7 @@ from kit.export.evidence import Evidence
 from kit.export.merge import Merged
 from kit.export.record import ExportRecord
 from kit.llama_cpp.gguf import BLOCK, CONVERTED, GgufFile, convert, mean_kl_divergence, quantize, with_readable_weights
-from kit.storage.atomic import file_hash, publish
+from kit.storage.atomic import file_hash, replace_whole
 from kit.storage.hub import local_folder
 from kit.storage.run_folder import RunFolder
 
@@ -34,7 +34,7 @@ def make_ggufs(merged: Merged, kinds: list[str], record: ExportRecord, evidence:
     entries = _verified(made, f16, merged, record, evidence, scratch)
     run.gguf.mkdir(exist_ok=True)
     for kind, file in made.items():
-        publish(file, run.gguf_file(kind))
+        replace_whole(file, run.gguf_file(kind))
     record.content["gguf"] = _kept(made, merged, record) | entries
 
 

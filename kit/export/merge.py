@@ -12,7 +12,7 @@ from kit.export.evidence import Evidence
 from kit.export.merge_weights import write_merged
 from kit.export.record import ExportRecord
 from kit.export.weights import with_tokenizer
-from kit.storage.atomic import file_hash, publish
+from kit.storage.atomic import file_hash, replace_whole
 from kit.storage.hub import local_folder
 
 
@@ -46,7 +46,7 @@ def merge(record: ExportRecord, evidence: Evidence, scratch: Path) -> Merged:
     except (RuntimeError, ValueError, KeyError, TypeError) as error:  # PEFT's own words for what does not fit
         raise ExportRefused(f"{run.adapter} cannot be merged into {base}, PEFT says: {first_line(error)}") from error
     _verify(folder, record, evidence)
-    publish(folder, run.merged)
+    replace_whole(folder, run.merged)
     return _passed(record)
 
 

@@ -97,13 +97,13 @@ def _files(export: dict[str, Any]) -> str:
 def _commands(run: RunFolder, trained: dict[str, Any], repository: str | None) -> str:
     merged = repository or str(run.merged)
     name = ollama_name(run.path.resolve().name)
-    prompt = json.dumps(trained["system_prompt"])
+    prompt, length = json.dumps(trained["system_prompt"]), trained["settings"]["max_completion_length"]
     python = (
         "from transformers import pipeline\n\n"
         f'ask = pipeline("text-generation", {json.dumps(merged)})\n'
         f'messages = [{{"role": "system", "content": {prompt}}},\n'
         f'            {{"role": "user", "content": "{_TRY}"}}]\n'
-        'print(ask(messages, max_new_tokens=512, do_sample=False)[0]["generated_text"][-1]["content"])'
+        f'print(ask(messages, max_new_tokens={length}, do_sample=False)[0]["generated_text"][-1]["content"])'
     )
     blocks = [
         f"## Use\n\ntransformers:\n\n```python\n{python}\n```",

@@ -18,7 +18,7 @@ from kit.settings.knobs import Settings
 
 GIB = 2**30
 _CONTEXT_BYTES = 0.5 * GIB  # CUDA context, cuBLAS workspaces, kernels; the same for every model
-_BITS_OF_4BIT = 4.5
+BITS_OF_4BIT = 4.5
 OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw_torch": 8, "adamw_torch_fused": 8}
 _LOGIT_BYTES = 4  # float32; this and what follows: unsloth_zoo/fused_losses/fused_linear.py
 _LOGIT_TILE_BYTES = 256 * 2**20  # a tile of the vocabulary, on cards of up to 24.5 GiB
@@ -140,7 +140,7 @@ def vllm_bytes(parts: list[Part]) -> float:
 
 def base_weights(shape: ModelShape, settings: Settings, other_bytes: int = 2) -> Part:
     """The frozen base; ``other_bytes`` for each weight that is not held in 4 bits."""
-    bits = _BITS_OF_4BIT if settings.load_in_4bit else 8 * other_bytes
+    bits = BITS_OF_4BIT if settings.load_in_4bit else 8 * other_bytes
     matrices, rest = shape.linear_parameters, shape.other_parameters
     how = f"{matrices / 1e6:.0f} M x {bits:g} bits, {rest / 1e6:.0f} M of the vocabulary x {8 * other_bytes} bits"
     return Part("base weights", matrices * bits / 8 + rest * other_bytes, ALWAYS, how)

@@ -12,7 +12,7 @@ from kit.planning.gpus import NAMES, card_named
 from kit.planning.hardware import Machine, detect, matrix_flops, requirements_for
 from kit.planning.model_shape import ModelShape, model_shape
 from kit.planning.plan import Plan, make_plan
-from kit.planning.run_cost import expected, expected_here
+from kit.planning.run_cost import estimate_run_cost, estimate_run_cost_here
 from kit.settings.knobs import Settings
 
 _PHASES = {
@@ -76,9 +76,9 @@ def _what_it_takes(plan: Plan, shape: ModelShape, machine: Machine) -> str:
     assert plan.layout is not None
     settings = plan.settings
     if machine.card is not None:
-        takes = expected(shape, settings, plan.layout, machine.card)
+        takes = estimate_run_cost(shape, settings, plan.layout, machine.card)
     else:
-        takes = expected_here(shape, settings, plan.layout, matrix_flops())
+        takes = estimate_run_cost_here(shape, settings, plan.layout, matrix_flops())
     seconds = takes.step_s * settings.max_steps
     time = f"how long {machine.card} takes is not known; training shows the time left from its first step on\n"
     if not math.isnan(seconds):

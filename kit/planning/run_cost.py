@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kit.planning.card_memory import OPTIMIZER_BYTES, Layout
+from kit.planning.card_memory import BITS_OF_4BIT, OPTIMIZER_BYTES, Layout
 from kit.planning.gpus import figures_of
 from kit.planning.model_shape import ModelShape
 from kit.settings.knobs import Settings
@@ -24,7 +24,7 @@ _PROMPT_TOKENS, _COMPLETION_SHARE = 200, 0.4  # GSM8K with the kit's prompt; com
 
 
 @dataclass(frozen=True)
-class Expected:
+class RunCost:
     """Seconds for a step and its rollouts, and GB to download and to keep."""
 
     rollout_s: float
@@ -38,22 +38,23 @@ class Expected:
         return self.rollout_s + self.update_s
 
 
-def expected(shape: ModelShape, settings: Settings, layout: Layout, card: str) -> Expected:
+def estimate_run_cost(shape: ModelShape, settings: Settings, layout: Layout, card: str) -> RunCost:
     """What a run with this layout on this card takes; NaN seconds where nobody knows how fast the card is."""
     bandwidth, speed = figures_of(card) or (math.nan, math.nan)
     step = settings.completions_per_step
     parameters = shape.linear_parameters + shape.other_parameters
-    read = shape.linear_parameters * (0.5 if settings.load_in_4bit else 2) + shape.vocabulary * shape.hidden * 2
+    a_weight = BITS_OF_4BIT / 8 if settings.load_in_4bit else 2
+    read = shape.linear_parameters * a_weight + shape.vocabulary * shape.hidden * 2
     a_token = max(read / (bandwidth * 1e9 * _BANDWIDTH_SHARE), _TOKEN_FLOOR_S[layout.vllm])  # NaN first: it stays
     rollout = layout.completion * a_token * -(-step // layout.sequences)
     tokens = step * (_PROMPT_TOKENS + _COMPLETION_SHARE * layout.completion)
     passes = 2 + 2 + 4 + (2 if layout.vllm else 0)
     update = passes * parameters * tokens / (speed * 1e12 * _SPEED_SHARE)
     four_bit = read if settings.load_in_4bit else 0  # Unsloth fetches such weights for training, the others for merging
-    return Expected(rollout, update, *_sizes_gb(shape, settings, four_bit))
+    return RunCost(rollout, update, *_sizes_gb(shape, settings, four_bit))
 
 
-def expected_here(shape: ModelShape, settings: Settings, layout: Layout, flops: float) -> Expected:
+def estimate_run_cost_here(shape: ModelShape, settings: Settings, layout: Layout, flops: float) -> RunCost:
     """What a run with this layout takes on a processor that multiplies large float32 matrices at ``flops`` a second.
 
     Fitted to steps of Qwen2.5-Coder-0.5B and SmolLM2-135M on two cores, 4 and 8 completions at once. A token costs its
@@ -65,7 +66,7 @@ def expected_here(shape: ModelShape, settings: Settings, layout: Layout, flops: 
     rollout = written * ((step * 2 * parameters / _WRITING_SHARE + unpacked) / flops + shape.layers * _LAYER_S)
     passes = 2 + 2 + (2 if layout.checkpointing else 0)  # no gradient of the frozen weights is made
     update = passes * parameters * step * (_PROMPT_TOKENS + written) / (flops * _LEARNING_SHARE)
-    return Expected(rollout, update, *_sizes_gb(shape, settings, 0.0))
+    return RunCost(rollout, update, *_sizes_gb(shape, settings, 0.0))
 
 
 def _sizes_gb(shape: ModelShape, settings: Settings, four_bit: float) -> tuple[float, float]:

@@ -27,7 +27,7 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def publish(partial: Path, final: Path) -> None:
+def replace_whole(partial: Path, final: Path) -> None:
     """Give a finished file or folder its final name, in place of what has that name."""
     for path in (*partial.rglob("*"), partial):
         sync(path)
@@ -44,7 +44,7 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text file; a kill leaves the old one or the new one."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
-    publish(partial, path)
+    replace_whole(partial, path)
 
 
 def file_hash(file: Path) -> str:

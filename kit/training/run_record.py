@@ -9,7 +9,7 @@ from typing import Any
 
 from kit.planning.engine_choice import EngineChoice
 from kit.settings.knobs import Settings
-from kit.storage.atomic import publish
+from kit.storage.atomic import replace_whole
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row, fingerprint
 from kit.task.user_rewards import Reward
@@ -47,4 +47,4 @@ def save_adapter(run: RunFolder, policy: Any, tokenizer: Any) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     policy.save_pretrained(partial, selected_adapters=["default"])  # not the frozen copy that a KL term compares with
     tokenizer.save_pretrained(partial)
-    publish(partial, run.adapter)
+    replace_whole(partial, run.adapter)

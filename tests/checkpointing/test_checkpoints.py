@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from kit.checkpointing.checkpoints import checkpoints_in, damage, newest_whole, publish, step_of
+from kit.checkpointing.checkpoints import checkpoints_in, damage, newest_whole, seal_checkpoint, step_of
 from kit.checkpointing.failures import RunStopped, explained
 from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import cut_logs
@@ -25,7 +25,7 @@ def save(folder, step, keep=3):
     (partial / "adapter_model.safetensors").write_bytes(os.urandom(5000))
     (partial / "optimizer.pt").write_bytes(os.urandom(2000))
     (partial / "ref" / "adapter_model.safetensors").write_bytes(os.urandom(500))
-    return publish(partial, folder, step, keep)
+    return seal_checkpoint(partial, folder, step, keep)
 
 
 @pytest.fixture

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     import torch
 
 # llama.cpp rounds activations to 16 bits (11 significant ones) in every product of an f16 file: seen, 0.0005 nats a
-# token on Qwen2.5-Coder-0.5B (0.00015 on the demo's model). Where two tokens are closer than TIE, either may win.
-F16_MEAN, TIE = 0.01, 0.05
+# token on Qwen2.5-Coder-0.5B (0.00015 on the demo's model). Of two tokens that are closer than the
+# second, either may win.
+MAX_F16_DIFFERENCE_NATS, NEAR_TIE_NATS = 0.01, 0.05
 # Halfway between the base (0) and merged (1) a file begins to be the base. Rounding adds noise that knows nothing of
 # the change; its own spread comes on top, so many times: it is small unless the change is tiny or the model is.
-CARRIED, SPREADS = (0.5, 1.5), 3.0
+SHARE_RANGE, SPREADS = (0.5, 1.5), 3.0
 _BLOCK = 32  # weights with a scale of their own
 _ON_GRID = 0.5  # of the noise that rounding to a step leaves in weights that lie anywhere
 _MUCH, _PARTLY = 0.25, 0.1
@@ -59,7 +60,7 @@ def answers_as_merged(f16: Path, merged: Path, prompts: list[list[dict[str, str]
     """The f16 GGUF's greedy replies are merged's, token for token but for ties, with the same log-probabilities.
 
     llama-server writes the replies; merged in float32 then reads them: at each token it must have picked the same one,
-    or one that is within ``TIE``.
+    or one that is within ``NEAR_TIE_NATS``.
     """
     if room := no_room_for(str(merged)):
         return Check(f16.name, "answers", True, f"{room}; its weights were compared with merged's", {})
@@ -78,13 +79,17 @@ def answers_as_merged(f16: Path, merged: Path, prompts: list[list[dict[str, str]
             differences.append(abs(row[token].item() - log_probability))
             gaps.append((row.max() - row[token]).item())
     mean, widest = sum(differences) / len(differences), max(gaps)
-    passed = mean <= F16_MEAN and widest <= TIE
+    passed = mean <= MAX_F16_DIFFERENCE_NATS and widest <= NEAR_TIE_NATS
     says = (
         f"{len(gaps)} tokens of {len(prompts)} greedy replies, log-probabilities {mean:.2g} nats from merged "
-        f"({F16_MEAN} allowed), {sum(gap > 0 for gap in gaps)} other tokens, the widest by {widest:.2g} ({TIE} allowed)"
+        f"({MAX_F16_DIFFERENCE_NATS} allowed), {sum(gap > 0 for gap in gaps)} other tokens, the widest by "
+        f"{widest:.2g} ({NEAR_TIE_NATS} allowed)"
     )
     remedy = "" if passed else ": it does not answer as merged does, export it again"
-    numbers = {"tokens": len(gaps), "mean_difference": mean, "widest_gap": widest, "mean_allowed": F16_MEAN, "tie": TIE}
+    numbers = {
+        "tokens": len(gaps), "mean_difference": mean, "widest_gap": widest, "mean_allowed": MAX_F16_DIFFERENCE_NATS,
+        "tie": NEAR_TIE_NATS,
+    }  # fmt: skip
     return Check(f16.name, "answers", passed, says + remedy, numbers)
 
 
@@ -132,7 +137,7 @@ def carries_training(gguf: GgufFile, readable: GgufFile, merged: Path, base: str
     if not sums.change:
         return Check(gguf.path.name, "carries_adapter", True, "training changed no matrix of it", {})
     share, spread = sums.share, SPREADS * sums.share_spread
-    low, high = CARRIED[0] - spread, CARRIED[1] + spread
+    low, high = SHARE_RANGE[0] - spread, SHARE_RANGE[1] + spread
     numbers = {"share": share, "spread": sums.share_spread, "change_in_steps": sums.change_in_steps}
     says = f"{share:.2f} of what training changed is in it"
     if low <= share <= high:
