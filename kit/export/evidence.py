@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kit.chat_templates import fitted, template_in
-from kit.export.weights import with_tokenizer
+from kit.models.tensors import with_tokenizer
 from kit.prompts import build_prompt, format_reply
 from kit.storage.hub import local_folder
 from kit.storage.run_folder import RunFolder, read_jsonl

@@ -11,7 +11,7 @@ from kit.export.checks.merged import adapter_is_trained, says_the_same, tokens_a
 from kit.export.evidence import Evidence
 from kit.export.merge_weights import write_merged
 from kit.export.record import ExportRecord
-from kit.export.weights import with_tokenizer
+from kit.models.tensors import with_tokenizer
 from kit.storage.atomic import file_hash, replace_whole
 from kit.storage.hub import local_folder
 

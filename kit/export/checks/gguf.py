@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.export.checks.check import Check
-from kit.export.weights import Tensors, load_model, load_tokenizer, next_token, no_room_for
+from kit.export.weights import load_model, load_tokenizer, next_token, no_room_for
 from kit.generation.engine import Sampling
 from kit.generation.llama_cpp_engine import open_gguf
 from kit.generation.runtime import Room
 from kit.llama_cpp.gguf import GgufFile
+from kit.models.tensors import Tensors
 from kit.storage.generation_settings import GREEDY_METADATA
 from kit.storage.hub import local_folder
 

@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from kit.cli.errors import first_line
 from kit.export.checks.check import Check
-from kit.export.merge_weights import PREFIX, merged_tensors
-from kit.export.weights import (
-    Tensors,
-    embedding_rows,
-    load_model,
-    load_tokenizer,
-    next_token,
-    no_room_for,
-    with_tokenizer,
-)
+from kit.export.weights import load_model, load_tokenizer, next_token, no_room_for
+from kit.models.merged_tensors import PREFIX, merged_tensors
+from kit.models.tensors import Tensors, embedding_rows, with_tokenizer
 from kit.storage.generation_settings import shapes_replies
 from kit.storage.hub import local_folder
 
