@@ -34,10 +34,12 @@ from kit.checkpointing.resuming import (
 from kit.checkpointing.saving import checkpointing
 from kit.cli.errors import run_script
 from kit.cli.signals import StopRequest
+from kit.generation.vllm_engine import VllmNotLoaded
 from kit.models import loading
 from kit.models.base_check import check_before_training, mend_padding
 from kit.numbers.reading import use_decimal_mark
 from kit.planning import hardware
+from kit.planning.engine_choice import ROLLOUTS_WITHOUT
 from kit.planning.model_shape import known_shape
 from kit.planning.plan import Plan, make_plan
 from kit.planning.plan_report import print_plan
@@ -100,9 +102,18 @@ def train(
     prepare_reporting(run)
     recorded = [with_columns(log.recording(function), questions) for function in functions]
     callbacks = [progress.callback(), log.callback(), keeper]
-    trainer = build_trainer(arguments, policy, tokenizer, dataset, recorded, callbacks)
+    parts = (policy, tokenizer, dataset, recorded, callbacks)
+    try:
+        trainer = build_trainer(arguments, *parts)
+    except VllmNotLoaded as error:
+        if settings.vllm == "require":
+            raise
+        print(f"{error}: {ROLLOUTS_WITHOUT}.")
+        plan = plan.without_vllm()
+        arguments = trainer_arguments(plan.settings, plan.choice, weights, run)
+        trainer = build_trainer(arguments, *parts)
     keeper.trainer = trainer
-    record = describe_run(settings, questions, functions, weights)
+    record = describe_run(plan.settings, questions, functions, weights)
     run.write(record | describe_trainer(plan.choice, arguments, trainer, mended))
     with stop.listening(), fetching(sixteen_bit_name(settings.model), stop):
         trainer.train(resume_from_checkpoint=start)

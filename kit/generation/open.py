@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kit.chat_templates import fitted, takes_system_role
+from kit.generation import vllm_on_processor
 from kit.generation.artefacts import Artefact, template_of
 from kit.generation.engine import Conversation, Engine, Finished, Sampling
 from kit.generation.llama_cpp_engine import open_gguf
@@ -42,6 +43,8 @@ def open_engine(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[En
 
 
 def _opened(artefact: Artefact, runtime: Runtime, room: Room):
+    if runtime.engine != "vLLM":
+        vllm_on_processor.close_kept()  # it is done with, and holds memory
     if runtime.engine == "llama.cpp":
         return open_gguf(Path(artefact.path), room)
     return (open_vllm if runtime.engine == "vLLM" else open_transformers)(artefact, runtime, room)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kit.cli.errors import UserError
 from kit.generation.artefacts import Artefact, Kind
 from kit.planning import hardware
 from kit.planning.engine_choice import choose_engine
+from kit.planning.model_shape import model_shape
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,14 @@ class Room:
     batch_size: int = 64
 
 
+def _head(model: str) -> int | None:
+    """The size of a model's attention heads, where its config.json is to be had and known."""
+    try:
+        return model_shape(model).head
+    except UserError:
+        return None
+
+
 def choose_runtime(artefact: Artefact, base_4bit: bool = False, vllm: str = "auto") -> Runtime:
     """What will run ``artefact`` on this machine.
 
@@ -43,6 +53,6 @@ def choose_runtime(artefact: Artefact, base_4bit: bool = False, vllm: str = "aut
         kind = artefact.number_type
         return Runtime("llama.cpp", kind or artefact.name, f"{kind} GGUF" if kind else "GGUF")
     in_4bit = base_4bit and artefact.kind is Kind.ADAPTER
-    choice = choose_engine(hardware.detect(), vllm="off" if in_4bit else vllm)
+    choice = choose_engine(hardware.detect(), "off" if in_4bit else vllm, _head(artefact.base or artefact.path))
     base = f", {'4' if in_4bit else '16'}-bit base" if artefact.kind is Kind.ADAPTER else ""
     return Runtime("vLLM" if choice.use_vllm else "transformers", choice.dtype, choice.dtype + base, in_4bit)

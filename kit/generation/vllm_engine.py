@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import traceback
 from collections.abc import Iterator, Sequence
@@ -12,9 +13,12 @@ from typing import Any
 from packaging.version import Version
 
 from kit.cli.errors import UserError
+from kit.generation import vllm_on_processor
 from kit.generation.artefacts import Artefact, Kind, lora_rank
 from kit.generation.engine import Completion, Conversation, Engine, Finished, FinishReason, Sampling
 from kit.generation.runtime import Room, Runtime
+from kit.models.merged_tensors import merged_tensors
+from kit.models.tensors import Tensors, with_tokenizer
 from kit.planning import hardware
 from kit.planning.engine_choice import did_not_load
 from kit.storage.generation_settings import ends_of_turn
@@ -39,6 +43,9 @@ def open_vllm(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[Engi
     """
     hardware.free_card()  # of the artefact before this one
     machine = hardware.detect()
+    if not machine.has_cuda:
+        yield _on_processor(artefact, runtime, room)
+        return
     for name, value in vllm_environment(machine).items():
         os.environ.setdefault(name, value)
     weights = artefact.base or artefact.path
@@ -68,6 +75,61 @@ def open_vllm(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[Engi
         yield _Vllm(llm, request, ends, _BATCHES_IN_FLIGHT * room.batch_size)
     finally:
         llm.llm_engine.engine_core.shutdown()  # the next artefact needs the card's memory
+
+
+def _on_processor(artefact: Artefact, runtime: Runtime, room: Room) -> Engine:
+    """The engine that is loaded already, if it is one for such a model, with this artefact's weights."""
+    from transformers import AutoTokenizer
+
+    try:
+        adapter = Path(artefact.path) if artefact.kind is Kind.ADAPTER else None
+        model = artefact.base or artefact.path
+        tokenizer = AutoTokenizer.from_pretrained(str(with_tokenizer(adapter, model)) if adapter else model)
+        length = room.prompt_tokens + room.completion_tokens
+        llm = vllm_on_processor.kept(model, runtime.dtype, length, _BATCHES_IN_FLIGHT * room.batch_size)
+        tied = json.loads((local_folder(model) / "config.json").read_text(encoding="utf-8")).get("tie_word_embeddings")
+        vllm_on_processor.push(llm, _weights(adapter, model, leave_out="lm_head.weight" if tied else ""))
+        return _VllmOnProcessor(llm, tokenizer, sorted({*_ends_of_folder(model), tokenizer.eos_token_id}))
+    except Exception as error:  # vLLM and its kernels each have their own kinds
+        raise VllmNotLoaded(did_not_load(error, artefact.name)) from error
+
+
+def _weights(adapter: Path | None, model: str, leave_out: str) -> Iterator[tuple[str, Any]]:
+    """A model's tensors, with an adapter's change where there is one: merged in float32, rounded by the engine."""
+    if adapter is None:
+        tensors = Tensors(local_folder(model))
+        yield from ((name, tensors[name]) for name in tensors if name != leave_out)
+        return
+    for name, original, merged in merged_tensors(adapter, model):
+        if name != leave_out:
+            yield name, original if merged is None else merged
+
+
+class _VllmOnProcessor:
+    """All rows are drawn from one random stream: with a seed for each, half the rate is lost."""
+
+    def __init__(self, llm: Any, tokenizer: Any, ends: list[int]) -> None:
+        self._llm, self._tokenizer, self._ends = llm, tokenizer, ends
+
+    def generate(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Finished]:
+        import torch
+        from vllm import SamplingParams
+
+        torch.manual_seed(sampling.seed)
+        parameters = SamplingParams(
+            temperature=sampling.temperature, max_tokens=sampling.max_tokens, stop_token_ids=self._ends,
+            logprobs=0 if sampling.logprobs else None,
+        )  # fmt: skip
+        places = {}
+        for place, messages in enumerate(conversations):
+            text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            prompt = {"prompt_token_ids": self._tokenizer(text, add_special_tokens=False)["input_ids"]}
+            places[str(place)] = place
+            self._llm.llm_engine.add_request(str(place), prompt, parameters)
+        while self._llm.llm_engine.has_unfinished_requests():
+            done = [output for output in self._llm.llm_engine.step() if output.finished]
+            if done:
+                yield [(places[output.request_id], _completion(output.outputs[0])) for output in done]
 
 
 class _Vllm:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.cli.errors import UserError
-from kit.planning.engine_choice import NOT_ON_THIS_CARD, ROLLOUTS_WITHOUT, did_not_load
+from kit.planning.engine_choice import NOT_ON_THIS_CARD, PROCESSOR_ENVIRONMENT, ROLLOUTS_WITHOUT, did_not_load
 from kit.planning.hardware import free_card
 from kit.planning.plan import Plan
 from kit.storage.generation_settings import tokens_of
@@ -43,10 +43,10 @@ def load_for_training(plan: Plan) -> tuple[Any, Any, Plan]:
     loaded, reason = None, ""
     try:
         loaded = load(**base_arguments(plan), **vllm_arguments(plan))
-        if plan.choice.use_vllm and not hasattr(loaded[0], "vllm_engine"):  # on some cards Unsloth leaves it out
+        if vllm_arguments(plan) and not hasattr(loaded[0], "vllm_engine"):  # on some cards Unsloth leaves it out
             loaded, reason = None, NOT_ON_THIS_CARD
     except Exception as error:  # vLLM, its kernels and the driver each have their own kinds
-        if not plan.choice.use_vllm:
+        if not vllm_arguments(plan):
             raise
         reason = did_not_load(error)
         traceback.clear_frames(error.__traceback__)  # they hold on to half an engine
@@ -78,7 +78,7 @@ def base_arguments(plan: Plan) -> dict[str, Any]:
 
 def vllm_arguments(plan: Plan) -> dict[str, Any]:
     """What it is told of vLLM besides; ``max_num_seqs`` and the standby it hands on to ``load_vllm``."""
-    if not plan.choice.use_vllm:
+    if not plan.choice.use_vllm or not plan.choice.card:  # on a processor TRL loads it, see kit/training/rollouts.py
         return {}
     arguments = {
         "fast_inference": True,
@@ -108,6 +108,8 @@ def lora_arguments(plan: Plan) -> dict[str, Any]:
 
 def environment(plan: Plan) -> dict[str, str]:
     """What Unsloth reads from the environment when it is imported; what the user has set there stays."""
+    if plan.choice.use_vllm and not plan.choice.card:
+        return PROCESSOR_ENVIRONMENT
     if plan.layout is None or not plan.choice.use_vllm:
         return {}
     variables = {

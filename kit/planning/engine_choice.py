@@ -7,6 +7,14 @@ from dataclasses import dataclass
 from kit.cli.errors import UserError, first_line
 from kit.planning.hardware import BFLOAT16_CAPABILITY, Machine
 
+# What vLLM's processor build reads when it is imported: the engine in this process, threads where the system puts them,
+# GiB of cache, and its log from errors on. Its kernels take these heads: vllm/v1/attention/backends/cpu_attn.py
+PROCESSOR_CACHE_GIB = 1
+PROCESSOR_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": str(PROCESSOR_CACHE_GIB),
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "ERROR",
+}  # fmt: skip
+_PROCESSOR_HEADS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 ROLLOUTS_WITHOUT = "Unsloth generates the rollouts itself"
 NOT_ON_THIS_CARD = "Unsloth does not load vLLM on this card"
 ANSWERS_WITHOUT = "Unsloth and transformers answer everything instead"
@@ -23,17 +31,22 @@ class EngineChoice:
     reason: str
 
 
-def choose_engine(machine: Machine, vllm: str = "auto") -> EngineChoice:
+def choose_engine(machine: Machine, vllm: str = "auto", head: int | None = None) -> EngineChoice:
     """Choose for a machine; ``vllm`` is the user's wish: ``auto``, ``off`` or ``require``.
 
     float16 below compute capability 8.0, whatever torch says: ``is_bf16_supported()`` is True on a T4, by emulation.
-    float32 on a CPU: tiny models run faster in it than under bfloat16 autocast, and results repeat exactly. Activations
-    are recomputed in the backward pass (gradient checkpointing) on a card; on a processor the plan decides.
+    On a processor weights are float32; passes over them may be in bfloat16 (``Settings.cpu_dtype``). Activations are
+    recomputed in the backward pass (gradient checkpointing) on a card; on a processor the plan decides.
+
+    Args:
+        machine: what ``detect`` found.
+        vllm: the wish.
+        head: the size of the model's attention heads, where it is known; on a processor vLLM takes not every one.
 
     Raises:
         UserError: vLLM is required and cannot be had.
     """
-    lack = _lack(machine)
+    lack = _lack(machine, head)
     if vllm == "require" and lack:
         raise UserError(f"--vllm require, but {lack}: install requirements.txt on a CUDA machine, or use --vllm auto")
     dtype = "bfloat16" if machine.capability >= BFLOAT16_CAPABILITY else "float16"
@@ -50,10 +63,13 @@ def choose_engine(machine: Machine, vllm: str = "auto") -> EngineChoice:
     )
 
 
-def _lack(machine: Machine) -> str:
+def _lack(machine: Machine, head: int | None) -> str:
     """Why vLLM cannot run on this machine; empty where it can."""
-    if not machine.has_cuda:
+    if not machine.has_cuda and not machine.has_vllm:
         return machine.lack
+    if not machine.has_cuda:
+        known = head is None or head in _PROCESSOR_HEADS
+        return "" if known else f"on a processor it takes no attention heads of {head}"
     if machine.platform == "win32":
         return "vLLM does not run on Windows itself, but it does in WSL2"
     return "" if machine.has_vllm else "vLLM is not installed"

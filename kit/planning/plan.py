@@ -9,6 +9,7 @@ activations, then full length.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ _FEWEST_SEQUENCES = 4
 _ENOUGH_TOKENS = 8192  # in one pass: from a few hundred on, cards are limited by arithmetic and more does not go faster
 _ENOUGH_ON_A_PROCESSOR = 2048  # and processors before that
 _MOST_RESERVE_GIB = 1.0  # beyond the estimate of what vLLM needs, where there is room: it becomes cache
+_LARGE_HIDDEN, _CLEAR_GAIN = 512, 1.5  # from which size of a model, and gain of a product on, a pass gains too
 _SHORTER = (384, 256)  # lengths that are tried where the default cannot be had
 _MOST_SHARE = 0.95
 
@@ -72,7 +74,9 @@ def make_plan(
     Raises:
         UserError: it cannot fit, with the setting that would make it fit; or vLLM is required and cannot be had.
     """
-    choice = choose_engine(machine, settings.vllm)
+    choice = choose_engine(machine, settings.vllm, shape.head if shape else None)
+    if not machine.has_cuda:
+        settings = dataclasses.replace(settings, cpu_dtype=_cpu_dtype(settings, machine, shape))
     if not machine.has_cuda and "optim" not in settings.given:
         settings = dataclasses.replace(settings, optim="adamw_torch_fused")
     if shape is None:
@@ -90,6 +94,14 @@ def make_plan(
     return dataclasses.replace(plan, settings=filled, made_from=(settings, machine, shape))
 
 
+def _cpu_dtype(settings: Settings, machine: Machine, shape: ModelShape | None) -> str:
+    """What the user set, or a continued run began with; else bfloat16 for models and machines that gain by it."""
+    if settings.cpu_dtype != "auto":
+        return settings.cpu_dtype
+    gains = shape is not None and shape.hidden >= _LARGE_HIDDEN and machine.bfloat16_gain >= _CLEAR_GAIN
+    return "bfloat16" if gains else "float32"
+
+
 def _largest_that_fits(settings: Settings, machine: Machine, shape: ModelShape, choice: EngineChoice) -> Plan | None:
     laid_out = _laid_out if machine.has_cuda else _laid_out_on_processor
     for changes, layout in _ways(settings, machine, choice):
@@ -100,21 +112,19 @@ def _largest_that_fits(settings: Settings, machine: Machine, shape: ModelShape, 
 
 
 def _ways(settings: Settings, machine: Machine, choice: EngineChoice) -> Iterator[tuple[dict[str, Any], Layout]]:
-    return _layouts(settings, choice.use_vllm) if machine.has_cuda else _processor_layouts(settings)
+    layouts = _layouts if machine.has_cuda else _processor_layouts
+    return layouts(settings, choice.use_vllm)
 
 
-def _processor_layouts(settings: Settings) -> Iterator[tuple[dict[str, Any], Layout]]:
+def _processor_layouts(settings: Settings, use_vllm: bool) -> Iterator[tuple[dict[str, Any], Layout]]:
     """(settings to change, layout) from the largest to the smallest."""
     batches = _batches(settings, _ENOUGH_ON_A_PROCESSOR)
     lengths = (settings.max_completion_length, *(() if "max_completion_length" in settings.given else _SHORTER))
-    for length in lengths:
-        for checkpointing in (False, True):
-            for batch in batches:
-                rows, accumulation = batch["per_device_train_batch_size"], batch["gradient_accumulation_steps"]
-                changes = (
-                    batch if length == settings.max_completion_length else batch | {"max_completion_length": length}
-                )
-                yield changes, Layout(False, False, rows, rows * accumulation, length, checkpointing=checkpointing)
+    engines = (True, False) if use_vllm and settings.vllm == "auto" else (use_vllm,)
+    for length, vllm, checkpointing, batch in itertools.product(lengths, engines, (False, True), batches):
+        rows, accumulation = batch["per_device_train_batch_size"], batch["gradient_accumulation_steps"]
+        changes = batch if length == settings.max_completion_length else batch | {"max_completion_length": length}
+        yield changes, Layout(vllm, False, rows, rows * accumulation, length, checkpointing=checkpointing)
 
 
 def _laid_out_on_processor(
@@ -125,8 +135,11 @@ def _laid_out_on_processor(
     if peak_bytes(parts) > _USABLE * machine.free_gib * GIB:
         return None
     choice = dataclasses.replace(choice, gradient_checkpointing=layout.checkpointing)
+    if layout.vllm != choice.use_vllm:
+        choice = dataclasses.replace(choice, use_vllm=False, reason=does_not_fit(None))
     again = "; activations are computed again in the backward pass, to save memory" if layout.checkpointing else ""
-    reasons = [f"number type {choice.dtype}", choice.reason, _about_batches(settings) + again]
+    computed = ", passes in bfloat16, which is faster here" if settings.cpu_dtype == "bfloat16" else ""
+    reasons = [f"number type {choice.dtype}{computed}", choice.reason, _about_batches(settings) + again]
     reasons += _about_length(settings, layout)
     return Plan(settings, choice, layout, parts, settings.gpu_memory_utilization, reasons, (settings, machine, shape))
 
@@ -278,7 +291,7 @@ def _refusal(settings: Settings, machine: Machine, shape: ModelShape, choice: En
         changed = dataclasses.replace(settings, given=frozenset(given), **changes)
         if changed == settings and not left_out:
             continue
-        if _largest_that_fits(changed, machine, shape, choose_engine(machine, changed.vllm)):
+        if _largest_that_fits(changed, machine, shape, choose_engine(machine, changed.vllm, shape.head)):
             return f"{said}: it fits {words if left_out else 'with ' + words}"
     smaller = f"name a smaller --model{' (the default is unsloth/Qwen2.5-0.5B-Instruct)' if machine.has_cuda else ''}"
     return f"{said}: {smaller}, or use a {'larger card' if machine.has_cuda else 'machine with more memory'}"

@@ -1,7 +1,7 @@
 """How much of a machine's memory a run takes where no card is, part by part.
 
-Weights and activations are float32 there (4-bit matrices stay in 4 bits), and transformers writes the rollouts. For a
-backward pass each layer keeps, for each token, what its norms and products were fed: 3.8 (h + q + i) numbers, for
+Weights and activations are float32 there (4-bit matrices stay in 4 bits); transformers or vLLM writes the rollouts. For
+a backward pass each layer keeps, for each token, what its norms and products were fed: 3.8 (h + q + i) numbers, for
 hidden size h, all heads' size q, MLP size i; with checkpointing it keeps its input alone. C's allocator leaves holes
 besides: glibc before 2.38 cannot give out again a block that it aligned, so of blocks below 32 MB a pass costs about
 what all its layers hold once more, kept or not; larger ones go back to the system at once. Fitted to the resident
@@ -12,11 +12,13 @@ runs beside it: benchmarks/README.md.
 from __future__ import annotations
 
 from kit.planning.card_memory import ALWAYS, GIB, OPTIMIZER_BYTES, ROLLOUTS, UPDATE, Layout, Part, base_weights
+from kit.planning.engine_choice import PROCESSOR_CACHE_GIB
 from kit.planning.model_shape import ModelShape
 from kit.settings.knobs import Settings
 
 _NUMBER = 4  # bytes of a float32
 _LIBRARIES_BYTES = 0.55 * GIB  # Python, torch, transformers, TRL, Unsloth
+_VLLM_LIBRARIES_BYTES = 0.6 * GIB
 _KEPT = 3.8
 _HOLES, _HOLES_WITHOUT_GRADIENTS = 0.9, 0.2  # of what all layers hold in blocks of less than:
 _OWN_BLOCK_BYTES = 32 * 2**20
@@ -39,15 +41,26 @@ def processor_parts(shape: ModelShape, settings: Settings, layout: Layout) -> li
     logits = _LOGIT_COPIES * layout.rows * layout.completion * shape.vocabulary * _NUMBER
     sampling = _SAMPLER_COPIES * layout.sequences * shape.vocabulary * _NUMBER
     prefill = _layer_bytes(shape, prompts) + _HOLES_WITHOUT_GRADIENTS * _holes(shape, prompts)
-    return [
-        Part("libraries", _LIBRARIES_BYTES, ALWAYS, "the same for every model"),
-        base_weights(shape, settings, other_bytes=_NUMBER),
-        Part("LoRA, gradients, optimizer", lora * copies, ALWAYS, f"{lora / 1e6:.1f} M x {copies} bytes"),
+    rollouts = [
         Part(
             "KV cache", written * shape.kv_elements_per_token * _NUMBER, ROLLOUTS,
             f"{layout.sequences} completions x {length} tokens x {shape.kv_elements_per_token * _NUMBER:,} bytes",
         ),
         Part("a step of generation", sampling + prefill, ROLLOUTS, "the prompts, then a token"),
+    ]  # fmt: skip
+    if layout.vllm:
+        weights = 2 * (shape.linear_parameters + shape.other_parameters)
+        rollouts = [
+            Part("vLLM's libraries", _VLLM_LIBRARIES_BYTES, ALWAYS, "the same for every model"),
+            Part("vLLM's weights", weights, ALWAYS, "bfloat16, its own copy"),
+            Part("vLLM's cache", PROCESSOR_CACHE_GIB * GIB, ALWAYS, "set aside once"),
+            Part("a step of generation", sampling, ROLLOUTS, "logits in float32"),
+        ]
+    return [
+        Part("libraries", _LIBRARIES_BYTES, ALWAYS, "the same for every model"),
+        base_weights(shape, settings, other_bytes=_NUMBER),
+        Part("LoRA, gradients, optimizer", lora * copies, ALWAYS, f"{lora / 1e6:.1f} M x {copies} bytes"),
+        *rollouts,
         Part("activations", held + again, UPDATE, f"{layout.rows} completions x {length} tokens, {kept}"),
         Part("holes they leave", _HOLES * _holes(shape, tokens), UPDATE, "blocks that are not used again"),
         Part("logits", logits, UPDATE, f"{layout.rows * layout.completion:,} tokens x {shape.vocabulary:,}"),

@@ -42,6 +42,8 @@ class Settings:
 
     model: str = knob("unsloth/Qwen2.5-0.5B-Instruct", "Hub id or folder of the base model", "model")
     load_in_4bit: bool = knob(True, "hold the frozen base weights in 4 bits", "model")
+    cpu_dtype: str = knob("auto", "of passes on a processor: bfloat16 where its products are clearly faster", "model",
+                          choices=("auto", "float32", "bfloat16"), open=True)  # fmt: skip
     vllm: str = knob(
         "auto", "rollouts through vLLM: auto, off, or require", "model", choices=("auto", "off", "require"), free=True
     )

@@ -13,6 +13,7 @@ from kit.prompts import build_prompt
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row
+from kit.training.rollouts import use_vllm_on_processor
 
 
 def as_dataset(questions: list[Row], tokenizer: Any, settings: Settings) -> Any:
@@ -65,15 +66,22 @@ def trainer_arguments(settings: Settings, choice: EngineChoice, weights: list[fl
         "reward_weights": weights,
         "use_vllm": choice.use_vllm,
         "vllm_importance_sampling_correction": choice.use_vllm,  # as TRL has it; Unsloth turns it off on a card
-        "bf16": choice.dtype == "bfloat16",
+        "bf16": choice.dtype == "bfloat16" or (choice.card is None and settings.cpu_dtype == "bfloat16"),
         "fp16": choice.dtype == "float16",
         "gradient_checkpointing": choice.gradient_checkpointing,
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": settings.report_to,
         "disable_tqdm": True,  # metrics.jsonl and our own lines say it better
+        **(_colocated(settings) if choice.use_vllm and not choice.card else {}),
         **settings.further,
     }
+
+
+def _colocated(settings: Settings) -> dict[str, Any]:
+    """On a processor it is TRL that loads vLLM, into the trainer's process; on a card Unsloth has done so."""
+    length = settings.max_prompt_length + settings.max_completion_length
+    return {"vllm_mode": "colocate", "vllm_max_model_length": length}
 
 
 def prepare_reporting(run: RunFolder) -> None:
@@ -88,10 +96,14 @@ def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, callb
 
     Raises:
         UserError: TRL refuses the arguments.
+        VllmNotLoaded: on a processor, where it is TRL that loads it.
     """
+    import torch
     from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
+    if arguments["use_vllm"] and not torch.cuda.is_available():
+        use_vllm_on_processor(arguments["seed"])
     try:
         args = GRPOConfig(**arguments)
         if hasattr(args, "warmup_ratio"):  # transformers 4 falls back on it at --warmup-steps 0; Unsloth makes it 0.1
