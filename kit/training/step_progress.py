@@ -1,6 +1,6 @@
 """How far a long step is, while it goes on: tokens written into its completions, then passes learned from.
 
-On a processor a step takes minutes. Where vLLM writes the completions it is seconds, and nothing is said.
+On a processor a step takes minutes. Of completions that vLLM writes nothing is said until they are there.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ PYTHONS = {
     "requirements-t4.txt": ("3.11", "3.12", "3.13"),
     "requirements-cuda12.txt": ("3.12", "3.13"),
     "requirements-cpu.txt": ("3.11", "3.12", "3.13"),
+    "requirements-cpu-vllm.txt": ("3.11", "3.12", "3.13"),
     "requirements-dev.txt": ("3.11", "3.12", "3.13"),
 }
 _PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(39, 4, -1)]
