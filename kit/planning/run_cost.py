@@ -20,8 +20,8 @@ _BANDWIDTH_SHARE, _SPEED_SHARE = 0.5, 0.25
 _TOKEN_FLOOR_S = {True: 0.010, False: 0.035}  # with vLLM's graphs, and with a kernel launch for each operation
 _WRITING_SHARE, _LEARNING_SHARE, _UNPACKING = 0.15, 0.8, 50.0  # of a processor's speed; and operations a 4-bit weight
 _LAYER_S = 0.005
-# On a processor with bfloat16 products: vLLM's rate beside transformers', a pass in bfloat16 beside one in float32; seen
-# on steps of Qwen2.5-Coder-0.5B with a 4-bit base (130 s became 56 to 78 s).
+# On a processor: vLLM's rate beside transformers', a pass in bfloat16 beside one in float32; seen on steps of
+# Qwen2.5-Coder-0.5B with a 4-bit base (130 s became 56 to 78 s).
 _VLLM_GAIN, _BFLOAT16_GAIN = 5.0, 1.8
 _PROMPT_TOKENS, _COMPLETION_SHARE = 200, 0.4  # GSM8K with the kit's prompt; completions of usual length
 
