@@ -27,3 +27,12 @@ def test_vllm_is_on_where_card_and_package_are():
 def test_require_refuses_instead_of_falling_back():
     with pytest.raises(UserError, match="no CUDA card"):
         choose_engine(LAPTOP, vllm="require")
+
+
+def test_a_processor_has_vllm_where_its_build_is_and_takes_the_heads():
+    machine = Machine(card=None, has_vllm=True)
+    assert choose_engine(machine, head=64).use_vllm
+    assert not choose_engine(machine, "off", head=64).use_vllm
+    assert "no attention heads of 16" in choose_engine(machine, head=16).reason
+    with pytest.raises(UserError, match="no attention heads of 16"):
+        choose_engine(machine, "require", head=16)

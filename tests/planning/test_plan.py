@@ -343,3 +343,23 @@ def test_a_driver_too_old_for_the_packages_is_named_with_both_ways_out():
     assert "driver 550" in fault
     assert "requirements-cuda12.txt" in fault
     assert "update the driver" in driver_fault("Tesla T4", 470, "12.8")
+
+
+def test_a_processor_computes_in_bfloat16_where_that_is_clearly_faster():
+    def chosen(settings, gain):
+        machine = Machine(card=None, memory_gib=64, free_gib=60, bfloat16_gain=gain)
+        return make_plan(settings, machine, QWEN["0.5B"]).settings.cpu_dtype
+
+    assert [chosen(Settings(), gain) for gain in (3.0, 1.2)] == ["bfloat16", "float32"]
+    as_it_began = dataclasses.replace(Settings(), cpu_dtype="float32")
+    assert chosen(as_it_began, 3.0) == "float32"
+
+
+def test_vllm_on_a_processor_is_given_up_where_its_copy_of_the_weights_does_not_fit():
+    machine = Machine(card=None, memory_gib=64, free_gib=60, has_vllm=True)
+    roomy = make_plan(Settings(), machine, QWEN["0.5B"])
+    assert roomy.choice.use_vllm
+    assert {part.name for part in roomy.parts} >= {"vLLM's weights", "vLLM's cache"}
+    tight = make_plan(Settings(), dataclasses.replace(machine, free_gib=5.0), QWEN["0.5B"])
+    assert not tight.choice.use_vllm
+    assert "vLLM does not fit beside the training" in tight.choice.reason
