@@ -17,7 +17,8 @@ SETS = [(lock, python) for lock, pythons in PYTHONS.items() for python in python
 BELOW = {name: ["requirements-cpu.txt"] for name in ("requirements-dev.txt", "requirements-cpu-vllm.txt")}
 EXCEPTED_NEEDS = {"certifi"}  # by name: unsloth asks for one that the index does not have
 # unsloth asks for xformers too, of which none is built for torch 2.11: it would complain of it at every start
-LEFT_OUT = {"requirements.txt": "needs xformers"}
+# vLLM's processor build asks for torch's by the label that only some indexes put behind its version
+LEFT_OUT = {"requirements.txt": "needs xformers", "requirements-cpu-vllm.txt": "needs torch==2.13.0+cpu"}
 
 
 def conflicts(rows, python) -> list[str]:
