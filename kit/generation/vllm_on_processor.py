@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def load(model: str, dtype: str, max_length: int, sequences: int, seed: int = 0) -> Any:
+def load(model: str, dtype: str, max_length: int, sequences: int, seed: int = 0, logprobs: str = "raw") -> Any:
     """An engine for a model folder.
 
     Args:
@@ -40,6 +40,7 @@ def load(model: str, dtype: str, max_length: int, sequences: int, seed: int = 0)
         max_length: of a prompt and its completion, in tokens.
         sequences: completions at once.
         seed: of the stream that all completions are drawn with.
+        logprobs: ``raw``, the model's own, or ``processed``, of the distribution that was drawn from.
     """
     for name, value in PROCESSOR_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -48,7 +49,7 @@ def load(model: str, dtype: str, max_length: int, sequences: int, seed: int = 0)
 
         return LLM(
             model=model, dtype=dtype, max_model_len=max_length, max_num_seqs=sequences, enforce_eager=True, seed=seed,
-            generation_config="vllm", logprobs_mode="processed_logprobs",
+            generation_config="vllm", logprobs_mode=f"{logprobs}_logprobs",
             max_num_batched_tokens=max(4096, max_length),
         )  # fmt: skip
 

@@ -24,7 +24,9 @@ def use_vllm_on_processor(seed: int) -> None:
         def _init_vllm(self) -> None:
             base = self.model.get_base_model().name_or_path
             try:
-                self.llm: Any = vllm_on_processor.load(base, "bfloat16", self.max_model_length, self.max_num_seqs, seed)
+                self.llm: Any = vllm_on_processor.load(
+                    base, "bfloat16", self.max_model_length, self.max_num_seqs, seed, logprobs="processed"
+                )
             except Exception as error:  # vLLM and its kernels each have their own kinds
                 raise VllmNotLoaded(did_not_load(error)) from error
             self._llm_weights_sleeping = False
