@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,7 +42,7 @@ def open_engine(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[En
         yield _Fitted(engine, template)
 
 
-def _opened(artefact: Artefact, runtime: Runtime, room: Room):
+def _opened(artefact: Artefact, runtime: Runtime, room: Room) -> AbstractContextManager[Engine]:
     if runtime.engine != "vLLM":
         vllm_on_processor.close_kept()  # it is done with, and holds memory
     if runtime.engine == "llama.cpp":
