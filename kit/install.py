@@ -45,6 +45,8 @@ def install_packages(torch_index: str) -> None:
         "packages: downloading about 500 MB (torch's CPU build and some 120 others), 2.1 GB on disk, 1 to 3 minutes",
         flush=True,
     )
+    if VENV.is_symlink():
+        raise UserError(f"{VENV.name} is a link, and what it leads to would be emptied: remove it (rm {VENV.name})")
     STAMP.unlink(missing_ok=True)
     venv.create(VENV, with_pip=True, clear=True)
     torch = next(line for line in LOCKS[0].read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))

@@ -32,7 +32,7 @@ def ollama_name(name: str) -> str:
     'mi-modelo-ano-2'
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9._-]+", "-", plain).strip("-._")[:_LONGEST_NAME] or "model"
+    return re.sub(r"[^a-z0-9._-]+", "-", plain).replace("-.", ".").strip("-._")[:_LONGEST_NAME] or "model"
 
 
 def modelfile(gguf: str, tokenizer: Any, system_prompt: str, context: int, adds_bos: bool = True) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from kit.cli.errors import UserError
+from kit.cli.errors import UserError, first_line
 from kit.llama_cpp.build import llama_cpp_folder, program
 from kit.storage.generation_settings import GREEDY_METADATA
 
@@ -110,7 +110,12 @@ class GgufFile:
 
     @cached_property
     def _reader(self) -> Any:
-        return _quick_reader(self.path)
+        try:
+            return _quick_reader(self.path)
+        except (ValueError, LookupError, struct.error, OSError) as error:  # what reading past a file's end raises
+            raise UserError(
+                f"{self.path} is no whole GGUF file ({first_line(error)}): fetch it again, or export it again"
+            ) from error
 
     def value(self, key: str) -> Any:
         """One metadata value; ``None`` where the file has none."""

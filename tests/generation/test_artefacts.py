@@ -4,10 +4,11 @@ import json
 import shutil
 import struct
 
+import numpy as np
 import pytest
 
 from kit.cli.errors import UserError
-from kit.generation.artefacts import Kind, find_artefacts, fingerprint
+from kit.generation.artefacts import Kind, check_templates, find_artefacts, fingerprint
 from kit.llama_cpp.gguf import gguf_library
 from kit.storage.hub import check_model, is_hub_id
 
@@ -223,6 +224,20 @@ def test_in_a_run_folder_a_gguf_is_called_by_its_type(tmp_path):
     for name in ("run.q8_0", "split.q4_k_m-00001-of-00002", "split.q4_k_m-00002-of-00002", "v2.5"):
         gguf(run / "gguf" / f"{name}.gguf")
     assert {artefact.name for artefact in find_artefacts([str(run)])} == {"base", "q8_0", "q4_k_m", "v2.5"}
+
+
+def test_a_gguf_that_was_cut_short_is_refused_in_words(tmp_path):
+    file = tmp_path / "x.f32.gguf"
+    writer = gguf_library().GGUFWriter(file, "qwen2")
+    writer.add_tensor("output.weight", np.zeros((64, 64), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    for kept in (-1000, 40):
+        file.write_bytes(file.read_bytes()[:kept])
+        with pytest.raises(UserError, match=r"x\.f32\.gguf is no whole GGUF file .* fetch it again"):
+            check_templates([found(file)])
 
 
 def test_a_split_gguf_is_all_of_its_parts(tmp_path):
