@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.cli.errors import UserError
+from kit.models.unpacking import unpack_base
 from kit.planning.engine_choice import NOT_ON_THIS_CARD, PROCESSOR_ENVIRONMENT, ROLLOUTS_WITHOUT, did_not_load
 from kit.planning.hardware import free_card
 from kit.planning.plan import Plan
@@ -60,6 +61,8 @@ def load_for_training(plan: Plan) -> tuple[Any, Any, Plan]:
         loaded = load(**base_arguments(plan))
     model, tokenizer = loaded
     policy = unsloth.FastLanguageModel.get_peft_model(model, **lora_arguments(plan))
+    if plan.unpacks_base:
+        unpack_base(policy)
     _sample_by_what_is_passed(policy)
     _sample_cheaply(policy)
     return policy, tokenizer, plan

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from kit.models.unpacking import unpacked
+
 if TYPE_CHECKING:
     import torch
 
@@ -24,18 +26,9 @@ def policy_weights(policy: Any) -> Iterator[tuple[str, torch.Tensor]]:
     with torch.no_grad():
         for path, module in reached.items():
             plain = module.get_base_layer()
-            yield f"{path}.weight", _unpacked(plain) + module.get_delta_weight("default").float()
+            yield f"{path}.weight", unpacked(plain) + module.get_delta_weight("default").float()
             if getattr(plain, "bias", None) is not None:
                 yield f"{path}.bias", plain.bias.float()
         for name, parameter in model.named_parameters():
             if not any(name.startswith(f"{path}.") for path in reached) and not (tied and name == "lm_head.weight"):
                 yield name, parameter.float()
-
-
-def _unpacked(module: Any) -> torch.Tensor:
-    weight = module.weight
-    if getattr(weight, "quant_state", None) is None:
-        return weight.float()
-    from bitsandbytes.functional import dequantize_4bit
-
-    return dequantize_4bit(weight.data, weight.quant_state).float()

@@ -138,9 +138,10 @@ def vllm_bytes(parts: list[Part]) -> float:
     return sum(part.bytes for part in parts if part.name in _COUNTED_BY_VLLM)
 
 
-def base_weights(shape: ModelShape, settings: Settings, other_bytes: int = 2) -> Part:
-    """The frozen base; ``other_bytes`` for each weight that is not held in 4 bits."""
-    bits = BITS_OF_4BIT if settings.load_in_4bit else 8 * other_bytes
+def base_weights(shape: ModelShape, settings: Settings, other_bytes: int = 2, unpacked: bool = False) -> Part:
+    """The frozen base; ``other_bytes`` for each weight that is not held in 4 bits or, ``unpacked``, in 16."""
+    in_4bit = 16 if unpacked else BITS_OF_4BIT
+    bits = in_4bit if settings.load_in_4bit else 8 * other_bytes
     matrices, rest = shape.linear_parameters, shape.other_parameters
     how = f"{matrices / 1e6:.0f} M x {bits:g} bits, {rest / 1e6:.0f} M of the vocabulary x {8 * other_bytes} bits"
     return Part("base weights", matrices * bits / 8 + rest * other_bytes, ALWAYS, how)

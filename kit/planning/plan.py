@@ -19,7 +19,7 @@ from kit.planning.card_memory import GIB, Layout, Part, memory_parts, peak_bytes
 from kit.planning.engine_choice import EngineChoice, choose_engine, does_not_fit
 from kit.planning.hardware import Machine
 from kit.planning.model_shape import ModelShape
-from kit.planning.processor_memory import processor_parts
+from kit.planning.processor_memory import processor_parts, unpacks
 from kit.settings.knobs import Settings
 
 _USABLE = 0.95  # of the free memory: what other programs take in the meantime comes out of the rest
@@ -53,6 +53,11 @@ class Plan:
         """The plan for the same card should vLLM turn out not to load there."""
         settings, machine, shape = self.made_from
         return make_plan(dataclasses.replace(settings, vllm="off"), machine, shape)
+
+    @property
+    def unpacks_base(self) -> bool:
+        """Is a base in 4 bits held unpacked? A processor that computes in bfloat16 is faster so."""
+        return not self.choice.card and unpacks(self.settings)
 
     @property
     def peak_gib(self) -> float:

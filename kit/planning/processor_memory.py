@@ -1,12 +1,12 @@
 """How much of a machine's memory a run takes where no card is, part by part.
 
-Weights and activations are float32 there (4-bit matrices stay in 4 bits); transformers or vLLM writes the rollouts. For
-a backward pass each layer keeps, for each token, what its norms and products were fed: 3.8 (h + q + i) numbers, for
-hidden size h, all heads' size q, MLP size i; with checkpointing it keeps its input alone. C's allocator leaves holes
-besides: glibc before 2.38 cannot give out again a block that it aligned, so of blocks below 32 MB a pass costs about
-what all its layers hold once more, kept or not; larger ones go back to the system at once. Fitted to the resident
-memory of passes of Qwen2.5-Coder-0.5B and SmolLM2-135M (512 to 4,096 tokens, with and without checkpointing); whole
-runs beside it: benchmarks/README.md.
+Weights and activations are float32 there (4-bit matrices stay in 4 bits, or are unpacked to 16); transformers or vLLM
+writes the rollouts. For a backward pass each layer keeps, for each token, what its norms and products were fed: 3.8 (h
++ q + i) numbers, for hidden size h, all heads' size q, MLP size i; with checkpointing it keeps its input alone. C's
+allocator leaves holes besides: glibc before 2.38 cannot give out again a block that it aligned, so of blocks below 32
+MB a pass costs about what all its layers hold once more, kept or not; larger ones go back to the system at once. Fitted
+to the resident memory of passes of Qwen2.5-Coder-0.5B and SmolLM2-135M (512 to 4,096 tokens, with and without
+checkpointing); whole runs beside it: benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -58,13 +58,18 @@ def processor_parts(shape: ModelShape, settings: Settings, layout: Layout) -> li
         ]
     return [
         Part("libraries", _LIBRARIES_BYTES, ALWAYS, "the same for every model"),
-        base_weights(shape, settings, other_bytes=_NUMBER),
+        base_weights(shape, settings, other_bytes=_NUMBER, unpacked=unpacks(settings)),
         Part("LoRA, gradients, optimizer", lora * copies, ALWAYS, f"{lora / 1e6:.1f} M x {copies} bytes"),
         *rollouts,
         Part("activations", held + again, UPDATE, f"{layout.rows} completions x {length} tokens, {kept}"),
         Part("holes they leave", _HOLES * _holes(shape, tokens), UPDATE, "blocks that are not used again"),
         Part("logits", logits, UPDATE, f"{layout.rows * layout.completion:,} tokens x {shape.vocabulary:,}"),
     ]  # fmt: skip
+
+
+def unpacks(settings: Settings) -> bool:
+    """Where passes are in bfloat16, a base in 4 bits is unpacked once: see ``kit.models.unpacking``."""
+    return settings.load_in_4bit and settings.cpu_dtype == "bfloat16"
 
 
 def _layer_bytes(shape: ModelShape, tokens: int) -> float:
