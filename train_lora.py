@@ -49,14 +49,17 @@ from kit.settings.knobs import Settings, read_settings
 from kit.storage.hub import check_model, fetching, sixteen_bit_name
 from kit.storage.run_folder import RunFolder
 from kit.storage.weight_files import is_quantized
+from kit.task.held_out import held_out_count, set_aside, with_held_out
 from kit.task.prompt_length import longest_prompt
 from kit.task.questions import Row, load_questions
 from kit.task.reward_columns import check_arguments, with_columns
+from kit.training.held_out import HeldOut, clear_bests
+from kit.training.policy_engine import policy_engine
 from kit.training.preflight import rehearse
 from kit.training.run_log import RunLog
 from kit.training.run_record import describe_run, describe_trainer, save_adapter
 from kit.training.step_progress import StepProgress
-from kit.training.trainer import as_dataset, build_trainer, prepare_reporting, trainer_arguments
+from kit.training.trainer import as_dataset, build_trainer, prepare_reporting, that_fit, trainer_arguments
 from rewards import choose_rewards, maxima
 
 
@@ -66,7 +69,8 @@ def main() -> None:
         finish_again(settings)
         return
     longest = longest_of(settings, questions)
-    plan = make_plan(as_recorded(settings), hardware.detect(), known_shape(settings.model), longest)
+    wanted = with_held_out(as_recorded(settings), len(questions))
+    plan = make_plan(wanted, hardware.detect(), known_shape(settings.model), longest)
     print(*plan.reasons, sep="\n")
     run, mirror = open_run_folder(plan.settings)
     stop = StopRequest()
@@ -87,11 +91,13 @@ def train(
     """Train from where the run is to its last step, or to where somebody stops it; returns the step reached."""
     functions, weights = rewards
     start, done = where_to_start(run)
+    clear_bests(run, after=done)
     run.write(describe_run(plan.settings, questions, functions, weights))
     policy, tokenizer, plan = loading.load_for_training(plan)  # before TRL is imported: Unsloth patches it
     settings = plan.settings
     mended = mend_padding(tokenizer, settings.model)
-    dataset = as_dataset(questions, tokenizer, settings)
+    trained_on, others = set_aside(questions, settings.eval_questions, settings.seed)
+    dataset = as_dataset(trained_on, tokenizer, settings)
     arguments = trainer_arguments(settings, plan.choice, weights, run)
     log, progress = RunLog(run, settings, done, maxima(functions), write_report), StepProgress()
     if plan.choice.card:
@@ -100,8 +106,9 @@ def train(
         progress.watch(policy, tokenizer)
     keeper = checkpointing(run, settings, stop, mirror, start)
     prepare_reporting(run)
-    recorded = [with_columns(log.recording(function), questions) for function in functions]
-    callbacks = [progress.callback(), log.callback(), keeper]
+    recorded = [with_columns(log.recording(function), trained_on) for function in functions]
+    held_out = HeldOut(that_fit(others, tokenizer, settings), settings, run, log)
+    callbacks = [progress.callback(), held_out.callback(), log.callback(), keeper]
     parts = (policy, tokenizer, dataset, recorded, callbacks)
     try:
         trainer = build_trainer(arguments, *parts)
@@ -113,12 +120,15 @@ def train(
         arguments = trainer_arguments(plan.settings, plan.choice, weights, run)
         trainer = build_trainer(arguments, *parts)
     keeper.trainer = trainer
+    held_out.engine = lambda: policy_engine(trainer, tokenizer, plan.settings.completions_per_step)
     record = describe_run(plan.settings, questions, functions, weights)
     run.write(record | describe_trainer(plan.choice, arguments, trainer, mended))
     with stop.listening(), fetching(sixteen_bit_name(settings.model), stop):
         trainer.train(resume_from_checkpoint=start)
-    if trainer.state.global_step >= settings.max_steps:
+    if trainer.state.global_step >= settings.max_steps or held_out.stands_still:
+        run.write(run.read() | {"adapter": held_out.take_best(policy, trainer.state.global_step)})
         save_adapter(run, policy, tokenizer)
+        clear_bests(run)
     return trainer.state.global_step
 
 
@@ -131,9 +141,11 @@ def check_everything() -> tuple[Settings, list[Row], Rewards]:
     settings, problems = read_settings(None, __doc__)
     use_decimal_mark(settings.decimal_mark)
     questions: list[Row] = []
+    aside = 0
     if not settings.plan or settings.epochs or Path(settings.dataset).is_file():
         questions = problems.catch(read_questions, settings) or []
-        settings = with_steps(settings, len(questions))
+        aside = problems.catch(lambda: held_out_count(as_recorded(settings), len(questions))) or 0
+        settings = with_steps(settings, len(questions) - aside)
     if settings.plan:
         problems.raise_any()
         print_plan(settings, longest_of(settings, questions) if questions else None)
@@ -143,7 +155,7 @@ def check_everything() -> tuple[Settings, list[Row], Rewards]:
     if (base := sixteen_bit_name(settings.model)) != settings.model:
         problems.catch(check_model, base, option="--model: the 16-bit weights that merging needs,")
     if questions:
-        problems.catch(lambda: check_enough(len(questions), as_recorded(settings)))
+        problems.catch(lambda: check_enough(len(questions) - aside, as_recorded(settings)))
     if questions and rewards:
         problems.catch(check_arguments, rewards[0], questions)
     problems.catch(check_run_folder, settings, questions, rewards)

@@ -38,6 +38,9 @@ class Mirror:
         self.run.checkpoints.mkdir(parents=True, exist_ok=True)
         if newest := newest_whole(self.copy.checkpoints, self._say):
             _copy_folder(newest, self.run.checkpoints / newest.name)
+        for best in self.copy.best.glob("step-*[0-9]"):
+            self.run.best.mkdir(exist_ok=True)
+            _copy_folder(best, self.run.best / best.name)
         if self.copy.has_adapter:
             _copy_folder(self.copy.adapter, self.run.adapter)
         for file in self._logs(self.copy):
@@ -67,12 +70,19 @@ class Mirror:
                 target = self.copy.checkpoints / checkpoint.name
                 if not _is_copy(checkpoint, target):
                     _copy_folder(checkpoint, target)
+            for best in self.run.best.glob("step-*[0-9]"):
+                if not (self.copy.best / best.name).exists():
+                    self.copy.best.mkdir(exist_ok=True)
+                    _copy_folder(best, self.copy.best / best.name)
             if self.run.has_adapter:
                 _copy_folder(self.run.adapter, self.copy.adapter)
             for file in self._logs(self.run):
                 _copy_file(file, self.copy.path / file.name)
             for old in checkpoints_in(self.copy.checkpoints):
                 if held and old.name not in {checkpoint.name for checkpoint in held}:
+                    shutil.rmtree(old, ignore_errors=True)
+            for old in self.copy.best.glob("step-*"):
+                if not (self.run.best / old.name).exists():
                     shutil.rmtree(old, ignore_errors=True)
         except Exception as error:  # a Drive that is unmounted, full, slow: training goes on
             self._say(f"--mirror {self.copy.path.parent} failed ({error}): it is tried again with the next checkpoint")

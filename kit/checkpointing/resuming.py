@@ -89,7 +89,7 @@ def _other_rewards(recorded: dict[str, Any], rewards: Rewards) -> list[str]:
 
 def _default(name: str) -> Any:
     """What a run had that was recorded before the setting ``name`` was there."""
-    return KNOBS[name].default if name in KNOBS else None
+    return KNOBS[name].metadata.get("before", KNOBS[name].default) if name in KNOBS else None
 
 
 def _left_open(settings: Settings) -> set[str]:
@@ -118,7 +118,11 @@ def as_recorded(settings: Settings) -> Settings:
     if not known:
         return settings
     recorded = known[0].read().get("settings", {})
-    kept = {name: recorded[name] for name in _left_open(settings) - {"gpu_memory_utilization"} if name in recorded}
+    kept = {
+        name: recorded.get(name, _default(name))
+        for name in _left_open(settings) - {"gpu_memory_utilization"}
+        if name in recorded or "before" in KNOBS[name].metadata
+    }
     given = settings.given | (set(kept) - set(_BATCH_KNOBS))
     (*split,) = settings.given & set(_BATCH_KNOBS)
     if len(split) == 1 and set(_BATCH_KNOBS) <= set(recorded):  # the other follows

@@ -89,9 +89,15 @@ def _on_processor(artefact: Artefact, runtime: Runtime, room: Room) -> Engine:
         llm = vllm_on_processor.kept(model, runtime.dtype, length, _BATCHES_IN_FLIGHT * room.batch_size)
         tied = json.loads((local_folder(model) / "config.json").read_text(encoding="utf-8")).get("tie_word_embeddings")
         vllm_on_processor.push(llm, _weights(adapter, model, leave_out="lm_head.weight" if tied else ""))
-        return _VllmOnProcessor(llm, tokenizer, sorted({*_ends_of_folder(model), tokenizer.eos_token_id}))
+        return engine_on_processor(llm, tokenizer, _ends_of_folder(model))
     except Exception as error:  # vLLM and its kernels each have their own kinds
         raise VllmNotLoaded(did_not_load(error, artefact.name)) from error
+
+
+def engine_on_processor(llm: Any, tokenizer: Any, ends: int | list[int] | None) -> Engine:
+    """The engine of vLLM's processor build that is loaded; ``ends`` are the model's own, beside the tokenizer's."""
+    own = ends if isinstance(ends, list) else [ends]
+    return _VllmOnProcessor(llm, tokenizer, sorted({tokenizer.eos_token_id, *own} - {None}))
 
 
 def _weights(adapter: Path | None, model: str, leave_out: str) -> Iterator[tuple[str, Any]]:

@@ -11,8 +11,9 @@ import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,8 @@ def load_for_training(plan: Plan) -> tuple[Any, Any, Plan]:
         unpack_base(policy)
     _sample_by_what_is_passed(policy)
     _sample_cheaply(policy)
+    if not plan.choice.card and plan.settings.cpu_dtype == "bfloat16":
+        policy.generate = _in_bfloat16(policy.generate)
     return policy, tokenizer, plan
 
 
@@ -168,6 +171,18 @@ def _sample_cheaply(model: Any) -> None:
 
     if model.device.type == "cpu":
         model.generate = sampling_cheaply(model.generate)
+
+
+def _in_bfloat16(generate: Callable[..., Any]) -> Callable[..., Any]:
+    """Completions are written in the number type that the trainer's passes have."""
+    import torch
+
+    @wraps(generate)
+    def computing(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return generate(*args, **kwargs)
+
+    return computing
 
 
 def _dtype(name: str) -> torch.dtype:

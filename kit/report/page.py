@@ -41,7 +41,8 @@ def _shown(value: Any) -> Any:
 def _content(run: RunFolder) -> dict[str, Any]:
     record = run.read()
     settings = record.get("settings", {})
-    rows = read_jsonl(run.metrics_file)
+    logged = read_jsonl(run.metrics_file)
+    rows = [row for row in logged if row["step"]]  # of the base there is the held-out score alone
     done, planned = (rows[-1]["step"] if rows else 0), settings.get("max_steps", 0)
     state = f"finished after {done} steps" if run.has_adapter else f"step {done} of {planned}"
     return {
@@ -50,9 +51,9 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "dataset": settings.get("dataset", ""),
         "state": "trained elsewhere" if "adopted" in record else state,
         "card": record.get("machine", {}).get("card"),
-        "numbers": _numbers(rows),
+        "numbers": _numbers(rows) + _held_out_numbers(logged),
         "alarms": [(row["step"], alarm) for row in rows for alarm in row.get("alarms", [])],
-        "charts": _charts(rows) if rows else [],
+        "charts": [*_held_out_chart(logged), *(_charts(rows) if rows else [])],
         "samples": _samples(run),
         "command": record.get("command", ""),
         "settings": [(name, value) for name, value in settings.items() if value != ""],
@@ -115,6 +116,34 @@ def _charts(rows: list[dict[str, Any]]) -> list[Any]:
     charts += drawn("KL from the base", Line("KL", values("kl")), least=0.0)
     charts += drawn("vLLM against the trainer, nats a token", Line("", values("sampling_difference")), least=0.0)
     return charts + drawn("Gradient norm", Line("gradient norm", values("grad_norm")), least=0.0)
+
+
+def _held_out_numbers(logged: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    scores = [row["heldout"] for row in logged if row.get("heldout")]
+    return [
+        (f"held out, {name}", " → ".join(f"{score[name]['accuracy']:.0%}" for score in (scores[0], scores[-1])))
+        for name in ("strict", "flexible")
+        if scores
+    ]
+
+
+def _held_out_chart(logged: list[dict[str, Any]]) -> list[Any]:
+    """What the policy answered to the questions that were set aside, with half of the flexible score's interval."""
+    from kit.report.charts import Line, chart
+
+    rows = [row for row in logged if row.get("heldout")]
+    if not rows:
+        return []
+    scores = [row["heldout"] for row in rows]
+    half = [(score["flexible"]["high"] - score["flexible"]["low"]) / 2 for score in scores]
+    lines = [
+        Line("flexible", [score["flexible"]["accuracy"] for score in scores], half),
+        Line("strict", [score["strict"]["accuracy"] for score in scores]),
+        Line("in format", [score["format_rate"] for score in scores]),
+    ]
+    marks = [(row["step"], alarm["name"]) for row in rows for alarm in row.get("alarms", []) if "base" in alarm["name"]]
+    title = f"{scores[0]['questions']} held-out questions"
+    return [chart(title, [row["step"] for row in rows], lines, marks, least=0.0, most=1.0, percent=True)]
 
 
 def _samples(run: RunFolder) -> list[dict[str, Any]]:

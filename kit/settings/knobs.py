@@ -31,7 +31,8 @@ def knob(default: Any, reason: str, group: str, **options: Any) -> Any:
     """A dataclass field that is also a command line option; ``reason`` is its help text.
 
     A ``free`` one may be another when a run is continued: it does not change what is learned. One that is ``open`` is
-    chosen for the machine where the user does not set it. One that is not ``recorded`` stays out of run.yaml.
+    chosen for the machine or the data where the user does not set it; ``before`` is what runs had that were recorded
+    before it was there. One that is not ``recorded`` stays out of run.yaml.
     """
     return field(default=default, metadata={"reason": reason, "group": group, **options})
 
@@ -98,6 +99,15 @@ class Settings:
     show_every: int = knob(10, "steps between two sample replies on the console", "output", free=True)
     report_to: str = knob("none", "besides metrics.jsonl: tensorboard, wandb or trackio, as TRL has them", "output",
                           choices=("none", "tensorboard", "wandb", "trackio"), free=True)  # fmt: skip
+
+    eval_every: int = knob(25, "steps between two held-out scores of the policy; 0 is never", "held-out score", least=0,
+                           free=True)  # fmt: skip
+    eval_questions: int = knob(100, "set aside for it and never trained on; by default a tenth of the data at most",
+                               "held-out score", least=0, open=True, before=0)  # fmt: skip
+    keep: str = knob("best", "adapter/ is the best step by held-out score where the last is worse beyond noise, or the "
+                     "last", "held-out score", choices=("best", "last"), free=True)  # fmt: skip
+    patience: int = knob(0, "end after so many held-out scores in a row that are no better than the best; 0 is never",
+                         "held-out score", least=0, free=True)  # fmt: skip
 
     save_steps: int = knob(50, "steps between two checkpoints", "checkpoints", free=True)
     save_minutes: float = knob(10.0, "and a checkpoint whenever so many minutes have passed", "checkpoints", free=True)

@@ -69,6 +69,16 @@ class RunFolder:
         return self.path / "export.partial"
 
     @property
+    def held_out(self) -> Path:
+        """The replies of each held-out score, a file a step."""
+        return self.path / "held_out"
+
+    @property
+    def best(self) -> Path:
+        """The adapters of the best held-out scores so far, a folder a step; emptied when the run is finished."""
+        return self.path / "best"
+
+    @property
     def model_card(self) -> Path:
         return self.path / "README.md"
 

@@ -5,8 +5,25 @@ from __future__ import annotations
 from typing import TypedDict
 
 
+class HeldOutRow(TypedDict):
+    """What the policy answers, greedily, to the questions that are set aside. Shares have ``accuracy`` and the ``low``
+    and ``high`` end of their 95 % interval."""
+
+    questions: int
+    strict: dict[str, float]
+    flexible: dict[str, float]
+    format_rate: float
+    completion_length: float
+    truncated_rate: float
+    right: str  # a digit a question: 2 right by both readings, 1 by the flexible one alone, 0 wrong
+    seconds: float
+
+
 class StepRow(TypedDict, total=False):
-    """One step of a run. Means are over the completions of its batch, lengths in tokens, KL and entropy in nats."""
+    """One step of a run. Means are over the completions of its batch, lengths in tokens, KL and entropy in nats.
+
+    Step 0 is the base, of which there is the held-out score alone.
+    """
 
     step: int
     again: bool  # learned from the same batch as the step before (``num_iterations`` above 1)
@@ -22,12 +39,14 @@ class StepRow(TypedDict, total=False):
     truncated_rate: float | None  # share cut off
     entropy: float | None  # a token
     kl: float | None  # from the base
+    sampling_ratio: float | None  # the policy's probability of a completion over vLLM's, their mean
     sampling_difference: float | None  # between vLLM's log-probabilities and the trainer's, a token
     learning_rate: float | None
     grad_norm: float | None
     adapter_norm: float  # of the B matrices, which begin at zero, as one vector
     skipped: bool  # the optimizer left the step out, for infinite gradients
     seconds: float | None
+    heldout: HeldOutRow  # of the policy after this step
     alarms: list[dict[str, str]]
 
 

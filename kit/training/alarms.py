@@ -228,6 +228,18 @@ def _paid_all(metrics: Mapping[str, Any], name: str) -> float | None:
     return math.nan if metrics.get("rewards_std", {}).get(name) else metrics.get("rewards", {}).get(name, math.nan)
 
 
+def _ratio(steps: Sequence[Step]) -> Alarm | None:
+    ratio = _mean(batches := _batches(steps), "sampling_ratio")
+    if len(batches) < _FEW or math.isnan(ratio) or 0.9 <= ratio <= 1.1:
+        return None
+    return Alarm(
+        "vLLM differs",
+        f"The policy finds vLLM's completions {ratio:.2f} times as likely as vLLM itself does, which should be 1: the "
+        "gradients are scaled or masked by that.",
+        "Compare sampling_difference in metrics.jsonl with the first steps; try --vllm off, or other packages.",
+    )
+
+
 def _unchanged(steps: Sequence[Step]) -> Alarm | None:
     if "adapter_norm" not in steps[-1].metrics or len(steps) <= _MANY:
         return None
@@ -260,5 +272,5 @@ def _over_maximum(step: Step, maxima: dict[str, float]) -> list[Alarm]:
 
 RULES: tuple[Callable[[Sequence[Step]], Alarm | None], ...] = (
     _no_spread, _cut_off, _length, _format_only, _empty_reasoning, _one_phrase, _entropy, _gradient, _unchanged,
-    _same_reward,
+    _same_reward, _ratio,
 )  # fmt: skip

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from kit.cli.text import duration, visible
-from kit.storage.run_rows import SampleRow
+from kit.storage.run_rows import HeldOutRow, SampleRow
 from kit.training.alarms import Alarm
 
 
@@ -46,6 +46,20 @@ class Console:
             f"  in format {shown('format_rate', '4.0%')}  correct {shown('correct_rate', '4.0%')}"
             f"  {shown('completion_length', '.0f')} tokens{kl}  {shown('seconds', '.1f')} s"
             f"  {duration(seconds_a_step * (self.max_steps - number))} left",
+            markup=False,
+        )
+
+    def held_out(self, score: HeldOutRow, base: HeldOutRow | None) -> None:
+        """What the policy answers to the questions that were set aside, beside what the base did."""
+
+        def share(name: Literal["strict", "flexible"]) -> str:
+            before = "" if base is None else f" (base {base[name]['accuracy']:.0%})"
+            return f"{name} {score[name]['accuracy']:.0%}{before}"
+
+        self._rich.print(
+            f"  {score['questions']} held-out questions: {share('strict')}  {share('flexible')}"
+            f"  in format {score['format_rate']:.0%}  {score['completion_length']:.0f} tokens"
+            f"  {score['seconds']:.0f} s",
             markup=False,
         )
 

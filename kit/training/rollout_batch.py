@@ -21,6 +21,7 @@ _FROM_TRL = {
     "entropy": "entropy",
     "kl": "kl",
     "sampling_difference": "sampling/sampling_logp_difference/mean",
+    "sampling_ratio": "sampling/importance_sampling_ratio/mean",
     "learning_rate": "learning_rate",
     "grad_norm": "grad_norm",
     "seconds": "step_time",

@@ -14,7 +14,7 @@ from typing import Any, cast
 from kit.cli.errors import first_line
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
-from kit.storage.run_rows import StepRow
+from kit.storage.run_rows import HeldOutRow, StepRow
 from kit.task.user_rewards import RewardFunction
 from kit.training.alarms import Alarm, AlarmMonitor, Step
 from kit.training.console import Console
@@ -44,7 +44,10 @@ class RunLog:
     ) -> None:
         self.run, self.settings, self._report = run, settings, report
         self._console = Console(settings.max_steps, done)
-        self._monitor = AlarmMonitor(maxima or {}, read_jsonl(run.metrics_file))
+        earlier = read_jsonl(run.metrics_file)
+        self._monitor = AlarmMonitor(maxima or {}, [row for row in earlier if row["step"]])
+        self._base: HeldOutRow | None = next((row["heldout"] for row in earlier if not row["step"]), None)
+        self._held_out: tuple[HeldOutRow, list[Alarm]] | None = None
         self._reported_at = time.monotonic()
         self._batch = RolloutBatch()
         self._logged_of_batch: dict[str, Any] = {}
@@ -91,6 +94,15 @@ class RunLog:
         """Training begins now; the time left counts from here."""
         self._console.begin()
 
+    def take_held_out(self, step: int, score: HeldOutRow, alarm: Alarm | None) -> None:
+        """The held-out score of the policy after ``step``: shown now, written down with the step's line."""
+        self._console.held_out(score, self._base)
+        if step:
+            self._held_out = (score, [alarm] if alarm else [])
+        else:
+            self._base = score
+            append_jsonl(self.run.metrics_file, {"step": 0, "heldout": score})
+
     def write_step(self, step: int, logs: dict[str, Any]) -> StepRow:
         """Append the line of ``step`` to metrics.jsonl and, when due, its completions to samples.jsonl, and show it."""
         logged = as_logged(logs)
@@ -102,6 +114,9 @@ class RunLog:
         metrics |= cast(StepRow, self._logged_of_batch | logged | measured(self._batch))
         batch = self._batch
         alarms = self._monitor.check(Step(metrics, batch.questions, batch.replies, batch.rewards))
+        if self._held_out:
+            metrics["heldout"], worse = self._held_out
+            alarms, self._held_out = [*alarms, *worse], None
         if alarms:
             metrics["alarms"] = [{"name": alarm.name, "says": alarm.sentence} for alarm in alarms]
         append_jsonl(self.run.metrics_file, metrics)

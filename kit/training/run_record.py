@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 from kit.planning.engine_choice import EngineChoice
@@ -42,9 +43,14 @@ def describe_trainer(choice: EngineChoice, arguments: dict[str, Any], trainer: A
 
 
 def save_adapter(run: RunFolder, policy: Any, tokenizer: Any) -> None:
-    """Write adapter/, which says that the run is finished, under a temporary name until it is whole."""
-    partial = run.unfinished_adapter
+    """Write adapter/, which says that the run is finished."""
+    save_weights(policy, tokenizer, run.adapter)
+
+
+def save_weights(policy: Any, tokenizer: Any, folder: Path) -> None:
+    """Write the policy's adapter and its tokenizer into ``folder``, under a temporary name until they are whole."""
+    partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     policy.save_pretrained(partial, selected_adapters=["default"])  # not the frozen copy that a KL term compares with
     tokenizer.save_pretrained(partial)
-    replace_whole(partial, run.adapter)
+    replace_whole(partial, folder)

@@ -16,6 +16,11 @@ from kit.task.questions import Row
 from kit.training.rollouts import use_vllm_on_processor
 
 
+def that_fit(questions: list[Row], tokenizer: Any, settings: Settings) -> list[Row]:
+    """The questions whose prompts are no longer than ``--max-prompt-length``."""
+    return [questions[number] for number, _ in _fitting(questions, tokenizer, settings)[0]]
+
+
 def as_dataset(questions: list[Row], tokenizer: Any, settings: Settings) -> Any:
     """The questions as TRL wants them: a ``prompt`` of chat messages, and as ``row`` which of the questions it asks.
 
@@ -24,21 +29,24 @@ def as_dataset(questions: list[Row], tokenizer: Any, settings: Settings) -> Any:
     """
     from datasets import Dataset
 
-    prompts = [fitted(build_prompt(row["question"], settings.prompt()), tokenizer.chat_template) for row in questions]
-    texts = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
-    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
-    rows = [
-        {"prompt": prompt, "row": number}
-        for number, (prompt, length) in enumerate(zip(prompts, lengths, strict=True))
-        if length <= settings.max_prompt_length
-    ]
+    found, longest = _fitting(questions, tokenizer, settings)
+    rows = [{"prompt": prompt, "row": number} for number, prompt in found]
     if len(rows) < len(questions):
         left_out = len(questions) - len(rows)
         print(f"{left_out} questions are longer than --max-prompt-length {settings.max_prompt_length}: left out")
     if not rows:
-        raise UserError(f"all prompts are longer than --max-prompt-length: raise it to {max(lengths)}")
+        raise UserError(f"all prompts are longer than --max-prompt-length: raise it to {longest}")
     check_enough(len(rows), settings)
     return Dataset.from_list(rows)
+
+
+def _fitting(questions: list[Row], tokenizer: Any, settings: Settings) -> tuple[list[tuple[int, Any]], int]:
+    """(number, prompt) of each question that is short enough, and the longest prompt of all in tokens."""
+    prompts = [fitted(build_prompt(row["question"], settings.prompt()), tokenizer.chat_template) for row in questions]
+    texts = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
+    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]] if texts else []
+    short = [number for number, length in enumerate(lengths) if length <= settings.max_prompt_length]
+    return [(number, prompts[number]) for number in short], max(lengths, default=0)
 
 
 def trainer_arguments(settings: Settings, choice: EngineChoice, weights: list[float], run: RunFolder) -> dict[str, Any]:

@@ -99,7 +99,13 @@ def test_what_ollama_adds_by_itself_is_switched_off():
 
 
 def test_every_run_has_a_name_that_ollama_takes():
-    names = {"mi modelo (año 2)": "mi-modelo-ano-2", "a (2).q8_0": "a-2.q8_0", "Qwen2.5_x": "qwen2.5_x", "模型": "model", "--": "model"}
+    names = {
+        "mi modelo (año 2)": "mi-modelo-ano-2",
+        "a (2).q8_0": "a-2.q8_0",
+        "Qwen2.5_x": "qwen2.5_x",
+        "模型": "model",
+        "--": "model",
+    }
     assert {name: ollama_name(name) for name in names} == names
     assert len(ollama_name("x" * 300)) <= 80
     assert "# ollama create mi-modelo.q8_0 -f" in modelfile("mi modelo.q8_0.gguf", KINDS["ChatML"], "", 1)

@@ -1,0 +1,52 @@
+"""Questions that are set aside: they are answered now and then while training goes on, and never trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+from kit.cli.errors import UserError
+from kit.settings.knobs import Settings
+from kit.task.questions import Row
+
+FEWEST = 20  # fewer say nothing of a run: each is worth five points
+
+
+def held_out_count(settings: Settings, questions: int) -> int:
+    """How many of so many questions are set aside: what the user says, else the default or a tenth, the smaller.
+
+    Raises:
+        UserError: none would be left to train on.
+    """
+    wanted = settings.eval_questions
+    if "eval_questions" not in settings.given:
+        tenth = questions // 10
+        return min(wanted, tenth) if tenth >= FEWEST else 0
+    if questions and wanted >= questions:
+        raise UserError(
+            f"--eval-questions {wanted} of the {questions} questions in --dataset {settings.dataset} leaves none to "
+            f"train on: set fewer aside, such as {questions // 10}"
+        )
+    return wanted
+
+
+def with_held_out(settings: Settings, questions: int) -> Settings:
+    """The settings with the number of questions that are set aside, as a continued run finds it recorded."""
+    return dataclasses.replace(settings, eval_questions=held_out_count(settings, questions))
+
+
+def set_aside(questions: list[Row], count: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """Those that are trained on, and the ``count`` others; both keep their order.
+
+    Questions that stand more than once are on one side only: the side of their first place.
+
+    >>> rows = [{"question": text, "answer": "1"} for text in "abca"]
+    >>> [len(part) for part in set_aside(rows, 1, seed=1)] in ([3, 1], [2, 2])
+    True
+    """
+    texts = list(dict.fromkeys(str(row["question"]) for row in questions))
+    apart = set(random.Random(seed).sample(texts, min(count, len(texts))))
+    return (
+        [row for row in questions if str(row["question"]) not in apart],
+        [row for row in questions if str(row["question"]) in apart],
+    )

@@ -1,0 +1,44 @@
+"""The policy as an engine: what writes the rollouts answers the held-out questions too, where that can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kit.generation.engine import Engine
+from kit.generation.transformers_engine import engine_of
+from kit.generation.vllm_engine import engine_on_processor
+
+
+def policy_engine(trainer: Any, tokenizer: Any, batch_size: int) -> Engine:
+    """The engine of the policy as it is now.
+
+    On a processor that is the trainer's vLLM, with the policy's weights. On a card it is Unsloth's own generation: its
+    vLLM may sleep between rollouts, and wakes only for the trainer.
+
+    Args:
+        trainer: TRL's, with the policy.
+        tokenizer: of the policy.
+        batch_size: completions at once, where vLLM does not write them.
+    """
+    rollouts = getattr(trainer, "vllm_generation", None)
+    policy = trainer.accelerator.unwrap_model(trainer.model)
+    if rollouts is None or policy.device.type != "cpu":
+        return engine_of(policy, tokenizer, batch_size)
+    rollouts.sync_weights()
+    return engine_on_processor(rollouts.llm, tokenizer, policy.generation_config.eos_token_id)
+
+
+@contextmanager
+def answering(policy: Any) -> Iterator[None]:
+    """Evaluation mode for a policy on a processor, in which no activations are recomputed; Unsloth switches a card's
+    itself."""
+    was = policy.training
+    if policy.device.type == "cpu":
+        policy.eval()
+    try:
+        yield
+    finally:
+        if policy.device.type == "cpu":
+            policy.train(was)

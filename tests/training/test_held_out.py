@@ -1,0 +1,185 @@
+"""Held-out scores: seen going wrong while the reward goes on, and the best step kept."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from safetensors.numpy import load_file
+
+from kit.cli.errors import UserError
+from kit.settings.knobs import Settings
+from kit.storage.run_folder import RunFolder, read_jsonl
+from kit.task.held_out import held_out_count, set_aside
+from kit.training.alarms import AlarmMonitor
+from kit.training.held_out import HeldOut, points
+from kit.training.run_log import RunLog
+from tests.conftest import ROOT, run_script
+
+# A rate at which the tiny model forgets its sums within a few steps.
+RUINED = ("--learning-rate", "0.05", "--max-steps", "6", "--eval-every", "2", "--eval-questions", "60")
+
+
+def command(chain, run, *options):
+    return [
+        "train_lora.py", "--config", "tests/short.yaml", "--model", chain / "base",
+        "--dataset", chain / "data" / "train.jsonl", "--output-dir", run, *options,
+    ]  # fmt: skip
+
+
+def scores(run):
+    return {row["step"]: row["heldout"] for row in read_jsonl(RunFolder(run).metrics_file) if "heldout" in row}
+
+
+def weights(folder):
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
+
+
+@pytest.fixture(scope="module")
+def ruined(chain):
+    run = chain / "ruined"
+    return run, run_script(*command(chain, run, *RUINED)).stdout
+
+
+def test_a_run_that_makes_the_model_worse_says_so_and_keeps_its_best_step(ruined):
+    run, said = ruined
+    scored = scores(run)
+    assert list(scored) == [0, 2, 4, 6]
+    best = max(scored, key=lambda step: (points(scored[step]["right"]), step))
+    assert best < 6
+    record = RunFolder(run).read()["adapter"]
+    assert (record["step"], record["better_than_last"] > record["worse_than_last"]) == (best, True)
+    assert "adapter/ is the one of" in said
+    alarms = [alarm["name"] for row in read_jsonl(RunFolder(run).metrics_file) for alarm in row.get("alarms", [])]
+    assert "worse than the base" in alarms
+    assert "worse than the base" in said
+    assert "60 held-out questions" in RunFolder(run).report_file.read_text()
+    assert not list(RunFolder(run).best.glob("step-*"))
+    replies = read_jsonl(RunFolder(run).held_out / "step-6.jsonl")
+    assert sum(row["flexible"] for row in replies) / 60 == scored[6]["flexible"]["accuracy"]
+
+
+def test_the_last_step_is_kept_on_request(ruined, chain):
+    run, _ = ruined
+    last = chain / "ruined-last"
+    run_script(*command(chain, last, *RUINED, "--keep", "last"))
+    assert scores(last)[6]["right"] == scores(run)[6]["right"]
+    assert RunFolder(last).read()["adapter"] == {"step": 6}
+    assert not same(weights(last / "adapter"), weights(run / "adapter"))
+
+
+def test_a_killed_run_comes_to_the_same_best_step(ruined, chain):
+    run, _ = ruined
+    again = chain / "ruined-killed"
+    arguments = [str(part) for part in command(chain, again, *RUINED, "--save-steps", "1")]
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not (again / "checkpoints" / "step-3").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not RunFolder(again).has_adapter
+    run_script(*arguments)
+    right = [{step: score["right"] for step, score in scores(folder).items()} for folder in (run, again)]
+    assert right[0] == right[1]
+    assert same(weights(run / "adapter"), weights(again / "adapter"))
+
+
+def test_looking_changes_nothing(chain):
+    runs = []
+    for every in (0, 1):
+        runs.append(chain / f"looked-{every}")
+        run_script(*command(chain, runs[-1], "--max-steps", "2", "--eval-every", every, "--keep", "last"))
+    assert not scores(runs[0])
+    assert list(scores(runs[1])) == [0, 1, 2]
+    assert same(*(weights(run / "adapter") for run in runs))
+
+
+def test_a_run_that_stands_still_ends(chain):
+    run = chain / "patient"
+    said = run_script(*command(chain, run, *RUINED, "--patience", "1", "--eval-every", "1")).stdout
+    last = max(scores(run))
+    assert last < 6
+    assert RunFolder(run).has_adapter
+    assert "is trained to its last step" in run_script(*command(chain, run, *RUINED, "--eval-every", "1")).stdout
+    assert "Next:" in said
+
+
+@pytest.mark.parametrize(
+    ("there", "options", "count"),
+    [(7473, {}, 100), (500, {}, 50), (199, {}, 0), (30, {"eval_questions": 5}, 5), (500, {"eval_questions": 0}, 0)],
+)
+def test_how_many_are_set_aside(there, options, count):
+    settings = Settings(**options)
+    settings.given = frozenset(options)
+    assert held_out_count(settings, there) == count
+
+
+def test_some_are_left_to_train_on():
+    settings = Settings(eval_questions=30)
+    settings.given = frozenset({"eval_questions"})
+    with pytest.raises(UserError, match=r"--eval-questions 30 of the 30 questions .* leaves none"):
+        held_out_count(settings, 30)
+
+
+def test_nothing_that_is_set_aside_is_trained_on():
+    rows = [{"question": f"{number % 40}?", "answer": "1"} for number in range(100)]
+    random.Random(1).shuffle(rows)
+    trained, apart = set_aside(rows, 10, seed=1)
+    assert len({row["question"] for row in apart}) == 10
+    assert not {row["question"] for row in trained} & {row["question"] for row in apart}
+    assert sorted(map(str, trained + apart)) == sorted(map(str, rows))
+    assert set_aside(rows, 10, seed=1) == (trained, apart)
+    assert set_aside(rows, 10, seed=2) != (trained, apart)
+
+
+def test_an_engine_that_fails_does_not_end_the_training(tmp_path, capsys):
+    run = RunFolder(tmp_path)
+    settings = Settings(eval_every=1)
+    held_out = HeldOut([{"question": "1 + 1?", "answer": "2"}], settings, run, RunLog(run, settings))
+
+    def broken():
+        raise RuntimeError("no kernel image is available")
+
+    held_out.engine = broken
+    held_out._measure(0, None, None)
+    assert "could not be answered (no kernel image is available): training goes on" in capsys.readouterr().out
+
+
+def test_a_run_from_before_there_were_held_out_questions_goes_on_with_all_of_them(chain):
+    run = chain / "older"
+    run_script(*command(chain, run, "--max-steps", "2", "--save-steps", "1", "--eval-questions", "0"))
+    folder = RunFolder(run)
+    record = folder.read()
+    for name in ("eval_every", "eval_questions", "keep", "patience"):
+        record["settings"].pop(name)
+    folder.write(record)
+    (run / "adapter" / "adapter_model.safetensors").unlink()
+    config = yaml.safe_load((ROOT / "tests" / "short.yaml").read_text())
+    config.pop("eval_questions")
+    (chain / "older.yaml").write_text(yaml.safe_dump(config))
+    arguments = command(chain, run, "--max-steps", "2")
+    arguments[2] = chain / "older.yaml"
+    assert "after step 1" in run_script(*arguments).stdout
+    assert folder.read()["settings"]["eval_questions"] == 0
+
+
+def test_the_ratio_of_vllm_and_trainer_has_an_alarm():
+    def alarms(ratio):
+        monitor = AlarmMonitor({})
+        return [alarm.name for step in range(6) for alarm in monitor.check(_step(step, ratio))]
+
+    assert alarms(0.6) == ["vLLM differs"]
+    assert alarms(1.01) == alarms(None) == []
+
+
+def _step(number, ratio):
+    from kit.training.alarms import Step
+
+    return Step({"step": number, "sampling_ratio": ratio})
