@@ -99,6 +99,7 @@ class HeldOut:
         import torch
 
         assert self.engine is not None
+        engine = self.engine()
         began, rows = time.monotonic(), self._questions
         sampling = Sampling(self._settings.max_completion_length)
         prompts = [build_prompt(row["question"], self._settings.prompt()) for row in rows]
@@ -106,7 +107,7 @@ class HeldOut:
         cards = range(torch.cuda.device_count())
         title = f"held-out questions, step {step}"
         with torch.random.fork_rng(devices=cards), answering(policy), progress(title, len(rows)) as bar:
-            for batch in self.engine().generate(prompts, sampling):
+            for batch in engine.generate(prompts, sampling):
                 replies |= dict(batch)
                 bar.advance(len(batch))
         judged = [verdicts(replies[place].text, str(row["answer"])) for place, row in enumerate(rows)]
