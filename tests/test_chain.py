@@ -7,6 +7,7 @@ import yaml
 
 from kit.grading import flexible_answer, gold_answer, strict_answer
 from kit.prompts import parse_reply
+from kit.storage.run_folder import RunFolder
 from tests.conftest import run_script
 
 
@@ -24,7 +25,7 @@ def transcript(run, name):
 
 
 def test_every_step_is_logged_once_from_one(run):
-    metrics = read_jsonl(run / "metrics.jsonl")
+    metrics = RunFolder(run).steps()
     assert [line["step"] for line in metrics] == [1, 2, 3]
     assert all(0 <= line["format_rate"] <= 1 and set(line["rewards"]) >= {"correctness"} for line in metrics)
 

@@ -79,12 +79,15 @@ def _what_it_takes(plan: Plan, shape: ModelShape, machine: Machine) -> str:
         takes = estimate_run_cost(shape, settings, plan.layout, machine.card)
     else:
         takes = estimate_run_cost_here(shape, settings, plan.layout, matrix_flops())
-    seconds = takes.step_s * settings.max_steps
+    looks = settings.max_steps // settings.eval_every + 2 if settings.eval_every else 0  # before, after, and between
+    answering = looks * takes.rollout_s * settings.eval_questions / settings.completions_per_step
+    seconds = takes.step_s * settings.max_steps + answering
     time = f"how long {machine.card} takes is not known; training shows the time left from its first step on\n"
     if not math.isnan(seconds):
         time = (
             f"expected, within a factor of two: {takes.step_s:.0f} s a step ({takes.rollout_s:.0f} s of it "
-            f"completions), {duration(seconds)} for {settings.max_steps} steps\n"
+            f"completions), {duration(seconds)} for {settings.max_steps} steps and {looks} looks at up to "
+            f"{settings.eval_questions} held-out questions\n"
         )
     return time + (
         f"download {takes.download_gb:.1f} GB, on disk {takes.disk_gb:.1f} GB with checkpoints and merged weights, "

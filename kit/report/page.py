@@ -41,8 +41,7 @@ def _shown(value: Any) -> Any:
 def _content(run: RunFolder) -> dict[str, Any]:
     record = run.read()
     settings = record.get("settings", {})
-    logged = read_jsonl(run.metrics_file)
-    rows = [row for row in logged if row["step"]]  # of the base there is the held-out score alone
+    logged, rows = read_jsonl(run.metrics_file), run.steps()
     done, planned = (rows[-1]["step"] if rows else 0), settings.get("max_steps", 0)
     state = f"finished after {done} steps" if run.has_adapter else f"step {done} of {planned}"
     return {

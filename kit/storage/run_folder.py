@@ -110,6 +110,10 @@ class RunFolder:
     def report_file(self) -> Path:
         return self.path / "report.html"
 
+    def steps(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, one a step; that of step 0, the base's held-out score, is left out."""
+        return [row for row in read_jsonl(self.metrics_file) if row["step"]]
+
     def gguf_file(self, quantization: str) -> Path:
         """Where the GGUF of one type goes: ``gguf/NAME.<type>.gguf``."""
         return self.gguf / f"{self.path.resolve().name}.{quantization}.gguf"

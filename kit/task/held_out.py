@@ -32,7 +32,10 @@ def held_out_count(settings: Settings, questions: int) -> int:
 
 def with_held_out(settings: Settings, questions: int) -> Settings:
     """The settings with the number of questions that are set aside, as a continued run finds it recorded."""
-    return dataclasses.replace(settings, eval_questions=held_out_count(settings, questions))
+    count = held_out_count(settings, questions)
+    if count:
+        print(f"{count} of {questions} questions are set aside, to see what the training does to the model's answers")
+    return dataclasses.replace(settings, eval_questions=count)
 
 
 def set_aside(questions: list[Row], count: int, seed: int) -> tuple[list[Row], list[Row]]:

@@ -44,9 +44,9 @@ class RunLog:
     ) -> None:
         self.run, self.settings, self._report = run, settings, report
         self._console = Console(settings.max_steps, done)
-        earlier = read_jsonl(run.metrics_file)
-        self._monitor = AlarmMonitor(maxima or {}, [row for row in earlier if row["step"]])
-        self._base: HeldOutRow | None = next((row["heldout"] for row in earlier if not row["step"]), None)
+        self._monitor = AlarmMonitor(maxima or {}, run.steps())
+        scores = [row["heldout"] for row in read_jsonl(run.metrics_file) if not row["step"]]
+        self._base: HeldOutRow | None = scores[0] if scores else None
         self._held_out: tuple[HeldOutRow, list[Alarm]] | None = None
         self._reported_at = time.monotonic()
         self._batch = RolloutBatch()

@@ -45,7 +45,7 @@ def wait_for(condition, process=None):
 
 
 def steps(run):
-    return [row["step"] for row in read_jsonl(run.metrics_file)]
+    return [row["step"] for row in run.steps()]
 
 
 def adapter(path):

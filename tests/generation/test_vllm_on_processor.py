@@ -43,9 +43,21 @@ def test_rollouts_follow_the_adapter(place):
     """How far vLLM's log-probabilities are from the trainer's, while the adapter moves; the base is in 4 bits."""
     run = RunFolder(place / "run")
     assert run.read()["machine"]["vllm"]
-    steps = read_jsonl(run.metrics_file)
+    steps = run.steps()
     assert steps[-1]["adapter_norm"] > 0.1
     assert max(step["sampling_difference"] for step in steps) < 0.05  # bfloat16's noise; other weights: some nats
+    assert all(0.9 < step["sampling_ratio"] < 1.1 for step in steps)
+
+
+def test_held_out_questions_are_answered_by_the_same_engine(place, tmp_path):
+    """Before training the policy is the base: vLLM answers as transformers does without it."""
+    scores = {}
+    for vllm in ("auto", "off"):
+        run = RunFolder(tmp_path / vllm)
+        train(place, run.path, "--max-steps", "1", "--eval-every", "1", "--vllm", vllm)
+        scores[vllm] = read_jsonl(run.metrics_file)[0]["heldout"]
+    same = sum(one == other for one, other in zip(*(score["right"] for score in scores.values()), strict=True))
+    assert same >= 0.9 * scores["auto"]["questions"] > 0
 
 
 def test_a_stopped_run_goes_on_to_the_same_adapter(place, tmp_path):

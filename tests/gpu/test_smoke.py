@@ -88,13 +88,13 @@ def killed_after_a_checkpoint(command, run, step):
 def test_vllm_wrote_the_completions(trained):
     run, _ = trained
     assert run.read()["machine"]["vllm"] is True
-    rows = read_jsonl(run.metrics_file)
+    rows = run.steps()
     assert [row["step"] for row in rows] == list(range(1, STEPS[run.path.name.removeprefix("run-")] + 1))
     assert all("sampling_difference" in row for row in rows)  # TRL has it only from vLLM's own log-probabilities
 
 
 def test_rewards_are_finite_and_spread_and_skipped_steps_are_reported(trained):
-    rows = read_jsonl(trained[0].metrics_file)
+    rows = trained[0].steps()
     assert all(math.isfinite(row["reward"]) for row in rows)
     assert all(row.get("skipped") or math.isfinite(row["grad_norm"]) for row in rows)  # fp16 skips what overflows
     assert any(row["reward_std"] > 0 for row in rows)
@@ -104,7 +104,7 @@ def test_rewards_are_finite_and_spread_and_skipped_steps_are_reported(trained):
 def test_the_adapter_changed_and_the_next_rollout_used_it(trained):
     run, _ = trained
     assert json.loads(run.export_file.read_text())["checks"]["adapter"]["trained"]["passed"]
-    assert max(row["sampling_difference"] for row in read_jsonl(run.metrics_file)) < MOST_DIFFERENCE
+    assert max(row["sampling_difference"] for row in run.steps()) < MOST_DIFFERENCE
     texts = {
         name: [row["reply"] for row in read_jsonl(run.path / "transcripts" / f"{name}.jsonl")]
         for name in ("base", "adapter")

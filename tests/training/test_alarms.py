@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from kit.storage.run_folder import read_jsonl
+from kit.storage.run_folder import RunFolder
 from kit.training.alarms import RULES, SILENT_STEPS, AlarmMonitor, Step
 
 WELL_FORMED = "<reasoning>\n{a} + {b} = {c}\n</reasoning>\n<answer>\n{c}\n</answer>"
@@ -136,6 +136,6 @@ def test_a_batch_that_is_learned_from_again_counts_once():
 
 
 def test_the_real_run_of_the_tests_raises_none(chain):
-    rows = read_jsonl(chain / "short" / "metrics.jsonl")
+    rows = RunFolder(chain / "short").steps()
     assert all("alarms" not in row for row in rows)
     assert rows[-1]["adapter_norm"] > 0
