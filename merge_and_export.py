@@ -113,7 +113,10 @@ def check_parts(run: RunFolder, args: argparse.Namespace) -> None:
         if not any(run.merged.glob("*.safetensors")):
             raise UserError(f"{run.merged} holds no weights: run without {'--check' if args.check else '--only-gguf'}")
     elif not run.has_adapter:
-        raise UserError(f"{run.adapter} holds no adapter: finish training with train_lora.py --output-dir {run.path}")
+        raise UserError(
+            f"{run.adapter} holds no adapter: let the same train_lora.py command finish the training, or end it "
+            f"where it is with train_lora.py --output-dir {run.path} --finish"
+        )
 
 
 def check_type(name: str) -> None:

@@ -5,6 +5,7 @@
     python train_lora.py --dataset my.jsonl --output-dir runs/mine   your own questions
     python train_lora.py --plan                                      does it fit here, card or processor? Trains nothing
     python train_lora.py --plan --gpu t4                             does it fit a card that is not here?
+    python train_lora.py --output-dir runs/mine --finish             stop now: the newest checkpoint is the adapter
 
 GRPO: for each question the model writes a group of completions; the rewards score them; the adapter learns to make
 the better ones of each group more likely. Left out on purpose: full fine-tuning, several GPUs, a learned reward model.
@@ -22,6 +23,7 @@ import sys
 from pathlib import Path
 
 from kit.checkpointing.failures import explained
+from kit.checkpointing.finishing import finish_early
 from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import (
     Rewards,
@@ -139,6 +141,10 @@ def check_everything() -> tuple[Settings, list[Row], Rewards]:
         UserError: with all that is wrong, before anything heavy is loaded and with nothing on disk touched.
     """
     settings, problems = read_settings(None, __doc__)
+    if settings.finish:
+        problems.raise_any()
+        finish_now(settings)
+        sys.exit()
     use_decimal_mark(settings.decimal_mark)
     questions: list[Row] = []
     aside = 0
@@ -177,6 +183,15 @@ def read_questions(settings: Settings) -> list[Row]:
 def longest_of(settings: Settings, questions: list[Row]) -> int:
     """The longest prompt in tokens."""
     return longest_prompt(settings.model, [row["question"] for row in questions], settings.prompt())
+
+
+def finish_now(settings: Settings) -> None:
+    """``--finish``: a checkpoint becomes the adapter."""
+    run = RunFolder(Path(settings.output_dir))
+    step = finish_early(run, settings.step)
+    write_report(run)
+    print(f"adapter/ is that of step {step}; the command that trained it, with more --max-steps, goes on from there.")
+    print_next_commands(run, settings)
 
 
 def finish_again(settings: Settings) -> None:

@@ -76,6 +76,8 @@ class Mirror:
                     _copy_folder(best, self.copy.best / best.name)
             if self.run.has_adapter:
                 _copy_folder(self.run.adapter, self.copy.adapter)
+            elif self.copy.has_adapter:  # the run goes further
+                shutil.rmtree(self.copy.adapter)
             for file in self._logs(self.run):
                 _copy_file(file, self.copy.path / file.name)
             for old in checkpoints_in(self.copy.checkpoints):

@@ -52,7 +52,10 @@ def check_same_run(
     differs = [
         f"{name} {before.get(name, _default(name))} → {now.get(name)}"
         for name in dict.fromkeys([*before, *now])
-        if name not in free and before.get(name, _default(name)) != now.get(name) and not _is_moved_base(name, now, run)
+        if name not in free
+        and not (name == "max_steps" and goes_further(run, settings))
+        and before.get(name, _default(name)) != now.get(name)
+        and not _is_moved_base(name, now, run)
     ]
     a_step = math.prod(int(before.get(name, 1)) for name in _BATCH_KNOBS)
     given = {name: now[name] for name in _BATCH_KNOBS if name in settings.given}
@@ -67,6 +70,11 @@ def check_same_run(
             f"--output-dir {run.path} holds a run of other settings ({'; '.join(differs)}): with its own settings it "
             "would be continued; name another folder, or add --overwrite to start anew in it"
         )
+
+
+def goes_further(run: RunFolder, settings: Settings) -> bool:
+    """Are more steps wanted than the run was made for?"""
+    return settings.max_steps > int(run.read().get("settings", {}).get("max_steps", settings.max_steps))
 
 
 def _other_rewards(recorded: dict[str, Any], rewards: Rewards) -> list[str]:
@@ -105,8 +113,8 @@ def _known_folders(settings: Settings) -> list[RunFolder]:
 
 
 def is_trained(settings: Settings) -> bool:
-    """Is the run that the settings name trained to its last step?"""
-    return any(folder.has_adapter for folder in _known_folders(settings)[:1])
+    """Is the run that the settings name trained to the last step that they ask for?"""
+    return any(folder.has_adapter and not goes_further(folder, settings) for folder in _known_folders(settings)[:1])
 
 
 def as_recorded(settings: Settings) -> Settings:
@@ -187,6 +195,11 @@ def open_run_folder(settings: Settings) -> tuple[RunFolder, Mirror | None]:
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     if mirror and mirror.restore():
         print(f"restored from {mirror.copy.path}")
+    if run.has_adapter:  # it would be said to be trained otherwise
+        schedule = settings.lr_scheduler_type
+        anew = "" if "constant" in schedule else f"; the {schedule} learning rate is that of so many steps from now on"
+        print(f"{run.path} was finished with fewer steps: it goes on to step {settings.max_steps}{anew}")
+        shutil.rmtree(run.adapter)
     return run, mirror
 
 

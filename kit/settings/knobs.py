@@ -116,6 +116,11 @@ class Settings:
     mirror: str = knob("", "copy each checkpoint to this folder too, such as a mounted Google Drive", "checkpoints",
                        free=True)  # fmt: skip
 
+    finish: bool = knob(False, "make the newest checkpoint of --output-dir its adapter, and train no further",
+                        "checkpoints", free=True, recorded=False)  # fmt: skip
+    step: int = knob(0, "with --finish, the checkpoint of this step instead; 0 is the newest", "checkpoints", least=0,
+                     free=True, recorded=False)  # fmt: skip
+
     plan: bool = knob(False, "print whether the run fits, and what it takes, and train nothing", "plan", free=True,
                       recorded=False)  # fmt: skip
     gpu: str = knob("", "plan for this card instead of the one that is here, such as t4 or rtx4070-laptop-8gb", "plan",
@@ -180,6 +185,8 @@ def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Setting
         problems.found.append(f"--report-to {settings.report_to} is not installed: pip install {settings.report_to}")
     if settings.gpu and not settings.plan:
         problems.found.append(f"--gpu {settings.gpu} names a card to plan for, not one to train on: add --plan")
+    if settings.step and not settings.finish:
+        problems.found.append(f"--step {settings.step} names a checkpoint to finish with: add --finish")
     if missing := [tag for tag in TAGS if tag not in settings.prompt()]:
         print(f"the system prompt does not show {' '.join(missing)}: the kit's own rewards and scores read these tags")
     return settings, problems

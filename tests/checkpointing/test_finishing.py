@@ -1,0 +1,95 @@
+"""Stop now and keep what there is; go further than was planned; score and export what a checkpoint holds."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kit.checkpointing.checkpoints import checkpoints_in, step_of
+from kit.checkpointing.finishing import finish_early
+from kit.cli.errors import UserError
+from kit.storage.run_folder import RunFolder
+from tests.checkpointing.test_checkpoints import save
+from tests.conftest import ROOT, run_script
+
+
+def command(chain, run, *options):
+    """A run whose learning rate does not depend on how many steps it has."""
+    return [
+        "train_lora.py", "--config", "tests/short.yaml", "--model", chain / "base", "--output-dir", run,
+        "--dataset", chain / "data" / "train.jsonl", "--lr-scheduler-type", "constant", "--save-steps", "1", *options,
+    ]  # fmt: skip
+
+
+def adapter(folder):
+    return (folder / "adapter_model.safetensors").read_bytes()
+
+
+def test_killed_finished_early_and_continued_it_is_the_run_that_nobody_stopped(chain):
+    whole, part = RunFolder(chain / "whole"), RunFolder(chain / "part")
+    run_script(*command(chain, whole.path, "--max-steps", "4"))
+    arguments = [str(argument) for argument in command(chain, part.path, "--max-steps", "4")]
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not (part.checkpoints / "step-2").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not part.has_adapter
+    said = run_script("train_lora.py", "--output-dir", part.path, "--finish").stdout
+    step = step_of(checkpoints_in(part.checkpoints)[-1])
+    assert f"adapter/ is that of step {step}" in said
+    assert adapter(part.adapter) == adapter(part.checkpoints / f"step-{step}")
+    assert not list(part.adapter.glob("*.pt"))
+    assert part.steps()[-1]["step"] == step
+    held_out = chain / "data" / "heldout.jsonl"
+    scored = run_script(
+        "evaluate.py", part.checkpoints / f"step-{step}", "--dataset", held_out, "--limit", "5",
+        "--output-dir", chain / "scored",
+    )  # fmt: skip
+    assert "5 questions" in scored.stdout
+    run_script("merge_and_export.py", part.path, "--gguf", "q8_0")
+    assert "goes on to step 4" in run_script(*arguments).stdout
+    assert adapter(part.adapter) == adapter(whole.adapter)
+    assert [row["step"] for row in part.steps()] == [1, 2, 3, 4]
+
+
+def test_a_finished_run_goes_further(chain):
+    run = RunFolder(chain / "further")
+    run_script(*command(chain, run.path, "--max-steps", "2"))
+    assert "is trained to its last step" in run_script(*command(chain, run.path, "--max-steps", "2")).stdout
+    run_script(*command(chain, run.path, "--max-steps", "4"))
+    assert run.read()["settings"]["max_steps"] == 4
+    assert adapter(run.adapter) == adapter(chain / "whole" / "adapter")
+    fewer = run_script(*command(chain, run.path, "--max-steps", "3"), check=False)
+    assert (fewer.returncode, "max_steps 4 → 3" in fewer.stderr) == (2, True)
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.checkpoints.mkdir(parents=True)
+    run.write({"settings": {"max_steps": 9}})
+    return run
+
+
+def test_the_newest_whole_checkpoint_or_the_one_that_is_named(run):
+    for step in (2, 4, 6):
+        save(run.checkpoints, step)
+    os.truncate(run.checkpoints / "step-6" / "adapter_model.safetensors", 100)
+    assert finish_early(run, 2) == 2
+    assert adapter(run.adapter) == adapter(run.checkpoints / "step-2")
+    with pytest.raises(UserError, match=r"no whole checkpoint of step 6: name one of those that are there \(2, 4, 6\)"):
+        finish_early(run, 6)
+    assert finish_early(run) == 4
+    assert adapter(run.adapter) == adapter(run.checkpoints / "step-4")
+    assert run.read()["settings"]["max_steps"] == 4
+
+
+def test_without_a_checkpoint_there_is_nothing_to_finish(run):
+    with pytest.raises(UserError, match="has no checkpoint that could be its adapter"):
+        finish_early(run)
+    with pytest.raises(UserError, match="is no run folder"):
+        finish_early(RunFolder(run.path / "elsewhere"))
