@@ -97,7 +97,11 @@ def test_looking_changes_nothing(chain):
     runs = []
     for every in (0, 1):
         runs.append(chain / f"looked-{every}")
-        run_script(*command(chain, runs[-1], "--max-steps", "2", "--eval-every", every, "--keep", "last"))
+        run_script(
+            *command(
+                chain, runs[-1], "--max-steps", "2", "--eval-every", every, "--eval-questions", "20", "--keep", "last"
+            )
+        )
     assert not scores(runs[0])
     assert list(scores(runs[1])) == [0, 1, 2]
     assert same(*(weights(run / "adapter") for run in runs))
