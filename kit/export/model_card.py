@@ -64,10 +64,11 @@ def _about(trained: dict[str, Any]) -> str:
     prompt = f"\n\n```text\n{trained['system_prompt']}\n```"
     if "adopted" in trained:
         return f"`{base}` with an adapter that was trained elsewhere. Its scores are with this system prompt:{prompt}"
-    data = trained["data"]
+    data, steps = trained["data"], trained.get("adapter", {}).get("step", settings["max_steps"])
+    questions = data["questions"] - settings.get("eval_questions", 0)
     return (
-        f"`{base}` fine-tuned with GRPO on {data['questions']} questions (fingerprint `{data['fingerprint']}`) for "
-        f"{settings['max_steps']} steps. It was trained with this system prompt and needs it:{prompt}"
+        f"`{base}` fine-tuned with GRPO on {questions} questions (fingerprint `{data['fingerprint']}`) for "
+        f"{steps} steps. It was trained with this system prompt and needs it:{prompt}"
     )
 
 

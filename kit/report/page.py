@@ -44,6 +44,8 @@ def _content(run: RunFolder) -> dict[str, Any]:
     logged, rows = read_jsonl(run.metrics_file), run.steps()
     done, planned = (rows[-1]["step"] if rows else 0), settings.get("max_steps", 0)
     state = f"finished after {done} steps" if run.has_adapter else f"step {done} of {planned}"
+    if run.has_adapter and (kept := record.get("adapter", {}).get("step", done)) != done:
+        state += f", its adapter is that of step {kept}, whose held-out answers were better"
     return {
         "name": run.path.resolve().name,
         "model": settings.get("model", ""),

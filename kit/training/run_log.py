@@ -101,6 +101,7 @@ class RunLog:
             self._held_out = (score, [alarm] if alarm else [])
         else:
             self._base = score
+            self._console.begin()  # the time left is that of steps
             append_jsonl(self.run.metrics_file, {"step": 0, "heldout": score})
 
     def write_step(self, step: int, logs: dict[str, Any]) -> StepRow:

@@ -1,6 +1,7 @@
 """Held-out scores: seen going wrong while the reward goes on, and the best step kept."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,13 @@ def test_a_run_that_makes_the_model_worse_says_so_and_keeps_its_best_step(ruined
     assert not list(RunFolder(run).best.glob("step-*"))
     replies = read_jsonl(RunFolder(run).held_out / "step-6.jsonl")
     assert sum(row["flexible"] for row in replies) / 60 == scored[6]["flexible"]["accuracy"]
+
+
+def test_a_run_whose_best_step_is_the_base_is_not_exported(chain, tmp_path):
+    run = RunFolder(shutil.copytree(chain / "short", tmp_path / "run", ignore=shutil.ignore_patterns("gguf", "merged")))
+    run.write(run.read() | {"adapter": {"step": 0}})
+    refused = run_script("merge_and_export.py", run.path, check=False)
+    assert (refused.returncode, "nothing to export" in refused.stderr) == (2, True)
 
 
 def test_the_last_step_is_kept_on_request(ruined, tmp_path):
