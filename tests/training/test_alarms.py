@@ -75,6 +75,7 @@ STREAMS = {
     "gradient": after(30, grad_norm=None),
     "unchanged": set_to(adapter_norm=0.0),
     "same reward": set_to(rewards={"mine": 0.0, "kit": 0.5}, rewards_std={"mine": 0.0, "kit": 0.1}),
+    "vLLM differs": set_to(sampling_ratio=0.6),
     "over the maximum": pay_too_much,
 }
 

@@ -15,7 +15,6 @@ from kit.cli.errors import UserError
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.task.held_out import held_out_count, set_aside
-from kit.training.alarms import AlarmMonitor
 from kit.training.held_out import HeldOut, points
 from kit.training.run_log import RunLog
 from tests.conftest import ROOT, run_script
@@ -180,18 +179,3 @@ def test_a_run_from_before_there_were_held_out_questions_goes_on_with_all_of_the
     arguments[2] = chain / "older.yaml"
     assert "after step 1" in run_script(*arguments).stdout
     assert folder.read()["settings"]["eval_questions"] == 0
-
-
-def test_the_ratio_of_vllm_and_trainer_has_an_alarm():
-    def alarms(ratio):
-        monitor = AlarmMonitor({})
-        return [alarm.name for step in range(6) for alarm in monitor.check(_step(step, ratio))]
-
-    assert alarms(0.6) == ["vLLM differs"]
-    assert alarms(1.01) == alarms(None) == []
-
-
-def _step(number, ratio):
-    from kit.training.alarms import Step
-
-    return Step({"step": number, "sampling_ratio": ratio})
