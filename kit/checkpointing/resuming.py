@@ -195,7 +195,7 @@ def open_run_folder(settings: Settings) -> tuple[RunFolder, Mirror | None]:
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     if mirror and mirror.restore():
         print(f"restored from {mirror.copy.path}")
-    if run.has_adapter:  # it would be said to be trained otherwise
+    if run.has_adapter and goes_further(run, settings):
         schedule = settings.lr_scheduler_type
         anew = "" if "constant" in schedule else f"; the {schedule} learning rate is that of so many steps from now on"
         print(f"{run.path} was finished with fewer steps: it goes on to step {settings.max_steps}{anew}")

@@ -202,6 +202,6 @@ def _worse_than_base(base: str, now: str) -> Alarm | None:
         "worse than the base",
         f"Of {len(now)} held-out questions {after} are right in any form, {before} before training: it is making the "
         "model worse, whatever the reward says.",
-        "Stop here (adapter/ is the best step); then weigh format less (--rewards correctness:4,soft_format:0.5), "
-        "lower --learning-rate, or set --beta 0.04.",
+        "adapter/ will be the best step when the run ends (--patience 2 ends it sooner). Better begin anew: weigh format "
+        "less (--rewards correctness:4,soft_format:0.5), lower --learning-rate, or set --beta 0.04.",
     )

@@ -59,7 +59,9 @@ def test_killed_finished_early_and_continued_it_is_the_run_that_nobody_stopped(c
 def test_a_finished_run_goes_further(chain):
     run = RunFolder(chain / "further")
     run_script(*command(chain, run.path, "--max-steps", "2"))
+    trained = adapter(run.adapter)
     assert "is trained to its last step" in run_script(*command(chain, run.path, "--max-steps", "2")).stdout
+    assert adapter(run.adapter) == trained
     run_script(*command(chain, run.path, "--max-steps", "4"))
     assert run.read()["settings"]["max_steps"] == 4
     assert adapter(run.adapter) == adapter(chain / "whole" / "adapter")
