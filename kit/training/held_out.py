@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kit.chat_templates import fitted
 from kit.checkpointing.checkpoints import checkpoints_in, step_of
 from kit.checkpointing.saving import restore_adapter
 from kit.cli.errors import first_line
@@ -81,7 +82,7 @@ class HeldOut:
 
     def _measure(self, step: int, model: Any, tokenizer: Any) -> None:
         try:
-            score = self._answered(step, model)
+            score = self._answered(step, model, tokenizer)
         except Exception as error:  # an engine that fails must not end a training that goes well
             print(f"the held-out questions could not be answered ({first_line(error)}): training goes on without them")
             self._every = 0
@@ -94,7 +95,7 @@ class HeldOut:
         base = self._right.get(0)
         self._log.take_held_out(step, score, _worse_than_base(base, score["right"]) if base and step else None)
 
-    def _answered(self, step: int, policy: Any) -> HeldOutRow:
+    def _answered(self, step: int, policy: Any, tokenizer: Any) -> HeldOutRow:
         """Ask them all; the training's random numbers go on as if nobody had."""
         import torch
 
@@ -102,7 +103,9 @@ class HeldOut:
         engine = self.engine()
         began, rows = time.monotonic(), self._questions
         sampling = Sampling(self._settings.max_completion_length)
-        prompts = [build_prompt(row["question"], self._settings.prompt()) for row in rows]
+        prompts = [
+            fitted(build_prompt(row["question"], self._settings.prompt()), tokenizer.chat_template) for row in rows
+        ]
         replies: dict[int, Completion] = {}
         cards = range(torch.cuda.device_count())
         title = f"held-out questions, step {step}"
@@ -202,6 +205,6 @@ def _worse_than_base(base: str, now: str) -> Alarm | None:
         "worse than the base",
         f"Of {len(now)} held-out questions {after} are right in any form, {before} before training: it is making the "
         "model worse, whatever the reward says.",
-        "adapter/ will be the best step when the run ends (--patience 2 ends it sooner). Better begin anew: weigh format "
-        "less (--rewards correctness:4,soft_format:0.5), lower --learning-rate, or set --beta 0.04.",
+        "adapter/ will be the best step when the run ends (--patience 2 ends it sooner). Better begin anew: weigh "
+        "format less (--rewards correctness:4,soft_format:0.5), lower --learning-rate, or set --beta 0.04.",
     )
