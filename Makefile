@@ -1,7 +1,8 @@
 # make demo    the whole chain on a tiny model: train, evaluate, merge, export GGUF, ask llama.cpp (5 minutes, no GPU)
 # make test    the tests, one short run of the whole chain among them
-# make test-all   the slow tests besides: kills at random moments, full disks, every GGUF type (20 minutes)
+# make test-all   the slow tests besides: kills at random moments, full disks, every GGUF type (15 minutes; KILLS=20 kills more often)
 # make test-pins  do the pinned GPU packages go together, and do they take what the kit tells them? (asks the package index)
+#                  SETS="requirements-t4.txt" for one set's versions alone
 # make test-imitation   the smoke test for cards on a processor that poses as one (8 GB, 20 minutes; SET=requirements-t4.txt,
 #                       MODEL=FOLDER for a real model of yours in place of the demo's)
 # make setup-vllm       vLLM's build for processors beside it: real models in a third of the time; test-vllm tests it
@@ -13,6 +14,7 @@ SEED ?= 1
 # Where torch comes from, if not from pip's usual index (see README, "Without a GPU").
 TORCH_INDEX ?=
 SET ?= requirements.txt
+SETS ?= requirements.txt requirements-cuda12.txt requirements-t4.txt
 
 PY := .venv/bin/python
 export HF_HUB_OFFLINE ?= 1
@@ -45,9 +47,7 @@ test-all: setup
 
 test-pins: setup
 	$(PY) -m pytest -m pins
-	$(PY) -m tests.pins.run_with_set requirements.txt
-	$(PY) -m tests.pins.run_with_set requirements-cuda12.txt
-	$(PY) -m tests.pins.run_with_set requirements-t4.txt
+	@set -e; for set in $(SETS); do $(PY) -m tests.pins.run_with_set $$set; done
 
 test-vllm: setup-vllm
 	$(PY) -m pytest tests/generation/test_vllm_on_processor.py
