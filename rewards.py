@@ -120,12 +120,6 @@ def choose_rewards(wanted: str) -> tuple[list[Reward], list[float]]:
     return rewards, weights
 
 
-def maxima(rewards: list[Reward]) -> dict[str, float]:
-    """The most that each function can pay, before its weight: 1 for those of this file, for a user's own its
-    ``maximum`` if it has that attribute. A function that pays more raises an alarm."""
-    return {reward.__name__: reward.maximum for reward in rewards if reward.maximum is not None}
-
-
 def _choose_one(name: str, *rest: str) -> tuple[Reward, float]:
     if name.endswith(".py"):
         if not rest:

@@ -24,45 +24,34 @@ from pathlib import Path
 
 from kit.checkpointing.failures import explained
 from kit.checkpointing.finishing import finish_early
-from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import (
     Rewards,
     as_recorded,
     check_run_folder,
     is_trained,
     open_run_folder,
-    where_to_start,
 )
-from kit.checkpointing.saving import checkpointing
 from kit.cli.errors import run_script
 from kit.cli.signals import StopRequest
-from kit.generation.vllm_engine import VllmNotLoaded
-from kit.models import loading
-from kit.models.base_check import check_before_training, mend_padding
+from kit.models.base_check import check_before_training
 from kit.numbers.reading import use_decimal_mark
 from kit.planning import hardware
-from kit.planning.engine_choice import ROLLOUTS_WITHOUT
 from kit.planning.model_shape import known_shape
-from kit.planning.plan import Plan, make_plan
+from kit.planning.plan import make_plan
 from kit.planning.plan_report import print_plan
 from kit.planning.step_size import check_enough, with_steps
 from kit.report.page import write_report
 from kit.settings.knobs import Settings, read_settings
-from kit.storage.hub import check_model, fetching, sixteen_bit_name
+from kit.storage.hub import check_model, sixteen_bit_name
 from kit.storage.run_folder import RunFolder
 from kit.storage.weight_files import is_quantized
-from kit.task.held_out import held_out_count, set_aside, with_held_out
+from kit.task.held_out import held_out_count, with_held_out
 from kit.task.prompt_length import longest_prompt
 from kit.task.questions import Row, load_questions
-from kit.task.reward_columns import check_arguments, with_columns
-from kit.training.held_out import HeldOut, clear_bests
-from kit.training.policy_engine import policy_engine
-from kit.training.preflight import rehearse
-from kit.training.run_log import RunLog
-from kit.training.run_record import describe_run, describe_trainer, save_adapter
-from kit.training.step_progress import StepProgress
-from kit.training.trainer import as_dataset, build_trainer, prepare_reporting, that_fit, trainer_arguments
-from rewards import choose_rewards, maxima
+from kit.task.reward_columns import check_arguments
+from kit.task.worked_example import read_worked_example
+from kit.training.training import train
+from rewards import choose_rewards
 
 
 def main() -> None:
@@ -77,7 +66,7 @@ def main() -> None:
     run, mirror = open_run_folder(plan.settings)
     stop = StopRequest()
     with explained(run, plan.settings):
-        reached = train(plan, questions, rewards, run, mirror, stop)
+        reached = train(plan, questions, rewards, run, mirror, stop, write_report)
     write_report(run)
     if mirror:
         mirror.finish()
@@ -85,53 +74,6 @@ def main() -> None:
         print(f"stopped after step {reached}: the same command goes on from there", file=sys.stderr)
         sys.exit(stop.exit_status)
     print_next_commands(run, plan.settings)
-
-
-def train(
-    plan: Plan, questions: list[Row], rewards: Rewards, run: RunFolder, mirror: Mirror | None, stop: StopRequest
-) -> int:
-    """Train from where the run is to its last step, or to where somebody stops it; returns the step reached."""
-    functions, weights = rewards
-    start, done = where_to_start(run)
-    clear_bests(run, after=done)
-    run.write(describe_run(plan.settings, questions, functions, weights))
-    policy, tokenizer, plan = loading.load_for_training(plan)  # before TRL is imported: Unsloth patches it
-    settings = plan.settings
-    mended = mend_padding(tokenizer, settings.model)
-    trained_on, others = set_aside(questions, settings.eval_questions, settings.seed)
-    dataset = as_dataset(trained_on, tokenizer, settings)
-    arguments = trainer_arguments(settings, plan.choice, weights, run)
-    log, progress = RunLog(run, settings, done, maxima(functions), write_report), StepProgress()
-    if plan.choice.card:
-        rehearse(arguments, policy, tokenizer, dataset)
-    else:
-        progress.watch(policy, tokenizer)
-    keeper = checkpointing(run, settings, stop, mirror, start)
-    prepare_reporting(run)
-    recorded = [with_columns(log.recording(function), trained_on) for function in functions]
-    held_out = HeldOut(that_fit(others, tokenizer, settings), settings, run, log)
-    callbacks = [progress.callback(), held_out.callback(), log.callback(), keeper]
-    parts = (policy, tokenizer, dataset, recorded, callbacks)
-    try:
-        trainer = build_trainer(arguments, *parts)
-    except VllmNotLoaded as error:
-        if settings.vllm == "require":
-            raise
-        print(f"{error}: {ROLLOUTS_WITHOUT}.")
-        plan = plan.without_vllm()
-        arguments = trainer_arguments(plan.settings, plan.choice, weights, run)
-        trainer = build_trainer(arguments, *parts)
-    keeper.trainer = trainer
-    held_out.engine = lambda: policy_engine(trainer, tokenizer, plan.settings.completions_per_step)
-    record = describe_run(plan.settings, questions, functions, weights)
-    run.write(record | describe_trainer(plan.choice, arguments, trainer, mended))
-    with stop.listening(), fetching(sixteen_bit_name(settings.model), stop):
-        trainer.train(resume_from_checkpoint=start)
-    if trainer.state.global_step >= settings.max_steps or held_out.stands_still:
-        run.write(run.read() | {"adapter": held_out.take_best(policy, trainer.state.global_step)})
-        save_adapter(run, policy, tokenizer)
-        clear_bests(run)
-    return trainer.state.global_step
 
 
 def check_everything() -> tuple[Settings, list[Row], Rewards]:
@@ -157,6 +99,7 @@ def check_everything() -> tuple[Settings, list[Row], Rewards]:
         print_plan(settings, longest_of(settings, questions) if questions else None)
         sys.exit()
     rewards = problems.catch(choose_rewards, settings.rewards)
+    problems.catch(read_worked_example, settings.worked_example)
     problems.catch(check_model, settings.model)
     if (base := sixteen_bit_name(settings.model)) != settings.model:
         problems.catch(check_model, base, option="--model: the 16-bit weights that merging needs,")

@@ -35,10 +35,11 @@ from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import load_questions
 from kit.task.reward_columns import with_columns
+from kit.task.user_rewards import maxima
 from kit.training.preflight import rehearse
 from kit.training.run_log import RunLog
 from kit.training.trainer import as_dataset, build_trainer, trainer_arguments
-from rewards import choose_rewards, maxima
+from rewards import choose_rewards
 
 
 def main() -> None:

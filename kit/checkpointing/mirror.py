@@ -94,7 +94,8 @@ class Mirror:
     @staticmethod
     def _logs(run: RunFolder) -> list[Path]:
         # run.yaml last: with it, the copy counts as a run
-        return [file for file in (run.metrics_file, run.samples_file, run.settings_file) if file.exists()]
+        files = (run.metrics_file, run.samples_file, run.warm_start_file, run.settings_file)
+        return [file for file in files if file.exists()]
 
 
 def _is_copy(checkpoint: Path, target: Path) -> bool:

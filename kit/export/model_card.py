@@ -66,9 +66,11 @@ def _about(trained: dict[str, Any]) -> str:
         return f"`{base}` with an adapter that was trained elsewhere. Its scores are with this system prompt:{prompt}"
     data, steps = trained["data"], trained.get("adapter", {}).get("step", settings["max_steps"])
     questions = data["questions"] - settings.get("eval_questions", 0)
+    warm = trained.get("warm_start", {})
+    start = f", after a warm start on {warm['learned_from']} of its own replies in format" if warm.get("done") else ""
     return (
         f"`{base}` fine-tuned with GRPO on {questions} questions (fingerprint `{data['fingerprint']}`) for "
-        f"{steps} steps. It was trained with this system prompt and needs it:{prompt}"
+        f"{steps} steps{start}. It was trained with this system prompt and needs it:{prompt}"
     )
 
 

@@ -12,8 +12,8 @@ from kit.planning.gpus import NAMES, card_named
 from kit.planning.hardware import Machine, detect, matrix_flops, requirements_for
 from kit.planning.model_shape import ModelShape, model_shape
 from kit.planning.plan import Plan, make_plan
-from kit.planning.run_cost import estimate_run_cost, estimate_run_cost_here
-from kit.settings.knobs import Settings
+from kit.planning.run_cost import RunCost, estimate_run_cost, estimate_run_cost_here
+from kit.settings.knobs import WARM_START_QUESTIONS, Settings
 
 _PHASES = {
     ALWAYS: "all the time",
@@ -87,12 +87,21 @@ def _what_it_takes(plan: Plan, shape: ModelShape, machine: Machine) -> str:
         time = (
             f"expected, within a factor of two: {takes.step_s:.0f} s a step ({takes.rollout_s:.0f} s of it "
             f"completions), {duration(seconds)} for {settings.max_steps} steps and {looks} looks at up to "
-            f"{settings.eval_questions} held-out questions\n"
+            f"{settings.eval_questions} held-out questions{_warm_start(settings, takes)}\n"
         )
     return time + (
         f"download {takes.download_gb:.1f} GB, on disk {takes.disk_gb:.1f} GB with checkpoints and merged weights, "
         f"and {shape_gguf_gb(shape):.1f} GB for each f16 GGUF"
     )
+
+
+def _warm_start(settings: Settings, takes: RunCost) -> str:
+    """A reply of each question, and one pass over those that are kept, at most all of them."""
+    if settings.warm_start == "off":
+        return ""
+    asked = WARM_START_QUESTIONS if settings.warm_start == "auto" else int(settings.warm_start)
+    wanted = ", where one is wanted," if settings.warm_start == "auto" else ""
+    return f"; a warm start{wanted} up to {duration(takes.step_s * asked / settings.completions_per_step)} more"
 
 
 def shape_gguf_gb(shape: ModelShape) -> float:

@@ -52,8 +52,8 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "dataset": settings.get("dataset", ""),
         "state": "trained elsewhere" if "adopted" in record else state,
         "card": record.get("machine", {}).get("card"),
-        "numbers": _numbers(rows) + _held_out_numbers(logged),
-        "alarms": [(row["step"], alarm) for row in rows for alarm in row.get("alarms", [])],
+        "numbers": _numbers(rows) + _held_out_numbers(logged) + _warm_start_numbers(record),
+        "alarms": [(row["step"], alarm) for row in logged for alarm in row.get("alarms", [])],
         "charts": [*_held_out_chart(logged), *(_charts(rows) if rows else [])],
         "samples": _samples(run),
         "command": record.get("command", ""),
@@ -117,6 +117,11 @@ def _charts(rows: list[dict[str, Any]]) -> list[Any]:
     charts += drawn("KL from the base", Line("KL", values("kl")), least=0.0)
     charts += drawn("vLLM against the trainer, nats a token", Line("", values("sampling_difference")), least=0.0)
     return charts + drawn("Gradient norm", Line("gradient norm", values("grad_norm")), least=0.0)
+
+
+def _warm_start_numbers(record: dict[str, Any]) -> list[tuple[str, str]]:
+    facts = record.get("warm_start", {})
+    return [("warm start", f"{facts['learned_from']} own replies in format")] if facts.get("done") else []
 
 
 def _held_out_numbers(logged: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from kit.settings.further_fields import ALIASES, further_field, goes_without_say
 
 AUTOMATIC = "chosen for the machine where you leave it open: number type, vLLM or not, and what is marked *"
 
+WARM_START_QUESTIONS = 128  # that ``--warm-start auto`` asks where it finds that one is needed
 SCHEDULES = ("constant_with_warmup", "constant", "linear", "cosine")
 OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fused")
 
@@ -84,6 +85,13 @@ class Settings:
         choices=OPTIMIZERS, open=True,
     )  # fmt: skip
     seed: int = knob(1, "of the adapter, the data order and the sampling", "training", least=0)
+
+    warm_start: str = knob(
+        "auto", "first train on the model's own replies in format, to so many questions asked with a worked example; "
+        "auto: only where GRPO finds nothing to learn from. It teaches the form, and no sums", "start",
+        choices=("auto", "off"), number=True, open=True, before="off",
+    )  # fmt: skip
+    worked_example: str = knob("", "a YAML file with question and reply, to be shown instead of the kit's own", "start")
 
     rewards: str = knob(
         "correctness,integer,strict_format,soft_format,xml_count",
@@ -204,7 +212,8 @@ def _parser(description: str) -> Parser:
         if spec.type == "bool":
             options["action"] = argparse.BooleanOptionalAction
         else:  # converted in _convert, so that all wrong values are reported together
-            options["metavar"] = "|".join(info["choices"]) if "choices" in info else str(spec.type).upper()
+            choices = [*info.get("choices", []), *(["N"] if "number" in info else [])]
+            options["metavar"] = "|".join(choices) if choices else str(spec.type).upper()
         groups[info["group"]].add_argument(_option(name), *([info["alias"]] if "alias" in info else []), **options)
     return parser
 
@@ -255,12 +264,17 @@ def _convert(name: str, value: Any, source: str) -> Any:
             raise UserError(f"{shown}: write true or false")
         return value
     if spec.type == "str":
+        if "number" in info and isinstance(value, int | bool):
+            value = "off" if value is False else str(value)  # YAML reads a bare off as false
         if isinstance(value, list) and value and (name == "rewards" or len(value) == 1):
             value = ",".join(map(str, value))
         if not isinstance(value, str) or not (value or spec.default == ""):
             raise UserError(f"{shown}: give a text such as {spec.default}")
+        if "number" in info and value.isdecimal() and int(value) > 0:
+            return str(int(value))
         if "choices" in info and value not in info["choices"]:
-            raise UserError(f"{shown}: choose from {', '.join(info['choices'])}")
+            number = ", or give a whole number from 1" if "number" in info else ""
+            raise UserError(f"{shown}: choose from {', '.join(info['choices'])}{number}")
         return _content_of(value) if "or_file" in info else value
     try:
         number = {"int": int, "float": float}[str(spec.type)](str(value))

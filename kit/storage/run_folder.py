@@ -69,6 +69,20 @@ class RunFolder:
         return self.path / "export.partial"
 
     @property
+    def warm_start(self) -> Path:
+        """The adapter after its warm start, with which GRPO began; there is one when all of it is written."""
+        return self.path / "warm_start"
+
+    @property
+    def warm_start_file(self) -> Path:
+        """What was seen and decided before the first step."""
+        return self.path / "warm_start.json"
+
+    @property
+    def warm_start_replies(self) -> Path:
+        return self.path / "warm_start.jsonl"
+
+    @property
     def held_out(self) -> Path:
         """The replies of each held-out score, a file a step."""
         return self.path / "held_out"

@@ -22,7 +22,7 @@ class HeldOutRow(TypedDict):
 class StepRow(TypedDict, total=False):
     """One step of a run. Means are over the completions of its batch, lengths in tokens, KL and entropy in nats.
 
-    Step 0 is the base, of which there is the held-out score alone.
+    Step 0 is the base, of which there is the held-out score alone; a second one is of the policy after a warm start.
     """
 
     step: int
@@ -47,6 +47,7 @@ class StepRow(TypedDict, total=False):
     skipped: bool  # the optimizer left the step out, for infinite gradients
     seconds: float | None
     heldout: HeldOutRow  # of the policy after this step
+    warm_start: bool  # of step 0: after the warm start
     alarms: list[dict[str, str]]
 
 

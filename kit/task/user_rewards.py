@@ -64,6 +64,12 @@ class Reward:
         ]
 
 
+def maxima(rewards: Sequence[Reward]) -> dict[str, float]:
+    """The most that each function can pay, before its weight: 1 for the kit's own, for a user's its ``maximum`` if it
+    has that attribute. A function that pays more raises an alarm."""
+    return {reward.__name__: reward.maximum for reward in rewards if reward.maximum is not None}
+
+
 def load_reward(file: str, name: str) -> Reward:
     """The function ``name`` of the Python file ``file``. The file is run: it is the user's own code.
 

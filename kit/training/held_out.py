@@ -44,8 +44,11 @@ class HeldOut:
     def __init__(self, questions: list[Row], settings: Settings, run: RunFolder, log: RunLog) -> None:
         self._questions, self._settings, self._run, self._log = questions, settings, run, log
         self._every = settings.eval_every if questions else 0
-        rows = {row["step"]: row["heldout"] for row in read_jsonl(run.metrics_file) if row.get("heldout")}
-        self._right: dict[int, str] = {step: row["right"] for step, row in rows.items()}
+        rows = [(row["step"], row["heldout"]["right"]) for row in read_jsonl(run.metrics_file) if row.get("heldout")]
+        before_the_first = [right for step, right in rows if step == 0]
+        self._base: str | None = before_the_first[0] if before_the_first else None
+        self._after_warm_start = len(before_the_first) > 1
+        self._right: dict[int, str] = dict(rows)  # of step 0 the last: with a warm start that is after it
         self._saved = {step for step in self._right if _best_folder(run, step).is_dir()}
         self.engine: Callable[[], Engine] | None = None  # set before training: the policy's, as it is by then
 
@@ -68,10 +71,6 @@ class HeldOut:
         held_out = self
 
         class Measuring(TrainerCallback):
-            def on_step_begin(self, _, state, *__, model=None, processing_class=None, **___):
-                if held_out._every and state.global_step == 0 and 0 not in held_out._right:
-                    held_out._measure(0, model, processing_class)
-
             def on_step_end(self, _, state, control, model=None, processing_class=None, **__):
                 step = state.global_step
                 if held_out._every and (step % held_out._every == 0 or step == state.max_steps):
@@ -79,6 +78,13 @@ class HeldOut:
                     control.should_training_stop |= held_out.stands_still
 
         return Measuring()
+
+    def begin(self, policy: Any, tokenizer: Any, warm_start: Callable[[], bool]) -> None:
+        """Measure the base, let the warm start do what it does, and measure again if the policy is another then."""
+        if self._every and self._base is None:
+            self._measure(0, policy, tokenizer)
+        if warm_start() and self._every and not self._after_warm_start:
+            self._measure(0, policy, tokenizer)
 
     def _measure(self, step: int, model: Any, tokenizer: Any) -> None:
         try:
@@ -92,8 +98,10 @@ class HeldOut:
             save_weights(model, tokenizer, _best_folder(self._run, step))
             self._saved.add(step)
             self._forget_old_bests()
-        base = self._right.get(0)
-        self._log.take_held_out(step, score, _worse_than_base(base, score["right"]) if base and step else None)
+        worse = _worse_than_base(self._base, score["right"]) if self._base else None
+        if step == 0:
+            self._base = self._base or score["right"]
+        self._log.take_held_out(step, score, [worse] if worse else [])
 
     def _answered(self, step: int, policy: Any, tokenizer: Any) -> HeldOutRow:
         """Ask them all; the training's random numbers go on as if nobody had."""

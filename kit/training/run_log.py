@@ -94,15 +94,23 @@ class RunLog:
         """Training begins now; the time left counts from here."""
         self._console.begin()
 
-    def take_held_out(self, step: int, score: HeldOutRow, alarm: Alarm | None) -> None:
-        """The held-out score of the policy after ``step``: shown now, written down with the step's line."""
+    def take_held_out(self, step: int, score: HeldOutRow, alarms: list[Alarm]) -> None:
+        """The held-out score of the policy after ``step``: shown now, written down with the step's line.
+
+        Before the first step that is the base's, and after a warm start another one.
+        """
         self._console.held_out(score, self._base)
         if step:
-            self._held_out = (score, [alarm] if alarm else [])
+            self._held_out = (score, alarms)
+            return
+        row: StepRow = {"step": 0, "heldout": score}
+        if self._base:
+            row["warm_start"] = True
         else:
             self._base = score
-            self._console.begin()  # the time left is that of steps
-            append_jsonl(self.run.metrics_file, {"step": 0, "heldout": score})
+        for alarm in alarms:
+            self._console.alarm(alarm)
+        append_jsonl(self.run.metrics_file, row | _as_rows(alarms))
 
     def write_step(self, step: int, logs: dict[str, Any]) -> StepRow:
         """Append the line of ``step`` to metrics.jsonl and, when due, its completions to samples.jsonl, and show it."""
@@ -118,8 +126,7 @@ class RunLog:
         if self._held_out:
             metrics["heldout"], worse = self._held_out
             alarms, self._held_out = [*alarms, *worse], None
-        if alarms:
-            metrics["alarms"] = [{"name": alarm.name, "says": alarm.sentence} for alarm in alarms]
+        metrics |= _as_rows(alarms)
         append_jsonl(self.run.metrics_file, metrics)
         if step % self.settings.sample_every == 0 or step == 1:
             append_jsonl(self.run.samples_file, *batch.samples(step))
@@ -139,6 +146,10 @@ class RunLog:
             except Exception as error:  # a page that cannot be drawn must not end hours of training
                 print(f"report.html could not be written ({first_line(error)})")
             self._reported_at = time.monotonic()
+
+
+def _as_rows(alarms: list[Alarm]) -> StepRow:
+    return {"alarms": [{"name": alarm.name, "says": alarm.sentence} for alarm in alarms]} if alarms else {}
 
 
 def _adapter_norm(model: Any) -> float:

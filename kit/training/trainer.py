@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
-from kit.chat_templates import fitted
+from kit.chat_templates import Messages, fitted
 from kit.cli.errors import UserError, first_line
 from kit.planning.engine_choice import EngineChoice
 from kit.planning.step_size import check_enough
@@ -16,9 +17,11 @@ from kit.task.questions import Row
 from kit.training.rollouts import use_vllm_on_processor
 
 
-def that_fit(questions: list[Row], tokenizer: Any, settings: Settings) -> list[Row]:
-    """The questions whose prompts are no longer than ``--max-prompt-length``."""
-    return [questions[number] for number, _ in _fitting(questions, tokenizer, settings)[0]]
+def that_fit(
+    questions: list[Row], tokenizer: Any, settings: Settings, prompt_of: Callable[[str], Messages] | None = None
+) -> list[Row]:
+    """The questions whose prompts, the training's or those of ``prompt_of``, are within ``--max-prompt-length``."""
+    return [questions[number] for number, _ in _fitting(questions, tokenizer, settings, prompt_of)[0]]
 
 
 def as_dataset(questions: list[Row], tokenizer: Any, settings: Settings) -> Any:
@@ -40,9 +43,12 @@ def as_dataset(questions: list[Row], tokenizer: Any, settings: Settings) -> Any:
     return Dataset.from_list(rows)
 
 
-def _fitting(questions: list[Row], tokenizer: Any, settings: Settings) -> tuple[list[tuple[int, Any]], int]:
+def _fitting(
+    questions: list[Row], tokenizer: Any, settings: Settings, prompt_of: Callable[[str], Messages] | None = None
+) -> tuple[list[tuple[int, Messages]], int]:
     """(number, prompt) of each question that is short enough, and the longest prompt of all in tokens."""
-    prompts = [fitted(build_prompt(row["question"], settings.prompt()), tokenizer.chat_template) for row in questions]
+    prompt_of = prompt_of or (lambda question: build_prompt(question, settings.prompt()))
+    prompts = [fitted(prompt_of(row["question"]), tokenizer.chat_template) for row in questions]
     texts = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]] if texts else []
     short = [number for number, length in enumerate(lengths) if length <= settings.max_prompt_length]

@@ -1,0 +1,116 @@
+"""One run from where it is to its end: policy, trainer, a good start, steps, and the adapter that it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kit.checkpointing.mirror import Mirror
+from kit.checkpointing.resuming import Rewards, where_to_start
+from kit.checkpointing.saving import checkpointing
+from kit.cli.signals import StopRequest
+from kit.generation.engine import Engine
+from kit.generation.vllm_engine import VllmNotLoaded
+from kit.models import loading
+from kit.models.base_check import mend_padding
+from kit.planning.engine_choice import ROLLOUTS_WITHOUT
+from kit.planning.plan import Plan
+from kit.storage.hub import fetching, sixteen_bit_name
+from kit.storage.run_folder import RunFolder
+from kit.task.held_out import set_aside
+from kit.task.questions import Row
+from kit.task.reward_columns import with_columns
+from kit.task.user_rewards import maxima
+from kit.training.held_out import HeldOut, clear_bests
+from kit.training.policy_engine import policy_engine
+from kit.training.preflight import rehearse
+from kit.training.run_log import RunLog
+from kit.training.run_record import describe_run, describe_trainer, save_adapter
+from kit.training.step_progress import StepProgress
+from kit.training.trainer import as_dataset, build_trainer, prepare_reporting, that_fit, trainer_arguments
+from kit.training.warm_start import WarmStart
+
+
+def train(
+    plan: Plan,
+    questions: list[Row],
+    rewards: Rewards,
+    run: RunFolder,
+    mirror: Mirror | None,
+    stop: StopRequest,
+    report: Callable[[RunFolder], object],
+) -> int:
+    """Train from where the run is to its last step, or to where somebody stops it.
+
+    Args:
+        plan: with the settings.
+        questions: all of them; those that the settings set aside are not trained on.
+        rewards: functions and weights.
+        run: the run folder.
+        mirror: its copy, if there is to be one.
+        stop: asked whether somebody wants to stop.
+        report: writes the run's page.
+
+    Returns:
+        The step reached.
+
+    Raises:
+        UserError: anything that a user can mend.
+    """
+    functions, weights = rewards
+    start, done = where_to_start(run)
+    clear_bests(run, after=done)
+    run.write(describe_run(plan.settings, questions, functions, weights))
+    policy, tokenizer, plan = loading.load_for_training(plan)  # before TRL is imported: Unsloth patches it
+    settings = plan.settings
+    mended = mend_padding(tokenizer, settings.model)
+    trained_on, others = set_aside(questions, settings.eval_questions, settings.seed)
+    dataset = as_dataset(trained_on, tokenizer, settings)
+    log, progress = RunLog(run, settings, done, maxima(functions), report), StepProgress()
+    arguments = trainer_arguments(settings, plan.choice, weights, run)
+    if plan.choice.card:
+        rehearse(arguments, policy, tokenizer, dataset)
+    else:
+        progress.watch(policy, tokenizer)
+    keeper = checkpointing(run, settings, stop, mirror, start)
+    prepare_reporting(run)
+    held_out = HeldOut(that_fit(others, tokenizer, settings), settings, run, log)
+    recorded = [with_columns(log.recording(function), trained_on) for function in functions]
+    callbacks = [progress.callback(), held_out.callback(), log.callback(), keeper]
+    trainer, plan, arguments = _built(plan, arguments, run, weights, policy, tokenizer, dataset, recorded, callbacks)
+    keeper.trainer = trainer
+
+    def engine() -> Engine:
+        return policy_engine(trainer, tokenizer, plan.settings.completions_per_step)
+
+    held_out.engine = engine
+    warm = WarmStart(settings, run, that_fit(trained_on, tokenizer, settings), rewards, arguments, stop)
+    record = describe_run(plan.settings, questions, functions, weights)
+    record |= describe_trainer(plan.choice, arguments, trainer, mended)
+    run.write(record | warm.facts())
+    with stop.listening(), fetching(sixteen_bit_name(settings.model), stop):
+        if start is None:
+            held_out.begin(policy, tokenizer, lambda: warm.begin(policy, tokenizer, engine))
+            run.write(record | warm.facts())
+        if stop.signal is None:
+            trainer.train(resume_from_checkpoint=start)
+    if trainer.state.global_step >= settings.max_steps or held_out.stands_still:
+        run.write(run.read() | {"adapter": held_out.take_best(policy, trainer.state.global_step)})
+        save_adapter(run, policy, tokenizer)
+        clear_bests(run)
+    return trainer.state.global_step
+
+
+def _built(
+    plan: Plan, arguments: dict[str, Any], run: RunFolder, weights: list[float], *parts: Any
+) -> tuple[Any, Plan, dict[str, Any]]:
+    """The trainer, with the plan and the arguments that hold: others, where vLLM does not load on a processor."""
+    try:
+        return build_trainer(arguments, *parts), plan, arguments
+    except VllmNotLoaded as error:
+        if plan.settings.vllm == "require":
+            raise
+        print(f"{error}: {ROLLOUTS_WITHOUT}.")
+        plan = plan.without_vllm()
+        arguments = trainer_arguments(plan.settings, plan.choice, weights, run)
+        return build_trainer(arguments, *parts), plan, arguments

@@ -1,0 +1,247 @@
+"""A good start: a few supervised steps on the model's own replies in format, where GRPO alone would find nothing.
+
+GRPO learns from what differs within a group. Where a base never comes upon the form, all its completions earn nothing,
+and it stays so. Shown a worked example it can often keep to the form; what it wrote then is what it learns to write
+without one. No text but its own, so that it learns the form and little else: not one sum.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kit.chat_templates import fitted
+from kit.checkpointing.resuming import Rewards
+from kit.checkpointing.saving import check_weights, restore_adapter
+from kit.cli.progress import progress
+from kit.cli.signals import StopRequest
+from kit.generation.engine import Engine
+from kit.prompts import build_prompt
+from kit.settings.knobs import WARM_START_QUESTIONS, Settings
+from kit.storage.atomic import write_whole
+from kit.storage.run_folder import RunFolder
+from kit.task.questions import Row
+from kit.task.worked_example import read_worked_example, with_example
+from kit.training.own_replies import OwnReply, look, replies_in_parts
+from kit.training.policy_engine import answering
+from kit.training.run_record import save_weights
+from kit.training.trainer import that_fit
+
+LOOK_GROUPS = 4
+_SPREAD = 0.5  # share of groups that earn different rewards, from which on GRPO finds its way alone
+_FEWEST, _ENOUGH_RIGHT = 8, 24  # replies to learn from; of right ones, so that the wrong can be left out
+_ROWS, _RATE = 4, 3e-4  # one pass over them, so many a step
+
+
+class WarmStart:
+    """The warm start of a run that has not made a step yet.
+
+    Args:
+        settings: of the run.
+        run: its folder.
+        questions: that are trained on and short enough.
+        rewards: functions and weights.
+        arguments: of the training that follows, as TRL's trainer gets them.
+        stop: asked whether somebody wants to stop.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        run: RunFolder,
+        questions: list[Row],
+        rewards: Rewards,
+        arguments: dict[str, Any],
+        stop: StopRequest,
+    ) -> None:
+        self._settings, self._run, self._rewards, self._stop = settings, run, rewards, stop
+        self._arguments = arguments
+        self._questions = random.Random(settings.seed).sample(questions, len(questions))
+
+    def begin(self, policy: Any, tokenizer: Any, engine: Callable[[], Engine]) -> bool:
+        """Do it where it is wanted, or take what an earlier start of the same run did.
+
+        Args:
+            policy: with an adapter that changes nothing yet.
+            tokenizer: of it.
+            engine: gives one that answers as the policy does then.
+
+        Returns:
+            Is the policy another one than before?
+        """
+        facts = self._facts()
+        if self._settings.warm_start == "off" or facts.get("done") is False:
+            return False
+        if self._run.warm_start.is_dir():
+            restore_adapter(policy, self._run.warm_start)
+        else:
+            if "look" not in facts and self._settings.warm_start == "auto":
+                facts = self._write(facts | {"look": self._looked(policy, tokenizer, engine())})
+            if not self._is_wanted(facts) or not self._trained(policy, tokenizer, engine()):
+                return False
+        _refer_to(policy)
+        return True
+
+    def facts(self) -> dict[str, Any]:
+        """What run.yaml says of it; empty where nothing was done or decided."""
+        facts = self._facts()
+        return {"warm_start": facts} if facts else {}
+
+    def _facts(self) -> dict[str, Any]:
+        file = self._run.warm_start_file
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+    def _write(self, facts: dict[str, Any]) -> dict[str, Any]:
+        write_whole(self._run.warm_start_file, json.dumps(facts, indent=1) + "\n")
+        return facts
+
+    def _looked(self, policy: Any, tokenizer: Any, engine: Engine) -> dict[str, Any]:
+        with _same_random_numbers(), answering(policy):
+            chosen = self._questions[:LOOK_GROUPS]
+            return dict(look(engine, chosen, self._settings, tokenizer.chat_template, self._rewards))
+
+    def _is_wanted(self, facts: dict[str, Any]) -> bool:
+        """Decide by the look, and say so."""
+        if self._settings.warm_start != "auto":
+            return True
+        seen = facts["look"]
+        alike = round((1 - seen["with_spread"]) * seen["groups"])
+        in_format = f"{seen['format_rate']:.0%} of their completions are in format"
+        if seen["with_spread"] >= _SPREAD:
+            self._write(facts | {"done": False})
+            print(f"no warm start: {seen['groups'] - alike} of {seen['groups']} groups have spread, {in_format}")
+            return False
+        print(
+            f"warm start: in {alike} of {seen['groups']} groups all completions earn the same, {in_format}; GRPO would "
+            "find little to learn from (--warm-start off begins without)"
+        )
+        return True
+
+    def _trained(self, policy: Any, tokenizer: Any, engine: Engine) -> bool:
+        count = WARM_START_QUESTIONS if self._settings.warm_start == "auto" else int(self._settings.warm_start)
+        asked = self._short_enough(tokenizer)[:count]
+        template = tokenizer.chat_template
+        with _same_random_numbers():
+            with answering(policy):
+                replies = replies_in_parts(
+                    engine, asked, self._settings, template, self._run, lambda: self._stop.signal is not None
+                )
+            if self._stop.signal is not None:
+                return False
+            kept = _worth_learning(replies)
+            facts = self._facts() | _counted(replies, kept)
+            if len(kept) < _FEWEST:
+                self._write(facts | {"done": False})
+                print(
+                    f"no warm start: {len(kept)} of {len(replies)} replies are in format, with a worked example or "
+                    "without, too few to learn from: a larger base may find more, or a --worked-example that is "
+                    "nearer to your questions"
+                )
+                return False
+            self._learn(policy, tokenizer, kept)
+        if self._stop.signal is not None:
+            return False
+        check_weights(policy, 0)
+        self._write(facts | {"done": True})
+        save_weights(policy, tokenizer, self._run.warm_start)
+        return True
+
+    def _short_enough(self, tokenizer: Any) -> list[Row]:
+        """The questions that fit with the example before them too."""
+        example = read_worked_example(self._settings.worked_example)
+        return that_fit(
+            self._questions, tokenizer, self._settings,
+            lambda question: with_example(build_prompt(question, self._settings.prompt()), example),
+        )  # fmt: skip
+
+    def _learn(self, policy: Any, tokenizer: Any, kept: list[OwnReply]) -> None:
+        """One pass of TRL's SFTTrainer over the replies, each to its question without the example."""
+        import datasets
+        from transformers import PrinterCallback, TrainerCallback
+        from trl import SFTConfig, SFTTrainer
+
+        settings, stop = self._settings, self._stop
+        template = tokenizer.chat_template
+        rows = [
+            {
+                "prompt": fitted(build_prompt(line["question"], settings.prompt()), template),
+                "completion": [{"role": "assistant", "content": line["reply"]}],
+            }
+            for line in kept
+        ]
+        with tempfile.TemporaryDirectory() as folder, progress("warm start", -(-len(rows) // _ROWS)) as bar:
+
+            class Advancing(TrainerCallback):
+                def on_step_end(self, _, __, control, **___):
+                    bar.advance()
+                    control.should_training_stop |= stop.signal is not None
+
+            datasets.disable_progress_bars()  # five of them, for a second's work
+            trainer = SFTTrainer(
+                model=policy, processing_class=tokenizer, train_dataset=datasets.Dataset.from_list(rows),
+                args=SFTConfig(output_dir=folder, **self._sft_arguments()), callbacks=[Advancing()],
+            )  # fmt: skip
+            datasets.enable_progress_bars()
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+            trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        for parameter in policy.parameters():
+            parameter.grad = None
+
+    def _sft_arguments(self) -> dict[str, Any]:
+        """The fields of TRL's SFTConfig: the number types and the memory are those of the training that follows."""
+        settings = self._settings
+        at_once = min(_ROWS, settings.per_device_train_batch_size)
+        as_in_training = ("bf16", "fp16", "gradient_checkpointing", "optim", "weight_decay", "seed")
+        return {name: self._arguments[name] for name in as_in_training} | {
+            "num_train_epochs": 1, "per_device_train_batch_size": at_once,
+            "gradient_accumulation_steps": _ROWS // at_once, "learning_rate": _RATE, "lr_scheduler_type": "linear",
+            "warmup_steps": 2, "max_length": settings.max_prompt_length + settings.max_completion_length,
+            "completion_only_loss": True, "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
+            "logging_strategy": "no",
+        }  # fmt: skip
+
+
+def _worth_learning(replies: list[OwnReply]) -> list[OwnReply]:
+    """The right ones where there are enough of them, else all that are in format."""
+    in_format = [line for line in replies if line["in_format"]]
+    right = [line for line in in_format if line["strict"]]
+    return right if len(right) >= _ENOUGH_RIGHT else in_format
+
+
+def _counted(replies: list[OwnReply], kept: list[OwnReply]) -> dict[str, Any]:
+    return {
+        "asked": len(replies),
+        "in_format": sum(line["in_format"] for line in replies),
+        "right": sum(line["strict"] for line in replies),
+        "learned_from": len(kept),
+    }
+
+
+def _refer_to(policy: Any) -> None:
+    """A KL term compares with where GRPO begins: TRL's frozen copy, where there is one, becomes this adapter."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if ".ref." in name:
+                parameter.copy_(policy.get_parameter(name.replace(".ref.", ".default.")))
+
+
+@contextmanager
+def _same_random_numbers() -> Iterator[None]:
+    """The training's random numbers go on as if nobody had drawn any in between."""
+    import numpy as np
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

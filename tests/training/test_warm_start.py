@@ -1,0 +1,113 @@
+"""A warm start: decided by a look, made of the model's own replies, survives a kill, and GRPO begins where it ends."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kit.cli.errors import UserError
+from kit.prompts import parse_reply
+from kit.settings.knobs import read_settings
+from kit.storage.run_folder import RunFolder, read_jsonl
+from kit.task.worked_example import OWN, read_worked_example
+from tests.conftest import ROOT, run_script
+
+ASKED = 96
+
+
+def command(chain, run, *options):
+    return [
+        "train_lora.py", "--config", "tests/short.yaml", "--model", chain / "base", "--max-steps", "1",
+        "--dataset", chain / "data" / "train.jsonl", "--output-dir", run, *options,
+    ]  # fmt: skip
+
+
+def decided(run):
+    return json.loads(RunFolder(run).warm_start_file.read_text())
+
+
+@pytest.fixture(scope="module")
+def warm(chain):
+    run = chain / "warm"
+    return run, run_script(*command(chain, run, "--warm-start", ASKED, "--eval-questions", 60)).stdout
+
+
+def test_more_is_in_format_after_it_and_no_text_but_its_own_is_learned(warm):
+    run, _ = warm
+    folder = RunFolder(run)
+    replies = read_jsonl(folder.warm_start_replies)
+    facts = folder.read()["warm_start"]
+    assert (facts["asked"], facts["done"], len(replies)) == (ASKED, True, ASKED)
+    assert facts["learned_from"] == facts["in_format"] == sum(parse_reply(line["reply"]).soft for line in replies) > 8
+    base, after = (row for row in read_jsonl(folder.metrics_file) if row["step"] == 0)
+    assert ("warm_start" in base, after["warm_start"]) == (False, True)
+    assert after["heldout"]["format_rate"] > base["heldout"]["format_rate"] + 0.2
+    assert "own replies" in folder.report_file.read_text()
+
+
+def test_a_kl_term_compares_with_where_grpo_begins(warm):
+    """TRL's frozen copy is made before the warm start; if it stayed so, the first KL would be far from 0."""
+    run, _ = warm
+    assert abs(RunFolder(run).steps()[0]["kl"]) < 1e-3
+
+
+@pytest.mark.parametrize("moment", ["warm_start.jsonl", "warm_start.json"])
+def test_killed_in_the_middle_it_ends_in_the_same_bits(warm, chain, moment):
+    run, _ = warm
+    again = chain / f"warm-killed-{moment}"
+    arguments = [str(part) for part in command(chain, again, "--warm-start", ASKED, "--eval-questions", 60)]
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not (again / moment).exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not RunFolder(again).has_adapter
+    run_script(*arguments)
+    for name in ("warm_start", "adapter"):
+        weights = [folder / name / "adapter_model.safetensors" for folder in (run, again)]
+        assert weights[0].read_bytes() == weights[1].read_bytes(), name
+    assert len(read_jsonl(RunFolder(again).warm_start_replies)) == ASKED
+    assert [row["step"] for row in read_jsonl(RunFolder(again).metrics_file)] == [0, 0, 1]
+
+
+def test_auto_begins_without_where_rewards_have_spread(chain):
+    said = run_script(*command(chain, chain / "auto", "--warm-start", "auto")).stdout
+    assert "no warm start: 4 of 4 groups have spread" in said
+    assert decided(chain / "auto")["done"] is False
+    assert not RunFolder(chain / "auto").warm_start.exists()
+
+
+def test_auto_does_it_where_all_earn_the_same(chain, tmp_path):
+    (tmp_path / "mine.py").write_text("def flat(completions, **kwargs):\n    return [0.0] * len(completions)\n")
+    run = tmp_path / "run"
+    said = run_script(*command(chain, run, "--warm-start", "auto", "--rewards", f"{tmp_path / 'mine.py'}:flat")).stdout
+    assert "warm start: in 4 of 4 groups all completions earn the same" in said
+    assert decided(run)["done"] is True
+
+
+def test_too_few_in_format_are_not_learned_from(chain, tmp_path):
+    said = run_script(*command(chain, tmp_path, "--warm-start", 3)).stdout
+    assert "too few to learn from" in said
+    assert decided(tmp_path) == {"asked": 3, "in_format": 0, "right": 0, "learned_from": 0, "done": False}
+
+
+def test_an_example_of_ones_own(tmp_path):
+    file = tmp_path / "example.yaml"
+    file.write_text(json.dumps({"question": "1 + 1?", "reply": OWN.reply}))
+    assert read_worked_example(str(file)) == ("1 + 1?", OWN.reply)
+    for content, said in (("- 1", "two texts"), ("{question: a, reply: 2}", "two texts"), ("{", "cannot be read")):
+        file.write_text(content)
+        with pytest.raises(UserError, match=said):
+            read_worked_example(str(file))
+    file.write_text("question: a\nreply: The answer is 2.")
+    with pytest.raises(UserError, match="its reply is not in format"):
+        read_worked_example(str(file))
+
+
+@pytest.mark.parametrize("wrong", ["maybe", "0", "-3", "2.5"])
+def test_what_can_be_said(wrong):
+    _, problems = read_settings(["--warm-start", wrong], "")
+    assert problems.found == [f"--warm-start is {wrong}: choose from auto, off, or give a whole number from 1"]
