@@ -94,7 +94,7 @@ class Mirror:
     @staticmethod
     def _logs(run: RunFolder) -> list[Path]:
         # run.yaml last: with it, the copy counts as a run
-        files = (run.metrics_file, run.samples_file, run.warm_start_file, run.settings_file)
+        files = (run.metrics_file, run.samples_file, run.warm_start_file, run.screen_file, run.settings_file)
         return [file for file in files if file.exists()]
 
 

@@ -61,6 +61,8 @@ class Settings:
     decimal_mark: str = knob("point", "of answers and replies: point for 1,200.5, comma for 1.200,5", "data",
                              choices=DECIMAL_MARKS)  # fmt: skip
     skip_bad_rows: bool = knob(False, "leave out rows that cannot be used, and say how many", "data")
+    screen: int = knob(0, "ask each question so many times first and train on those that are neither always right nor "
+                       "always wrong; 0 trains on all", "data", least=0)  # fmt: skip
     system_prompt: str = knob("", "what the model is told first: a text, or a file that holds it; empty is the kit's "
                               "own, which asks for the tags that its rewards read", "data", or_file=True)  # fmt: skip
 
@@ -76,6 +78,11 @@ class Settings:
     max_prompt_length: int = knob(512, "longer prompts are left out, with a sentence", "training")
     max_completion_length: int = knob(512, "where a completion is cut off", "training", open=True)
     temperature: float = knob(1.0, "of the rollouts; 1.0 samples from the policy itself", "training")
+    sampling_correction: str = knob(
+        "sequence_mask", "of the difference between vLLM's probabilities and the trainer's: leave out completions, or "
+        "tokens, that differ too much, or cap their weight; nothing is touched where the ratio is near 1", "training",
+        choices=("sequence_mask", "sequence_truncate", "token_mask", "token_truncate", "off"),
+    )  # fmt: skip
     beta: float = knob(0.0, "weight of the KL term; 0 needs no reference model", "training", least=0)
     warmup_steps: int = knob(10, "steps until the peak learning rate", "training", least=0)
     lr_scheduler_type: str = knob("constant_with_warmup", "shape of the learning rate", "training", choices=SCHEDULES)
@@ -191,6 +198,8 @@ def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Setting
     problems.catch(_check_groups, settings)
     if settings.report_to != "none" and importlib.util.find_spec(settings.report_to) is None:
         problems.found.append(f"--report-to {settings.report_to} is not installed: pip install {settings.report_to}")
+    if settings.screen == 1:
+        problems.found.append("--screen 1: one reply is always right or always wrong, give 0 or 2 and more")
     if settings.gpu and not settings.plan:
         problems.found.append(f"--gpu {settings.gpu} names a card to plan for, not one to train on: add --plan")
     if settings.step and not settings.finish:

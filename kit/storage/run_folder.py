@@ -83,6 +83,15 @@ class RunFolder:
         return self.path / "warm_start.jsonl"
 
     @property
+    def screen_file(self) -> Path:
+        """Which questions are trained on, where they were screened."""
+        return self.path / "screen.json"
+
+    @property
+    def screen_answers(self) -> Path:
+        return self.path / "screen.jsonl"
+
+    @property
     def held_out(self) -> Path:
         """The replies of each held-out score, a file a step."""
         return self.path / "held_out"

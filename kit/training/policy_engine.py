@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,3 +43,18 @@ def answering(policy: Any) -> Iterator[None]:
     finally:
         if policy.device.type == "cpu":
             policy.train(was)
+
+
+@contextmanager
+def same_random_numbers() -> Iterator[None]:
+    """The training's random numbers go on as if nobody had drawn any in between."""
+    import numpy as np
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

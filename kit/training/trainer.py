@@ -79,7 +79,7 @@ def trainer_arguments(settings: Settings, choice: EngineChoice, weights: list[fl
         "temperature": settings.temperature,
         "reward_weights": weights,
         "use_vllm": choice.use_vllm,
-        "vllm_importance_sampling_correction": choice.use_vllm,  # as TRL has it; Unsloth turns it off on a card
+        **_sampling_correction(settings.sampling_correction, choice),
         "bf16": choice.dtype == "bfloat16" or (choice.card is None and settings.cpu_dtype == "bfloat16"),
         "fp16": choice.dtype == "float16",
         "gradient_checkpointing": choice.gradient_checkpointing,
@@ -90,6 +90,13 @@ def trainer_arguments(settings: Settings, choice: EngineChoice, weights: list[fl
         **(_colocated(settings) if choice.use_vllm and not choice.card else {}),
         **settings.further,
     }
+
+
+def _sampling_correction(mode: str, choice: EngineChoice) -> dict[str, Any]:
+    """On with vLLM, as TRL has it; Unsloth turns it off on a card."""
+    if not choice.use_vllm or mode == "off":
+        return {"vllm_importance_sampling_correction": False}
+    return {"vllm_importance_sampling_correction": True, "vllm_importance_sampling_mode": mode}
 
 
 def _colocated(settings: Settings) -> dict[str, Any]:

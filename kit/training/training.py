@@ -22,10 +22,11 @@ from kit.task.questions import Row
 from kit.task.reward_columns import with_columns
 from kit.task.user_rewards import maxima
 from kit.training.held_out import HeldOut, clear_bests
-from kit.training.policy_engine import policy_engine
+from kit.training.policy_engine import answering, policy_engine
 from kit.training.preflight import rehearse
 from kit.training.run_log import RunLog
 from kit.training.run_record import describe_run, describe_trainer, save_adapter
+from kit.training.screening import screened
 from kit.training.step_progress import StepProgress
 from kit.training.trainer import as_dataset, build_trainer, prepare_reporting, that_fit, trainer_arguments
 from kit.training.warm_start import WarmStart
@@ -89,7 +90,10 @@ def train(
     record |= describe_trainer(plan.choice, arguments, trainer, mended)
     run.write(record | warm.facts())
     with stop.listening(), fetching(sixteen_bit_name(settings.model), stop):
-        if start is None:
+        with answering(policy):
+            rows = screened(trainer.train_dataset, trained_on, engine, tokenizer.chat_template, settings, run, stop)
+        trainer.train_dataset = rows
+        if start is None and stop.signal is None:
             held_out.begin(policy, tokenizer, lambda: warm.begin(policy, tokenizer, engine))
             run.write(record | warm.facts())
         if stop.signal is None:

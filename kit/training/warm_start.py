@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import random
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from kit.chat_templates import fitted
@@ -27,7 +26,7 @@ from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row
 from kit.task.worked_example import read_worked_example, with_example
 from kit.training.own_replies import OwnReply, look, replies_in_parts
-from kit.training.policy_engine import answering
+from kit.training.policy_engine import answering, same_random_numbers
 from kit.training.run_record import save_weights
 from kit.training.trainer import that_fit
 
@@ -100,7 +99,7 @@ class WarmStart:
         return facts
 
     def _looked(self, policy: Any, tokenizer: Any, engine: Engine) -> dict[str, Any]:
-        with _same_random_numbers(), answering(policy):
+        with same_random_numbers(), answering(policy):
             chosen = self._questions[:LOOK_GROUPS]
             return dict(look(engine, chosen, self._settings, tokenizer.chat_template, self._rewards))
 
@@ -125,7 +124,7 @@ class WarmStart:
         count = WARM_START_QUESTIONS if self._settings.warm_start == "auto" else int(self._settings.warm_start)
         asked = self._short_enough(tokenizer)[:count]
         template = tokenizer.chat_template
-        with _same_random_numbers():
+        with same_random_numbers():
             with answering(policy):
                 replies = replies_in_parts(
                     engine, asked, self._settings, template, self._run, lambda: self._stop.signal is not None
@@ -230,18 +229,3 @@ def _refer_to(policy: Any) -> None:
         for name, parameter in policy.named_parameters():
             if ".ref." in name:
                 parameter.copy_(policy.get_parameter(name.replace(".ref.", ".default.")))
-
-
-@contextmanager
-def _same_random_numbers() -> Iterator[None]:
-    """The training's random numbers go on as if nobody had drawn any in between."""
-    import numpy as np
-    import torch
-
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
