@@ -104,7 +104,10 @@ def read_arguments() -> argparse.Namespace:
                         help="folder or Hub id that adapters stand on (default: as they record it)")  # fmt: skip
     parser.add_argument("--base-4bit", action="store_true", help="run adapters on the 4-bit base, as they were trained")
     parser.add_argument("--vllm", choices=["auto", "off", "require"], default="auto",
-                        help="vLLM answers where there is a card (default: %(default)s)")  # fmt: skip
+                        help="vLLM answers where it can be had (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], default="auto",
+                        help="of Hugging Face weights; on a processor bfloat16 is faster, and decides near-ties "
+                        "otherwise in each row (default: the machine's, float32 on a processor)")  # fmt: skip
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where scores.json and transcripts/ go")
     parser.add_argument("--ask", metavar="QUESTION", help="put one question to one artefact and print the reply")
     parser.add_argument("--compare", nargs=2, type=Path, metavar="SCORES",
@@ -167,6 +170,7 @@ def evaluation_settings(args: argparse.Namespace) -> EvaluationSettings:
         temperature=args.temperature,
         seed=args.seed,
         vllm=args.vllm,
+        dtype=args.dtype,
     )
 
 
@@ -191,7 +195,7 @@ def ask_one(artefacts: list[Artefact], question: str, settings: EvaluationSettin
     prompt = build_prompt(question, settings.system_prompt)
 
     def ask(vllm: str) -> str:
-        runtime = choose_runtime(artefacts[0], settings.base_4bit, vllm)
+        runtime = choose_runtime(artefacts[0], settings.base_4bit, vllm, settings.dtype)
         room = Room(settings.max_prompt_length, settings.max_completion_length, batch_size=1)
         with open_engine(artefacts[0], runtime, room) as engine:
             ((_, reply),) = next(engine.generate([prompt], Sampling(settings.max_completion_length)))

@@ -26,7 +26,7 @@ from kit.task.prompt_length import reckoned_prompt_length
 from kit.task.questions import Row
 
 # Of EvaluationSettings; each row of the scores names its engine.
-_OF_THE_MACHINE = ("batch_size", "max_prompt_length", "vllm")
+_OF_THE_MACHINE = ("batch_size", "max_prompt_length", "vllm", "dtype")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class EvaluationSettings:
         samples: replies a question at ``temperature``, beside the greedy one.
         temperature: of the samples.
         seed: of the samples.
-        vllm: whether vLLM answers where there is a card: ``auto``, ``off`` or ``require``.
+        vllm: whether vLLM answers where it can be had: ``auto``, ``off`` or ``require``.
+        dtype: that Hugging Face weights are computed in: ``auto``, or a name.
         decimal_mark: that answers and replies are read with.
     """
 
@@ -55,6 +56,7 @@ class EvaluationSettings:
     temperature: float = 1.0
     seed: int = 0
     vllm: str = "auto"
+    dtype: str = "auto"
     decimal_mark: str = "point"
 
     def recorded(self) -> dict[str, Any]:
@@ -79,7 +81,7 @@ class Answers:
 
 def answer_questions(artefact: Artefact, questions: list[Row], settings: EvaluationSettings, folder: Path) -> Answers:
     """Ask what has not been asked yet. A kill loses at most one batch; the model is only loaded if needed."""
-    runtime = choose_runtime(artefact, settings.base_4bit, settings.vllm)
+    runtime = choose_runtime(artefact, settings.base_4bit, settings.vllm, settings.dtype)
     model = fingerprint(artefact)
     asked = [_Asked(artefact, questions, settings, runtime, model, folder)]
     tasks = [(asked[0], [(index, 0) for index in range(len(questions))])]

@@ -38,21 +38,26 @@ def _head(model: str) -> int | None:
         return None
 
 
-def choose_runtime(artefact: Artefact, base_4bit: bool = False, vllm: str = "auto") -> Runtime:
+def choose_runtime(artefact: Artefact, base_4bit: bool = False, vllm: str = "auto", dtype: str = "auto") -> Runtime:
     """What will run ``artefact`` on this machine.
 
     Args:
         artefact: what answers.
         base_4bit: put an adapter on the 4-bit base of its training.
         vllm: the user's wish: ``auto``, ``off`` or ``require``.
+        dtype: the number type that Hugging Face weights are computed in; ``auto`` is the machine's own.
 
     Raises:
-        UserError: vLLM is required and cannot be had.
+        UserError: vLLM is required and cannot be had, or the card has no such numbers.
     """
     if artefact.kind is Kind.GGUF:
         kind = artefact.number_type
         return Runtime("llama.cpp", kind or artefact.name, f"{kind} GGUF" if kind else "GGUF")
     in_4bit = base_4bit and artefact.kind is Kind.ADAPTER
-    choice = choose_engine(hardware.detect(), "off" if in_4bit else vllm, _head(artefact.base or artefact.path))
+    machine = hardware.detect()
+    choice = choose_engine(machine, "off" if in_4bit else vllm, _head(artefact.base or artefact.path))
+    if dtype == "bfloat16" and machine.has_cuda and choice.dtype != dtype:
+        raise UserError(f"--dtype bfloat16: {machine.card} has none; leave it out, or take float32")
+    dtype = choice.dtype if dtype == "auto" else dtype
     base = f", {'4' if in_4bit else '16'}-bit base" if artefact.kind is Kind.ADAPTER else ""
-    return Runtime("vLLM" if choice.use_vllm else "transformers", choice.dtype, choice.dtype + base, in_4bit)
+    return Runtime("vLLM" if choice.use_vllm else "transformers", dtype, dtype + base, in_4bit)

@@ -13,7 +13,11 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from kit.cli.errors import UserError
 from kit.planning.engine_choice import PROCESSOR_ENVIRONMENT
+from kit.planning.hardware import detect
+from kit.planning.model_shape import model_shape
+from kit.planning.processor_memory import answering_gib
 from kit.storage.hub import local_folder
 
 # Of config.json: what two folders of one architecture may differ in.
@@ -58,15 +62,30 @@ _kept: dict[tuple[str, str, int, int], Any] = {}
 
 
 def kept(model: str, dtype: str, max_length: int, sequences: int) -> Any:
-    """An engine for a model of this architecture and size of work: the last one, if it is such, or a new one."""
+    """An engine for a model of this architecture and size of work: the last one, if it is such, or a new one.
+
+    Raises:
+        UserError: a new one does not fit the memory that is free.
+    """
     config = json.loads((local_folder(model) / "config.json").read_text(encoding="utf-8"))
     shape = json.dumps({name: value for name, value in config.items() if name not in _NO_SHAPE}, sort_keys=True)
     key = (shape, dtype, max_length, sequences)
     if key not in _kept:
         close_kept()
+        _check_memory(model, dtype, sequences)
         print("vLLM loads, which takes half a minute", flush=True)
         _kept[key] = load(model, dtype, max_length, sequences)
     return _kept[key]
+
+
+def _check_memory(model: str, dtype: str, sequences: int) -> None:
+    try:
+        needed, free = answering_gib(model_shape(model), dtype, sequences), detect().free_gib
+    except UserError:  # of an architecture that the plan does not know
+        return
+    if needed > free:
+        smaller = "" if dtype == "bfloat16" else "; --dtype bfloat16 takes less"
+        raise UserError(f"it needs {needed:.1f} GiB and {free:.1f} are free{smaller}")
 
 
 def close_kept() -> None:

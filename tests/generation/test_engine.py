@@ -2,11 +2,14 @@
 
 import pytest
 
+from kit.cli.errors import UserError
+from kit.generation import vllm_on_processor
 from kit.generation.artefacts import find_artefacts
 from kit.generation.engine import Sampling
 from kit.generation.open import open_engine
 from kit.generation.runtime import Room, choose_runtime
 from kit.llama_cpp.gguf import convert
+from kit.planning.hardware import Machine
 from kit.prompts import build_prompt
 
 QUESTIONS = [
@@ -45,3 +48,17 @@ def test_engines_say_the_same_tokens_and_log_probabilities(chain, gguf):
 def test_a_reply_is_cut_off_where_sampling_says(chain, gguf, engine):
     replies = completions(gguf if engine == "llama.cpp" else chain / "base", Sampling(3, temperature=1.0, seed=5))
     assert [(reply.tokens, reply.finish_reason, reply.token_ids) for reply in replies] == [(3, "length", ())] * 3
+
+
+def test_an_engine_that_does_not_fit_is_not_loaded(chain, monkeypatch):
+    monkeypatch.setattr(vllm_on_processor, "detect", lambda: Machine(card=None, free_gib=1.0))
+    with pytest.raises(UserError, match=r"it needs \d\.\d GiB and 1\.0 are free; --dtype bfloat16 takes less"):
+        vllm_on_processor.kept(str(chain / "base"), "float32", 256, 512)
+
+
+def test_the_number_type_is_the_users_to_choose(chain, gguf):
+    said = {}
+    for path in (chain / "base", chain / "short" / "adapter", gguf):
+        (artefact,) = find_artefacts([str(path)])
+        said[path] = choose_runtime(artefact, vllm="off", dtype="bfloat16").precision
+    assert list(said.values()) == ["bfloat16", "bfloat16, 16-bit base", "f16 GGUF"]
