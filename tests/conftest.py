@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
-collect_ignore = ["gpu/imitation"]  # for processes that ask for it, by PYTHONPATH
+collect_ignore = ["gpu/imitation", "generation/older_processor"]  # for processes that ask for it, by PYTHONPATH
 
 settings.register_profile("onecard", deadline=None)  # a busy machine is no failure
 settings.load_profile("onecard")

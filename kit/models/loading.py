@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.cli.errors import UserError
 from kit.models.unpacking import unpack_base
+from kit.models.vllm_kernels import load_this_processors_kernels
 from kit.planning.engine_choice import NOT_ON_THIS_CARD, PROCESSOR_ENVIRONMENT, ROLLOUTS_WITHOUT, did_not_load
 from kit.planning.hardware import free_card
 from kit.planning.plan import Plan
@@ -192,6 +193,7 @@ def _dtype(name: str) -> torch.dtype:
 
 
 def _import_unsloth() -> Any:
+    load_this_processors_kernels()
     try:
         import unsloth
     except ImportError as error:

@@ -5,12 +5,13 @@ The base is the demo's with heads of 32, which vLLM's kernels take.
 
 import importlib.metadata
 import json
+import os
 import shutil
 
 import pytest
 
 from kit.storage.run_folder import RunFolder, read_jsonl
-from tests.conftest import run_script
+from tests.conftest import ROOT, run_script
 from tests.greedy import assert_the_same_replies, copy_that_asks_for_penalties
 
 try:
@@ -66,6 +67,18 @@ def test_a_stopped_run_goes_on_to_the_same_adapter(place, tmp_path):
     train(place, stopped.path)
     weights = [run / "adapter" / "adapter_model.safetensors" for run in (place / "run", stopped.path)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_an_older_processor_has_its_own_kernels(place, tmp_path):
+    """Two of vLLM's libraries in a process abort it, and Unsloth loads one to see whether it is sound."""
+    older = os.environ | {
+        "PYTHONPATH": str(ROOT / "tests" / "generation" / "older_processor"), "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+    }  # fmt: skip
+    run = RunFolder(tmp_path / "run")
+    train(place, run.path, "--max-steps", "2", env=older)
+    assert run.read()["machine"]["vllm"]
+    assert all(0.9 < step["sampling_ratio"] < 1.1 for step in run.steps())
 
 
 def test_vllm_answers_as_transformers_does(place, tmp_path):
