@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -48,13 +49,14 @@ def load(model: str, dtype: str, max_length: int, sequences: int, seed: int = 0,
     """
     for name, value in PROCESSOR_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    with _torch_untouched():
+    with _torch_untouched(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # between its own parts
         from vllm import LLM
 
         return LLM(
             model=model, dtype=dtype, max_model_len=max_length, max_num_seqs=sequences, enforce_eager=True, seed=seed,
             generation_config="vllm", logprobs_mode=f"{logprobs}_logprobs",
-            max_num_batched_tokens=max(4096, max_length),
+            max_num_batched_tokens=max(4096, max_length), use_tqdm_on_load=False,
         )  # fmt: skip
 
 
