@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 Conversation = list[dict[str, str]]
 FinishReason = Literal["stop", "length"]
@@ -53,6 +53,19 @@ class Completion:
     @property
     def truncated(self) -> bool:
         return self.finish_reason == "length"
+
+
+def rendered_prompt(tokenizer: Any, messages: Conversation) -> str:
+    """The prompt's text; a last message of the assistant's is the beginning of its reply, which the completion goes on.
+
+    Args:
+        tokenizer: transformers', with a chat template.
+        messages: the conversation.
+    """
+    *before, last = messages
+    begun = last["role"] == "assistant"
+    text = tokenizer.apply_chat_template(before if begun else messages, add_generation_prompt=True, tokenize=False)
+    return text + (last["content"] if begun else "")
 
 
 Finished = list[tuple[int, Completion]]  # (place of the conversation, its completion)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kit.generation.artefacts import Artefact
-from kit.generation.engine import Completion, Conversation, Engine, Finished, Sampling
+from kit.generation.engine import Completion, Conversation, Engine, Finished, Sampling, rendered_prompt
 from kit.generation.runtime import Room, Runtime
 from kit.planning.hardware import free_card
 
@@ -34,10 +34,7 @@ class _Transformers:
     def generate(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Finished]:
         import torch
 
-        texts = [
-            self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-            for messages in conversations
-        ]
+        texts = [rendered_prompt(self._tokenizer, messages) for messages in conversations]
         by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # little padding in each batch
         for start in range(0, len(by_length), self._batch_size):
             batch = by_length[start : start + self._batch_size]

@@ -15,7 +15,15 @@ from packaging.version import Version
 from kit.cli.errors import UserError
 from kit.generation import vllm_on_processor
 from kit.generation.artefacts import Artefact, Kind, lora_rank
-from kit.generation.engine import Completion, Conversation, Engine, Finished, FinishReason, Sampling
+from kit.generation.engine import (
+    Completion,
+    Conversation,
+    Engine,
+    Finished,
+    FinishReason,
+    Sampling,
+    rendered_prompt,
+)
 from kit.generation.runtime import Room, Runtime
 from kit.models.merged_tensors import merged_tensors
 from kit.models.tensors import Tensors, with_tokenizer
@@ -128,7 +136,7 @@ class _VllmOnProcessor:
         )  # fmt: skip
         places = {}
         for place, messages in enumerate(conversations):
-            text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            text = rendered_prompt(self._tokenizer, messages)
             prompt = {"prompt_token_ids": self._tokenizer(text, add_special_tokens=False)["input_ids"]}
             places[str(place)] = place
             self._llm.llm_engine.add_request(str(place), prompt, parameters)

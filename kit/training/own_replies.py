@@ -13,7 +13,7 @@ from kit.checkpointing.resuming import Rewards
 from kit.cli.progress import progress
 from kit.generation.engine import Conversation, Engine, Sampling
 from kit.grading import verdicts
-from kit.prompts import build_prompt, parse_reply
+from kit.prompts import REASONING_OPEN, build_prompt, parse_reply
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.task.questions import Row
@@ -98,8 +98,9 @@ def replies_in_parts(
 ) -> list[OwnReply]:
     """A reply to each question; those that an earlier start wrote are not asked for again.
 
-    The first part is asked with the worked example, the second without, the others in the way that brought more replies
-    in format: some models are led astray by a conversation that goes on.
+    The first part is asked with the worked example and the opening tag as the reply's beginning, without which the
+    smallest models often begin in the middle; the second part without either, the others in the way that brought more
+    replies in format: some models are led astray by a conversation that goes on.
 
     Args:
         engine: of the policy.
@@ -120,9 +121,12 @@ def replies_in_parts(
             shown = _example_helps(found)
             prompts = [build_prompt(row["question"], settings.prompt()) for row in part]
             prompts = [fitted(with_example(prompt, example) if shown else prompt, template) for prompt in prompts]
+            begun = REASONING_OPEN if shown else ""
+            if begun:
+                prompts = [[*prompt, {"role": "assistant", "content": begun}] for prompt in prompts]
             sampling = Sampling(settings.max_completion_length, _TEMPERATURE, settings.seed + len(found))
             replies = {place: reply.text for batch in engine.generate(prompts, sampling) for place, reply in batch}
-            lines = [_judged(row, replies[place], shown) for place, row in enumerate(part)]
+            lines = [_judged(row, begun + replies[place], shown) for place, row in enumerate(part)]
             append_jsonl(run.warm_start_replies, *lines)
             found += lines
             bar.advance(len(lines), note=f"{sum(line['in_format'] for line in found)} in format")

@@ -11,8 +11,9 @@ from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import load_questions
 from kit.task.reward_columns import check_arguments, reward_columns, with_columns
+from kit.task.user_rewards import maxima
 from kit.training.run_record import describe_run
-from rewards import choose_rewards, maxima
+from rewards import choose_rewards
 
 FORMS = """
 import functools
