@@ -236,7 +236,8 @@ def _ratio(steps: Sequence[Step]) -> Alarm | None:
         "vLLM differs",
         f"The policy finds vLLM's completions {ratio:.2f} times as likely as vLLM itself does, which should be 1: the "
         "gradients are scaled or masked by that.",
-        "Compare sampling_difference in metrics.jsonl with the first steps; try --vllm off, or other packages.",
+        "Many small differences add up in a long completion: --sampling-correction token_truncate weighs each token by "
+        "itself. Where sampling_difference was like this from the first step on, try --vllm off or other packages.",
     )
 
 

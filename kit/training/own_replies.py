@@ -61,6 +61,14 @@ def look(engine: Engine, questions: list[Row], settings: Settings, template: str
     }
 
 
+def format_share(engine: Engine, questions: list[Row], settings: Settings, template: str) -> float:
+    """The share in format of one completion for each question, drawn as rollouts are."""
+    prompts = [fitted(build_prompt(row["question"], settings.prompt()), template) for row in questions]
+    sampling = Sampling(settings.max_completion_length, settings.temperature, settings.seed)
+    texts = [reply.text for batch in engine.generate(prompts, sampling) for _, reply in batch]
+    return sum(parse_reply(text).soft for text in texts) / len(texts)
+
+
 def _earned(
     prompts: list[Conversation],
     texts: list[str],

@@ -25,7 +25,7 @@ from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row
 from kit.task.worked_example import read_worked_example, with_example
-from kit.training.own_replies import OwnReply, look, replies_in_parts
+from kit.training.own_replies import OwnReply, format_share, look, replies_in_parts
 from kit.training.policy_engine import answering, same_random_numbers
 from kit.training.run_record import save_weights
 from kit.training.trainer import that_fit
@@ -33,7 +33,9 @@ from kit.training.trainer import that_fit
 LOOK_GROUPS = 4
 _SPREAD = 0.5  # share of groups that earn different rewards, from which on GRPO finds its way alone
 _FEWEST, _ENOUGH_RIGHT = 8, 24  # replies to learn from; of right ones, so that the wrong can be left out
-_ROWS, _RATE = 4, 3e-4  # one pass over them, so many a step
+_ROWS, _RATE = 4, 3e-4  # replies a step, and its peak rate
+_PASSES = 4  # over them at most: one is enough for a model of 0.5 B, a smaller one forgets the form again
+_TRIED, _SURE = 16, 0.5  # completions after each pass, and the share in format that ends them
 
 
 class WarmStart:
@@ -80,7 +82,7 @@ class WarmStart:
         else:
             if "look" not in facts and self._settings.warm_start == "auto":
                 facts = self._write(facts | {"look": self._looked(policy, tokenizer, engine())})
-            if not self._is_wanted(facts) or not self._trained(policy, tokenizer, engine()):
+            if not self._is_wanted(facts) or not self._trained(policy, tokenizer, engine):
                 return False
         _refer_to(policy)
         return True
@@ -120,14 +122,14 @@ class WarmStart:
         )
         return True
 
-    def _trained(self, policy: Any, tokenizer: Any, engine: Engine) -> bool:
+    def _trained(self, policy: Any, tokenizer: Any, engine: Callable[[], Engine]) -> bool:
         count = WARM_START_QUESTIONS if self._settings.warm_start == "auto" else int(self._settings.warm_start)
         asked = self._short_enough(tokenizer)[:count]
         template = tokenizer.chat_template
         with same_random_numbers():
             with answering(policy):
                 replies = replies_in_parts(
-                    engine, asked, self._settings, template, self._run, lambda: self._stop.signal is not None
+                    engine(), asked, self._settings, template, self._run, lambda: self._stop.signal is not None
                 )
             if self._stop.signal is not None:
                 return False
@@ -141,9 +143,16 @@ class WarmStart:
                     "nearer to your questions"
                 )
                 return False
-            self._learn(policy, tokenizer, kept)
-        if self._stop.signal is not None:
-            return False
+            for number in range(1, _PASSES + 1):
+                self._learn(policy, tokenizer, kept, number)
+                if self._stop.signal is not None:
+                    return False
+                with answering(policy):
+                    share = format_share(engine(), self._questions[:_TRIED], self._settings, template)
+                facts |= {"passes": number, "format_after": share}
+                print(f"{share:.0%} of {_TRIED} completions are in format after pass {number}")
+                if share >= _SURE:
+                    break
         check_weights(policy, 0)
         self._write(facts | {"done": True})
         save_weights(policy, tokenizer, self._run.warm_start)
@@ -157,7 +166,7 @@ class WarmStart:
             lambda question: with_example(build_prompt(question, self._settings.prompt()), example),
         )  # fmt: skip
 
-    def _learn(self, policy: Any, tokenizer: Any, kept: list[OwnReply]) -> None:
+    def _learn(self, policy: Any, tokenizer: Any, kept: list[OwnReply], number: int) -> None:
         """One pass of TRL's SFTTrainer over the replies, each to its question without the example."""
         import datasets
         from transformers import PrinterCallback, TrainerCallback
@@ -172,7 +181,10 @@ class WarmStart:
             }
             for line in kept
         ]
-        with tempfile.TemporaryDirectory() as folder, progress("warm start", -(-len(rows) // _ROWS)) as bar:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            progress(f"warm start, pass {number}", -(-len(rows) // _ROWS)) as bar,
+        ):
 
             class Advancing(TrainerCallback):
                 def on_step_end(self, _, __, control, **___):
