@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kit.chat_templates import fitted
@@ -198,8 +199,8 @@ class WarmStart:
             )  # fmt: skip
             datasets.enable_progress_bars()
             trainer.remove_callback(PrinterCallback)
-            trainer.train()
-            trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+            with _unprepared_again(policy):
+                trainer.train()
         for parameter in policy.parameters():
             parameter.grad = None
 
@@ -215,6 +216,20 @@ class WarmStart:
             "completion_only_loss": True, "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
             "logging_strategy": "no",
         }  # fmt: skip
+
+
+@contextmanager
+def _unprepared_again(policy: Any) -> Iterator[None]:
+    """accelerate puts a trainer's number type around the model's forward, marks the model as prepared, and leaves both
+    there; the next trainer would find the mark, and do without a number type."""
+    names = ("forward", "_original_forward", "_is_accelerate_prepared")
+    before = {name: policy.__dict__[name] for name in names if name in policy.__dict__}
+    try:
+        yield
+    finally:
+        for name in names:
+            policy.__dict__.pop(name, None)
+        policy.__dict__.update(before)
 
 
 def _worth_learning(replies: list[OwnReply]) -> list[OwnReply]:

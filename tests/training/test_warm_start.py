@@ -82,10 +82,12 @@ def test_auto_begins_without_where_rewards_have_spread(chain):
 
 def test_auto_does_it_where_all_earn_the_same(chain, tmp_path):
     (tmp_path / "mine.py").write_text("def flat(completions, **kwargs):\n    return [0.0] * len(completions)\n")
-    run = tmp_path / "run"
-    said = run_script(*command(chain, run, "--warm-start", "auto", "--rewards", f"{tmp_path / 'mine.py'}:flat")).stdout
+    run, flat = tmp_path / "run", f"{tmp_path / 'mine.py'}:flat"
+    options = ("--warm-start", "auto", "--rewards", flat, "--cpu-dtype", "bfloat16")  # each trainer sets its own
+    said = run_script(*command(chain, run, *options)).stdout
     assert "warm start: in 4 of 4 groups all completions earn the same" in said
     assert decided(run)["done"] is True
+    assert 1 <= decided(run)["passes"] <= 4
 
 
 def test_too_few_in_format_are_not_learned_from(chain, tmp_path):
