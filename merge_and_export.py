@@ -117,7 +117,7 @@ def check_parts(run: RunFolder, args: argparse.Namespace) -> None:
             f"{run.adapter} holds no adapter: let the same train_lora.py command finish the training, or end it "
             f"where it is with train_lora.py --output-dir {run.path} --finish"
         )
-    elif run.read().get("adapter", {}).get("step") == 0:
+    elif (kept := run.read().get("adapter", {})).get("step") == 0 and "warm_start" not in kept:
         raise UserError(
             f"{run.path}: training made the base's held-out answers worse, so its adapter is the untrained one and "
             "there is nothing to export: train in another way (the alarm says what to try), or again with --keep last"

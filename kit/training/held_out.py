@@ -85,6 +85,7 @@ class HeldOut:
             self._measure(0, policy, tokenizer)
         if warm_start() and self._every and not self._after_warm_start:
             self._measure(0, policy, tokenizer)
+            self._after_warm_start = True
 
     def _measure(self, step: int, model: Any, tokenizer: Any) -> None:
         try:
@@ -169,12 +170,17 @@ class HeldOut:
             return {"step": last}
         restore_adapter(policy, _best_folder(self._run, best))
         of = f"{len(self._questions)} held-out questions"
-        which = f"of step {best}" if best else "of the base, which training made worse: it changes nothing"
+        which, warm = f"of step {best}", best == 0 and self._after_warm_start
+        if warm:
+            which = "of the warm start, which GRPO made worse"
+        elif best == 0:
+            which = "of the base, which training made worse: it changes nothing"
         print(
             f"adapter/ is the one {which}: of {of} it answers {won} better and {lost} worse than the last, step {last} "
             "(--keep last takes that)"
         )
-        return {"step": best, "better_than_last": won, "worse_than_last": lost}
+        won_and_lost = {"better_than_last": won, "worse_than_last": lost}
+        return {"step": best, **({"warm_start": True} if warm else {}), **won_and_lost}
 
 
 def points(right: str) -> int:

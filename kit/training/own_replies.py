@@ -48,11 +48,9 @@ def look(engine: Engine, questions: list[Row], settings: Settings, template: str
     """A group of completions for each question, rewarded as in training: is there anything to learn from?"""
     count = settings.num_generations
     rows = [number for number in range(len(questions)) for _ in range(count)]
-    prompts = [fitted(build_prompt(questions[row]["question"], settings.prompt()), template) for row in rows]
-    sampling = Sampling(settings.max_completion_length, settings.temperature, settings.seed)
-    replies = {place: reply.text for batch in engine.generate(prompts, sampling) for place, reply in batch}
-    texts = [replies[place] for place in range(len(rows))]
-    earned = _earned(prompts, texts, rows, questions, rewards)
+    texts = drawn(engine, [questions[row] for row in rows], settings, template, settings.seed)
+    prompts = [build_prompt(questions[row]["question"], settings.prompt()) for row in rows]
+    earned = _earned([fitted(prompt, template) for prompt in prompts], texts, rows, questions, rewards)
     groups = [earned[start : start + count] for start in range(0, len(rows), count)]
     return {
         "groups": len(groups),
@@ -62,11 +60,17 @@ def look(engine: Engine, questions: list[Row], settings: Settings, template: str
 
 
 def format_share(engine: Engine, questions: list[Row], settings: Settings, template: str) -> float:
-    """The share in format of one completion for each question, drawn as rollouts are."""
-    prompts = [fitted(build_prompt(row["question"], settings.prompt()), template) for row in questions]
-    sampling = Sampling(settings.max_completion_length, settings.temperature, settings.seed)
-    texts = [reply.text for batch in engine.generate(prompts, sampling) for _, reply in batch]
+    """The share in format of one completion for each question."""
+    texts = drawn(engine, questions, settings, template, settings.seed)
     return sum(parse_reply(text).soft for text in texts) / len(texts)
+
+
+def drawn(engine: Engine, questions: list[Row], settings: Settings, template: str, seed: int) -> list[str]:
+    """One completion for each of the questions, which may stand there more than once, drawn as rollouts are."""
+    prompts = [fitted(build_prompt(row["question"], settings.prompt()), template) for row in questions]
+    sampling = Sampling(settings.max_completion_length, settings.temperature, seed)
+    replies = {place: reply.text for batch in engine.generate(prompts, sampling) for place, reply in batch}
+    return [replies[place] for place in range(len(questions))]
 
 
 def _earned(

@@ -11,17 +11,16 @@ import random
 from collections.abc import Callable
 from typing import Any, TypedDict
 
-from kit.chat_templates import fitted
 from kit.cli.progress import progress
 from kit.cli.signals import StopRequest
-from kit.generation.engine import Engine, Sampling
+from kit.generation.engine import Engine
 from kit.grading import verdicts
 from kit.planning.step_size import check_enough
-from kit.prompts import build_prompt
 from kit.settings.knobs import Settings
 from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.task.questions import Row
+from kit.training.own_replies import drawn
 from kit.training.policy_engine import same_random_numbers
 
 _PART = 16  # questions that are asked together, and written down together
@@ -101,12 +100,11 @@ def _tried(
     places: list[int], questions: list[Row], engine: Engine, template: str, settings: Settings
 ) -> list[Screened]:
     each = [place for place in places for _ in range(settings.screen)]
-    prompts = [fitted(build_prompt(questions[place]["question"], settings.prompt()), template) for place in each]
-    sampling = Sampling(settings.max_completion_length, settings.temperature, settings.seed + places[0])
-    replies = {number: reply.text for batch in engine.generate(prompts, sampling) for number, reply in batch}
+    seed = settings.seed + places[0]
+    replies = drawn(engine, [questions[place] for place in each], settings, template, seed)
     right = dict.fromkeys(places, 0)
-    for number, place in enumerate(each):
-        right[place] += verdicts(replies[number], str(questions[place]["answer"]))["flexible"]
+    for place, reply in zip(each, replies, strict=True):
+        right[place] += verdicts(reply, str(questions[place]["answer"]))["flexible"]
     return [
         {"place": place, "question": questions[place]["question"], "right": right[place], "of": settings.screen}
         for place in places

@@ -31,7 +31,7 @@ from kit.training.policy_engine import answering, same_random_numbers
 from kit.training.run_record import save_weights
 from kit.training.trainer import that_fit
 
-LOOK_GROUPS = 4
+_LOOK_GROUPS = 4
 _SPREAD = 0.5  # share of groups that earn different rewards, from which on GRPO finds its way alone
 _FEWEST, _ENOUGH_RIGHT = 8, 24  # replies to learn from; of right ones, so that the wrong can be left out
 _ROWS, _RATE = 4, 3e-4  # replies a step, and its peak rate
@@ -103,7 +103,7 @@ class WarmStart:
 
     def _looked(self, policy: Any, tokenizer: Any, engine: Engine) -> dict[str, Any]:
         with same_random_numbers(), answering(policy):
-            chosen = self._questions[:LOOK_GROUPS]
+            chosen = self._questions[:_LOOK_GROUPS]
             return dict(look(engine, chosen, self._settings, tokenizer.chat_template, self._rewards))
 
     def _is_wanted(self, facts: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from kit.cli.errors import UserError
 from kit.settings.knobs import Settings
-from kit.storage.run_folder import RunFolder, read_jsonl
+from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.task.held_out import held_out_count, set_aside
 from kit.training.held_out import HeldOut, points
 from kit.training.run_log import RunLog
@@ -71,6 +71,21 @@ def test_a_run_whose_best_step_is_the_base_is_not_exported(chain, tmp_path):
     run.write(run.read() | {"adapter": {"step": 0}})
     refused = run_script("merge_and_export.py", run.path, check=False)
     assert (refused.returncode, "nothing to export" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["the base", "the warm start"])
+def test_the_best_may_be_what_grpo_began_with(tmp_path, monkeypatch, capsys, warm):
+    """With a warm start that is an adapter like any other, and is exported; without one it changes nothing."""
+    copy = RunFolder(tmp_path)
+    rows = [{"step": step, "heldout": {"right": "0" * 40}} for step in ((0, 0, 6) if warm else (0, 6))]
+    rows[-2]["heldout"]["right"] = "2" * 40
+    append_jsonl(copy.metrics_file, *rows)
+    (copy.best / "step-0").mkdir(parents=True)
+    monkeypatch.setattr("kit.training.held_out.restore_adapter", lambda policy, folder: policy.append(folder.name))
+    policy, questions = [], [{"question": "?", "answer": "1"}] * 40
+    kept = HeldOut(questions, Settings(), copy, RunLog(copy, Settings())).take_best(policy, 6)
+    assert (kept["step"], kept.get("warm_start", False), policy) == (0, warm, ["step-0"])
+    assert f"of {'the warm start' if warm else 'the base'}" in capsys.readouterr().out
 
 
 def test_the_last_step_is_kept_on_request(ruined, tmp_path):
