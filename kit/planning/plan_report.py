@@ -87,12 +87,20 @@ def _what_it_takes(plan: Plan, shape: ModelShape, machine: Machine) -> str:
         time = (
             f"expected, within a factor of two: {takes.step_s:.0f} s a step ({takes.rollout_s:.0f} s of it "
             f"completions), {duration(seconds)} for {settings.max_steps} steps and {looks} looks at up to "
-            f"{settings.eval_questions} held-out questions{_warm_start(settings, takes)}\n"
+            f"{settings.eval_questions} held-out questions{_screening(settings, takes)}{_warm_start(settings, takes)}\n"
         )
     return time + (
         f"download {takes.download_gb:.1f} GB, on disk {takes.disk_gb:.1f} GB with checkpoints and merged weights, "
         f"and {shape_gguf_gb(shape):.1f} GB for each f16 GGUF"
     )
+
+
+def _screening(settings: Settings, takes: RunCost) -> str:
+    """As many questions as the steps ask have their replies; more, where some of them are left out."""
+    if not settings.screen:
+        return ""
+    seconds = takes.rollout_s * settings.max_steps * settings.screen / settings.num_generations
+    return f"; screening {duration(seconds)} more, twice that where half of the questions are left out"
 
 
 def _warm_start(settings: Settings, takes: RunCost) -> str:

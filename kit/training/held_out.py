@@ -82,14 +82,14 @@ class HeldOut:
     def begin(self, policy: Any, tokenizer: Any, warm_start: Callable[[], bool]) -> None:
         """Measure the base, let the warm start do what it does, and measure again if the policy is another then."""
         if self._every and self._base is None:
-            self._measure(0, policy, tokenizer)
+            self._measure(0, policy, tokenizer, "base")
         if warm_start() and self._every and not self._after_warm_start:
-            self._measure(0, policy, tokenizer)
+            self._measure(0, policy, tokenizer, "warm-start")
             self._after_warm_start = True
 
-    def _measure(self, step: int, model: Any, tokenizer: Any) -> None:
+    def _measure(self, step: int, model: Any, tokenizer: Any, name: str = "") -> None:
         try:
-            score = self._answered(step, model, tokenizer)
+            score = self._answered(name or f"step-{step}", model, tokenizer)
         except Exception as error:  # an engine that fails must not end a training that goes well
             print(f"the held-out questions could not be answered ({first_line(error)}): training goes on without them")
             self._every = 0
@@ -104,8 +104,8 @@ class HeldOut:
             self._base = self._base or score["right"]
         self._log.take_held_out(step, score, [worse] if worse else [])
 
-    def _answered(self, step: int, policy: Any, tokenizer: Any) -> HeldOutRow:
-        """Ask them all; the training's random numbers go on as if nobody had."""
+    def _answered(self, name: str, policy: Any, tokenizer: Any) -> HeldOutRow:
+        """Ask them all, and keep the replies as ``name``; the training's random numbers go on as if nobody had."""
         import torch
 
         assert self.engine is not None
@@ -117,13 +117,13 @@ class HeldOut:
         ]
         replies: dict[int, Completion] = {}
         cards = range(torch.cuda.device_count())
-        title = f"held-out questions, step {step}"
+        title = f"held-out questions, {name.replace('-', ' ')}"
         with torch.random.fork_rng(devices=cards), answering(policy), progress(title, len(rows)) as bar:
             for batch in engine.generate(prompts, sampling):
                 replies |= dict(batch)
                 bar.advance(len(batch))
         judged = [verdicts(replies[place].text, str(row["answer"])) for place, row in enumerate(rows)]
-        self._keep_replies(step, replies, judged)
+        self._keep_replies(name, replies, judged)
         return {
             "questions": len(rows),
             "strict": _share([verdict["strict"] for verdict in judged]),
@@ -135,9 +135,9 @@ class HeldOut:
             "seconds": round(time.monotonic() - began, 1),
         }
 
-    def _keep_replies(self, step: int, replies: dict[int, Completion], judged: list[dict[str, bool]]) -> None:
+    def _keep_replies(self, name: str, replies: dict[int, Completion], judged: list[dict[str, bool]]) -> None:
         self._run.held_out.mkdir(exist_ok=True)
-        file = self._run.held_out / f"step-{step}.jsonl"
+        file = self._run.held_out / f"{name}.jsonl"
         file.unlink(missing_ok=True)
         append_jsonl(
             file,

@@ -9,6 +9,7 @@ from typing import Any
 
 from kit.grading import verdicts
 from kit.storage.run_rows import SampleRow
+from kit.training.sampling_weights import LIMITED
 
 # name in metrics.jsonl → name in TRL's log
 _FROM_TRL = {
@@ -22,6 +23,7 @@ _FROM_TRL = {
     "kl": "kl",
     "sampling_difference": "sampling/sampling_logp_difference/mean",
     "sampling_ratio": "sampling/importance_sampling_ratio/mean",
+    "sampling_limited": LIMITED,
     "learning_rate": "learning_rate",
     "grad_norm": "grad_norm",
     "seconds": "step_time",

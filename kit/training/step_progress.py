@@ -1,6 +1,7 @@
 """How far a long step is, while it goes on: tokens written into its completions, then passes learned from.
 
-On a processor a step takes minutes. Of completions that vLLM writes nothing is said until they are there.
+On a processor a step takes minutes. Of completions that vLLM writes nothing is said until they are there. What the
+policy answers outside a step, such as held-out questions, has a progress bar of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ class StepProgress:
     """Prints a line at most every ``EVERY_S`` seconds of a step; ``clock`` gives seconds."""
 
     def __init__(self, say: Callable[[str], None] = print, clock: Callable[[], float] = time.monotonic) -> None:
-        self._say, self._clock, self._step = say, clock, 1
+        self._say, self._clock = say, clock
+        self._step: int | None = None  # that goes on now
         self._began = self._said = clock()
 
     def begin(self, step: int) -> None:
@@ -25,10 +27,14 @@ class StepProgress:
         self._step, self._began = step, self._clock()
         self._said = self._began
 
+    def end(self) -> None:
+        """The step is over."""
+        self._step = None
+
     def note(self, done: str) -> None:
         """Something of the step is done; said if it is time for a line."""
         now = self._clock()
-        if now - self._said >= EVERY_S:
+        if self._step is not None and now - self._said >= EVERY_S:
             self._said = now
             self._say(f"  step {self._step}, after {now - self._began:.0f} s: {done}")
 
@@ -73,5 +79,8 @@ class StepProgress:
             def on_substep_end(self, args, state, control, **_):
                 self.passes += 1
                 progress.note(f"learned from {self.passes} of {args.gradient_accumulation_steps} passes")
+
+            def on_step_end(self, args, state, control, **_):
+                progress.end()
 
         return Passes()

@@ -15,6 +15,7 @@ from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row
 from kit.training.rollouts import use_vllm_on_processor
+from kit.training.sampling_weights import log_limited
 
 
 def that_fit(
@@ -140,6 +141,7 @@ def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, callb
     except (TypeError, ValueError) as error:
         raise UserError(f"TRL refuses these settings: {first_line(error)}") from error
     trainer.remove_callback(PrinterCallback)
+    log_limited(trainer)
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:  # TRL casts LoRA to bfloat16, where small updates round away
             parameter.data = parameter.data.float()

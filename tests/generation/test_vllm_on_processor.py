@@ -48,6 +48,7 @@ def test_rollouts_follow_the_adapter(place):
     assert steps[-1]["adapter_norm"] > 0.1
     assert max(step["sampling_difference"] for step in steps) < 0.05  # bfloat16's noise; other weights: some nats
     assert all(0.9 < step["sampling_ratio"] < 1.1 for step in steps)
+    assert all(step["sampling_limited"] == 0 for step in steps)
 
 
 def test_held_out_questions_are_answered_by_the_same_engine(place, tmp_path):

@@ -40,3 +40,17 @@ def test_tokens_passes_and_time_are_said_now_and_then():
         "  step 3, after 40 s: 4 tokens of each completion written, 1 of 2 ended",
         "  step 3, after 60 s: learned from 2 of 8 passes",
     ]
+
+
+def test_what_is_answered_between_two_steps_is_none_of_a_step():
+    clock, said = Clock(), []
+    progress = StepProgress(said.append, clock)
+    callback = progress.callback()
+    for step in (0, 1):
+        clock.now += 10 * EVERY_S
+        progress.note("held-out questions")
+        callback.on_step_begin(None, SimpleNamespace(global_step=step), None)
+        callback.on_step_end(None, None, None)
+    clock.now += 10 * EVERY_S
+    progress.note("held-out questions")
+    assert not said

@@ -46,6 +46,9 @@ def test_more_is_in_format_after_it_and_no_text_but_its_own_is_learned(warm):
     assert ("warm_start" in base, after["warm_start"]) == (False, True)
     assert after["heldout"]["format_rate"] > base["heldout"]["format_rate"] + 0.2
     assert "own replies" in folder.report_file.read_text()
+    in_format = [sum(line["in_format"] for line in read_jsonl(folder.held_out / f"{name}.jsonl")) / 60
+                 for name in ("base", "warm-start")]  # fmt: skip
+    assert in_format == [base["heldout"]["format_rate"], after["heldout"]["format_rate"]]
 
 
 def test_a_kl_term_compares_with_where_grpo_begins(warm):
