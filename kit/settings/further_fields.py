@@ -23,6 +23,7 @@ ALIASES = {
     "dataset_solution_column": "answer_column",
     "reward_funcs": "rewards",
     "lora_r": "lora_rank",
+    "loss_type": "loss",
 }
 
 _CARD = "it follows from the card"

@@ -20,6 +20,7 @@ from kit.cli.errors import Problems, UserError
 from kit.numbers.reading import DECIMAL_MARKS
 from kit.prompts import SYSTEM_PROMPT, TAGS
 from kit.settings.further_fields import ALIASES, further_field, goes_without_saying
+from kit.settings.losses import LOSSES, WHEN_WHICH
 
 AUTOMATIC = "chosen for the machine where you leave it open: number type, vLLM or not, and what is marked *"
 
@@ -84,6 +85,11 @@ class Settings:
         choices=("sequence_mask", "sequence_truncate", "token_mask", "token_truncate", "off"),
     )  # fmt: skip
     beta: float = knob(0.0, "weight of the KL term; 0 needs no reference model", "training", least=0)
+    loss: str = knob("dapo", f"how the tokens of a step are weighed: {WHEN_WHICH}", "training", choices=tuple(LOSSES),
+                     before="dapo")  # fmt: skip
+    scale_rewards: str = knob("group", "advantages are divided by the spread of rewards in their group, in the whole "
+                              "batch, or by nothing", "training", choices=("group", "batch", "none"),
+                              of_bool=("none", "group"), before="group")  # fmt: skip
     warmup_steps: int = knob(10, "steps until the peak learning rate", "training", least=0)
     lr_scheduler_type: str = knob("constant_with_warmup", "shape of the learning rate", "training", choices=SCHEDULES)
     max_grad_norm: float = knob(0.2, "gradients are clipped to this norm", "training")
@@ -273,6 +279,8 @@ def _convert(name: str, value: Any, source: str) -> Any:
             raise UserError(f"{shown}: write true or false")
         return value
     if spec.type == "str":
+        if "of_bool" in info and isinstance(value, bool):
+            value = info["of_bool"][value]
         if "number" in info and isinstance(value, int | bool):
             value = "off" if value is False else str(value)  # YAML reads a bare off as false
         if isinstance(value, list) and value and (name == "rewards" or len(value) == 1):

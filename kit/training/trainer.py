@@ -12,6 +12,7 @@ from kit.planning.engine_choice import EngineChoice
 from kit.planning.step_size import check_enough
 from kit.prompts import build_prompt
 from kit.settings.knobs import Settings
+from kit.settings.losses import loss_fields
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row
 from kit.training.rollouts import use_vllm_on_processor
@@ -70,6 +71,7 @@ def trainer_arguments(settings: Settings, choice: EngineChoice, weights: list[fl
         "max_grad_norm": settings.max_grad_norm,
         "optim": settings.optim,
         "weight_decay": 0.0,  # TRL's default, which Unsloth changes on a card
+        **loss_fields(settings.loss, settings.scale_rewards, on_card=choice.card is not None),
         "beta": settings.beta,
         "use_bias_correction_kl": True,  # TRL's default today; the TRL of requirements-t4.txt leaves it off
         "seed": settings.seed,

@@ -22,6 +22,7 @@ from kit.planning.gpus import card_named
 from kit.planning.model_shape import model_shape
 from kit.planning.plan import make_plan
 from kit.settings.knobs import Settings
+from kit.settings.losses import LOSSES, loss_fields
 from kit.storage.run_folder import RunFolder
 from kit.training.trainer import trainer_arguments
 from tests.pins.contract import Declared, imports_from, signature
@@ -112,7 +113,10 @@ def test_every_field_of_the_trainer_is_declared(lock, plan, tmp_path):
         for path in paths:
             declared |= set(signature(source(lock, PYTHON, package, path), classes[path.split("/")[-1]]).parameters)
     told = trainer_arguments(plan.settings, plan.choice, [1.0], RunFolder(tmp_path))
-    assert set(told) | {"generation_kwargs", "weight_decay"} <= declared
+    losses = [loss_fields(name, "group", on_card=True) for name in LOSSES]
+    assert set(told).union({"generation_kwargs", "weight_decay"}, *losses) <= declared
+    trainer = source(lock, PYTHON, "trl", "trl/trainer/grpo_trainer.py")
+    assert [fields["loss_type"] for fields in losses if f'"{fields["loss_type"]}"' not in trainer] == []
 
 
 @pytest.mark.parametrize("file", ["vllm_client.py", "vllm_generation.py"])

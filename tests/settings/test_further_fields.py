@@ -26,7 +26,6 @@ def read(tmp_path):
         ('steps_per_generation: "2"', 2),
         ("steps_per_generation: 2.0", 2),
         ("weight_decay: 1e-2", 0.01),
-        ("scale_rewards: false", False),
         ("mask_truncated_completions: true", True),
         ("generation_kwargs: {min_new_tokens: 3}", {"min_new_tokens": 3}),
     ],

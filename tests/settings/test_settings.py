@@ -39,8 +39,14 @@ def test_what_run_yaml_records_is_a_config_for_the_same_settings(tmp_path):
 
 
 def test_a_file_may_set_any_further_field_of_grpo_config(tmp_path):
-    settings = read("--config", write(tmp_path, "loss_type: dr_grpo\nweight_decay: 1e-2\n"))
-    assert settings.further == {"loss_type": "dr_grpo", "weight_decay": 0.01}
+    settings = read("--config", write(tmp_path, "epsilon: 0.3\nweight_decay: 1e-2\n"))
+    assert settings.further == {"epsilon": 0.3, "weight_decay": 0.01}
+
+
+@pytest.mark.parametrize(("text", "meant"), [("false", "none"), ("true", "group"), ("batch", "batch")])
+def test_a_loss_as_the_recipes_of_trl_name_it(tmp_path, text, meant):
+    settings = read("--config", write(tmp_path, f"loss_type: dr_grpo\nscale_rewards: {text}\n"))
+    assert (settings.loss, settings.scale_rewards, settings.further) == ("dr_grpo", meant, {})
 
 
 def test_people_write_small_rates_as_1e_5(tmp_path):
@@ -61,6 +67,7 @@ def test_the_trainers_fields_are_the_installed_ones():
         (["--learning-rate", "fast"], "no number: give one such as 3e-05"),
         (["--learning-rate", "nan"], "greater than 0"),
         (["--learning-rate", "0"], "greater than 0"),
+        (["--loss", "gpro"], "--loss is gpro: choose from dapo, grpo, dr_grpo"),
         (["--vllm", "maybe"], "choose from auto, off, require"),
         (["--gpu-memory-utilization", "1.5"], "below 1.0"),
         (["--batch-size", "6", "--gradient-accumulation-steps", "1", "--num-generations", "4"], "make the product 8"),
