@@ -13,7 +13,7 @@ from kit.evaluation.score_tables import markdown_table
 from kit.export.modelfile import gguf_of, ollama_name
 from kit.storage.atomic import write_whole
 from kit.storage.hub import is_remote
-from kit.storage.run_folder import RunFolder
+from kit.storage.run_folder import RunFolder, read_jsonl
 
 _GREEDY = '{"temperature": 0}'
 _TRY = "Ana has 3 apples and gets 4 more. How many now?"
@@ -36,6 +36,7 @@ def write_card(run: RunFolder, repository: str | None = None) -> Path:
         _files(export),
         _commands(run, trained, repository),
         _recipe(trained),
+        _how_it_went(run, trained),
     ]
     card = run.model_card
     write_whole(card, "\n\n".join(part for part in parts if part) + "\n")
@@ -135,3 +136,20 @@ def _recipe(trained: dict[str, Any]) -> str:
     settings = {name: trained["settings"][name] for name in keep if name in trained["settings"]}
     facts = settings | {"rewards": trained["reward_weights"], "versions": trained["versions"]}
     return f"## Training\n\n```yaml\n{yaml.safe_dump(facts, sort_keys=False)}```"
+
+
+def _how_it_went(run: RunFolder, trained: dict[str, Any]) -> str:
+    """The held-out answers of the run, and each alarm that it raised, once."""
+    rows = read_jsonl(run.metrics_file)
+    scores = [(row["step"], row["heldout"]) for row in rows if row.get("heldout")]
+    alarms = {alarm["name"]: (row["step"], alarm["says"]) for row in rows[::-1] for alarm in row.get("alarms", [])}
+    lines = [f"- step {step}, *{name}*: {says}" for name, (step, says) in list(alarms.items())[::-1]]
+    if scores:
+        right = ", ".join(f"{score['flexible']['accuracy']:.0%} at step {step}" for step, score in scores)
+        kept = trained.get("adapter", {}).get("step", scores[-1][0])
+        lines.insert(
+            0,
+            f"{scores[0][1]['questions']} questions of the training data were set aside. Right in any form: {right}. "
+            f"This is the adapter of step {kept}.\n",
+        )
+    return "\n".join(["## How training went", "", *lines]) if lines else ""

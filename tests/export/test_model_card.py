@@ -1,0 +1,40 @@
+"""The model card says what a run did to the model, not only its settings."""
+
+import yaml
+
+from kit.export.model_card import write_card
+from kit.settings.knobs import Settings
+from kit.storage.run_folder import RunFolder, append_jsonl
+
+WORSE = {"name": "worse than the base", "says": "It is making the model worse."}
+
+
+def score(right):
+    return {"questions": 100, "flexible": {"accuracy": right / 100}}
+
+
+def test_held_out_answers_and_alarms_are_told(tmp_path):
+    run = RunFolder(tmp_path)
+    run.path.mkdir(exist_ok=True)
+    trained = {
+        "settings": Settings(model="m").as_config(), "data": {"questions": 900, "fingerprint": "f"}, "versions": {},
+        "system_prompt": "p", "reward_weights": {}, "adapter": {"step": 10},
+    }  # fmt: skip
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(trained))
+    append_jsonl(
+        run.metrics_file, {"step": 0, "heldout": score(18)}, {"step": 10, "heldout": score(20)}, {"step": 11},
+        {"step": 20, "heldout": score(3), "alarms": [WORSE]}, {"step": 40, "heldout": score(2), "alarms": [WORSE]},
+    )  # fmt: skip
+    card = write_card(run).read_text()
+    assert "Right in any form: 18% at step 0, 20% at step 10, 3% at step 20, 2% at step 40." in card
+    assert "This is the adapter of step 10." in card
+    assert card.count("*worse than the base*") == 1 and "step 20, *worse than the base*: It is making" in card
+
+
+def test_a_run_that_measured_nothing_says_nothing(tmp_path):
+    run = RunFolder(tmp_path)
+    (tmp_path / "run.yaml").write_text(
+        yaml.safe_dump({"settings": Settings(model="m").as_config(), "data": {"questions": 9, "fingerprint": "f"},
+                        "versions": {}, "system_prompt": "p", "reward_weights": {}})
+    )  # fmt: skip
+    assert "How training went" not in write_card(run).read_text()
