@@ -95,11 +95,11 @@ class HeldOut:
             self._every = 0
             return
         self._right[step] = score["right"]
-        if self.best is None or points(score["right"]) >= points(self._right[self.best]):
+        worse = self._worse_than_base(step)
+        if not worse and (self.best is None or points(score["right"]) >= points(self._right[self.best])):
             save_weights(model, tokenizer, _best_folder(self._run, step))
             self._saved.add(step)
             self._forget_old_bests()
-        worse = _worse_than_base(self._base, score["right"]) if self._base else None
         if step == 0:
             self._base = self._base or score["right"]
         self._log.take_held_out(step, score, [worse] if worse else [])
@@ -166,7 +166,8 @@ class HeldOut:
         if self._settings.keep == "last" or best is None or last not in self._right or best == last:
             return {"step": last}
         won, lost = _won_and_lost(self._right[last], self._right[best])
-        if points(self._right[best]) <= points(self._right[last]) or mcnemar(won, lost) >= NOISE:
+        no_better = points(self._right[best]) <= points(self._right[last]) or mcnemar(won, lost) >= NOISE
+        if no_better and not self._worse_than_base(last):
             return {"step": last}
         restore_adapter(policy, _best_folder(self._run, best))
         of = f"{len(self._questions)} held-out questions"
@@ -181,6 +182,22 @@ class HeldOut:
         )
         won_and_lost = {"better_than_last": won, "worse_than_last": lost}
         return {"step": best, **({"warm_start": True} if warm else {}), **won_and_lost}
+
+    def _worse_than_base(self, step: int) -> Alarm | None:
+        """Fewer right answers than the base has, whatever their form, by more than noise."""
+        now = self._right[step]
+        base = self._base or now
+        won, lost = _won_and_lost(*("".join(str(min(int(digit), 1)) for digit in right) for right in (base, now)))
+        if lost <= won or mcnemar(won, lost) >= NOISE:
+            return None
+        before, after = (sum(digit != "0" for digit in right) for right in (base, now))
+        return Alarm(
+            "worse than the base",
+            f"Of {len(now)} held-out questions {after} are right in any form, {before} before training: it is making "
+            "the model worse, whatever the reward says.",
+            "adapter/ will be the best step when the run ends (--patience 2 ends it sooner). Better begin anew: weigh "
+            "format less (--rewards correctness:4,soft_format:0.5), lower --learning-rate, or set --beta 0.04.",
+        )
 
 
 def points(right: str) -> int:
@@ -207,18 +224,3 @@ def _share(right: list[bool]) -> dict[str, float]:
 def _won_and_lost(before: str, after: str) -> tuple[int, int]:
     pairs = list(zip(before, after, strict=True))
     return sum(was < now for was, now in pairs), sum(was > now for was, now in pairs)
-
-
-def _worse_than_base(base: str, now: str) -> Alarm | None:
-    """Fewer right answers than the base has, whatever their form, by more than noise."""
-    won, lost = _won_and_lost(*("".join(str(min(int(digit), 1)) for digit in right) for right in (base, now)))
-    if lost <= won or mcnemar(won, lost) >= NOISE:
-        return None
-    before, after = (sum(digit != "0" for digit in right) for right in (base, now))
-    return Alarm(
-        "worse than the base",
-        f"Of {len(now)} held-out questions {after} are right in any form, {before} before training: it is making the "
-        "model worse, whatever the reward says.",
-        "adapter/ will be the best step when the run ends (--patience 2 ends it sooner). Better begin anew: weigh "
-        "format less (--rewards correctness:4,soft_format:0.5), lower --learning-rate, or set --beta 0.04.",
-    )

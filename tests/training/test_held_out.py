@@ -88,6 +88,19 @@ def test_the_best_may_be_what_grpo_began_with(tmp_path, monkeypatch, capsys, war
     assert f"of {'the warm start' if warm else 'the base'}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("last", "kept"), [("0" * 34 + "2" * 6, 3), ("0" * 26 + "2" * 14, 6)])
+def test_a_last_step_that_is_worse_than_the_base_is_not_kept(tmp_path, monkeypatch, last, kept):
+    """A real run: 18, 11 and 5 of 100 right in any form; the difference between the last two alone was within noise."""
+    copy = RunFolder(tmp_path)
+    base, middle = "1" * 20 + "0" * 20, "0" * 29 + "2" * 11
+    rows = [{"step": step, "heldout": {"right": right}} for step, right in ((0, base), (3, middle), (6, last))]
+    append_jsonl(copy.metrics_file, *rows)
+    (copy.best / "step-3").mkdir(parents=True)
+    monkeypatch.setattr("kit.training.held_out.restore_adapter", lambda *_: None)
+    questions = [{"question": "?", "answer": "1"}] * 40
+    assert HeldOut(questions, Settings(), copy, RunLog(copy, Settings())).take_best(None, 6)["step"] == kept
+
+
 def test_the_last_step_is_kept_on_request(ruined, tmp_path):
     run, _ = ruined
     copy = RunFolder(tmp_path)
