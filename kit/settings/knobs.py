@@ -80,8 +80,9 @@ class Settings:
     max_completion_length: int = knob(512, "where a completion is cut off", "training", open=True)
     temperature: float = knob(1.0, "of the rollouts; 1.0 samples from the policy itself", "training")
     sampling_correction: str = knob(
-        "sequence_mask", "of the difference between vLLM's probabilities and the trainer's: leave out completions, or "
-        "tokens, that differ too much, or cap their weight; nothing is touched where the ratio is near 1", "training",
+        "token_truncate", "of the difference between vLLM's probabilities and the trainer's, a token or a completion "
+        "(sequence) at a time: leave out those that differ too much, or cap their weight. A completion's ratio is the "
+        "product of hundreds of small roundings, mostly noise; a token's stays near 1", "training",
         choices=("sequence_mask", "sequence_truncate", "token_mask", "token_truncate", "off"),
     )  # fmt: skip
     beta: float = knob(0.0, "weight of the KL term; 0 needs no reference model", "training", least=0)
@@ -101,7 +102,8 @@ class Settings:
 
     warm_start: str = knob(
         "auto", "first train on the model's own replies in format, to so many questions asked with a worked example; "
-        "auto: only where GRPO finds nothing to learn from. It teaches the form, and no sums", "start",
+        "auto: where less than half of its completions are in format, or of its groups have spread. It teaches the form, "
+        "and no sums", "start",
         choices=("auto", "off"), number=True, open=True, before="off",
     )  # fmt: skip
     worked_example: str = knob("", "a YAML file with question and reply, to be shown instead of the kit's own", "start")

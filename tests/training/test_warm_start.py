@@ -9,10 +9,12 @@ import time
 import pytest
 
 from kit.cli.errors import UserError
+from kit.cli.signals import StopRequest
 from kit.prompts import parse_reply
 from kit.settings.knobs import read_settings
 from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.task.worked_example import OWN, read_worked_example
+from kit.training.warm_start import WarmStart
 from tests.conftest import ROOT, run_script
 
 ASKED = 96
@@ -76,11 +78,16 @@ def test_killed_in_the_middle_it_ends_in_the_same_bits(warm, chain, moment):
     assert [row["step"] for row in read_jsonl(RunFolder(again).metrics_file)] == [0, 0, 1]
 
 
-def test_auto_begins_without_where_rewards_have_spread(chain):
-    said = run_script(*command(chain, chain / "auto", "--warm-start", "auto")).stdout
-    assert "no warm start: 4 of 4 groups have spread" in said
-    assert decided(chain / "auto")["done"] is False
-    assert not RunFolder(chain / "auto").warm_start.exists()
+def test_auto_begins_without_where_rewards_have_spread_and_the_form_is_known(tmp_path):
+    """Looked at by itself: a base that knows the form is what a warm start leaves."""
+    facts = {"look": {"groups": 4, "with_spread": 1.0, "format_rate": 0.75}}
+    run = RunFolder(tmp_path)
+    settings, _ = read_settings(["--warm-start", "auto"], "")
+    assert not WarmStart(settings, run, [], ([], []), {}, StopRequest())._is_wanted(facts)
+    assert decided(run.path)["done"] is False
+    for share in ("with_spread", "format_rate"):
+        poor = {"look": facts["look"] | {share: 0.25}}
+        assert WarmStart(settings, run, [], ([], []), {}, StopRequest())._is_wanted(poor)
 
 
 def test_auto_does_it_where_all_earn_the_same(chain, tmp_path):
@@ -88,7 +95,7 @@ def test_auto_does_it_where_all_earn_the_same(chain, tmp_path):
     run, flat = tmp_path / "run", f"{tmp_path / 'mine.py'}:flat"
     options = ("--warm-start", "auto", "--rewards", flat, "--cpu-dtype", "bfloat16")  # each trainer sets its own
     said = run_script(*command(chain, run, *options)).stdout
-    assert "warm start: in 4 of 4 groups all completions earn the same" in said
+    assert "warm start: 0 of 4 groups have spread" in said
     assert decided(run)["done"] is True
     assert 1 <= decided(run)["passes"] <= 4
 
