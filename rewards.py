@@ -1,6 +1,7 @@
 """What a reply is worth: the XML reward functions, in TRL's shape.
 
     python rewards.py --explain reply.txt --answer 18     what each reward saw and why it paid or did not
+    python train_lora.py --rewards original               the five rewards of the recipe that everybody copies
     python train_lora.py --rewards correctness:2,soft_format:0.5,my_rewards.py:brevity:0.2
 
 Each function takes ``completions`` (texts, or conversations of which the last message counts) and the data set's
@@ -82,8 +83,15 @@ def xml_count(completions: list[Completion], **columns) -> list[float]:
 REWARDS: dict[str, RewardFunction] = {
     function.__name__: function for function in (correctness, integer, strict_format, soft_format, xml_count)
 }
-# A correct, strictly formed reply with a whole-number answer earns 4.0, the most there is.
-DEFAULT_WEIGHTS = {"correctness": 2.0, "integer": 0.5, "strict_format": 0.5, "soft_format": 0.5, "xml_count": 0.5}
+# Weights by name. In the original recipe format pays as much as being right: a model that is seldom right learns to
+# risk no format, and leaves out its reasoning (docs/rewards.md has a real run). In the other, being right pays five
+# times as much as all else together.
+RECIPES: dict[str, dict[str, float]] = {
+    "sums": {"correctness": 4.0, "soft_format": 0.5, "xml_count": 0.25},
+    "original": {"correctness": 2.0, "integer": 0.5, "strict_format": 0.5, "soft_format": 0.5, "xml_count": 0.5},
+}
+DEFAULT_RECIPE = "sums"
+_WEIGHTS = RECIPES["original"] | RECIPES[DEFAULT_RECIPE]  # of functions that are named without one
 
 
 # What the recipes of others call a function that pays for the same.
@@ -91,8 +99,9 @@ _ELSEWHERE = {"accuracy": "correctness", "format": "soft_format", "tag_count": "
 
 
 def choose_rewards(wanted: str) -> tuple[list[Reward], list[float]]:
-    """The functions and weights that ``--rewards`` names: ``NAME[:WEIGHT]`` of this file, ``FILE.py:NAME[:WEIGHT]`` of
-    a user's own, separated by commas. Each is checked at every call: see ``kit.task.user_rewards.Reward``.
+    """The functions and weights that ``--rewards`` names: one of ``RECIPES``, or ``NAME[:WEIGHT]`` of this file and
+    ``FILE.py:NAME[:WEIGHT]`` of a user's own, separated by commas. Each is checked at every call: see
+    ``kit.task.user_rewards.Reward``.
 
     Raises:
         UserError: with every name that is unknown, every weight that is no number, and every function that no trainer
@@ -101,7 +110,8 @@ def choose_rewards(wanted: str) -> tuple[list[Reward], list[float]]:
     rewards: list[Reward] = []
     weights: list[float] = []
     problems: list[str] = []
-    for part in wanted.split(","):
+    recipe = RECIPES.get(wanted.strip())
+    for part in [f"{name}:{weight}" for name, weight in recipe.items()] if recipe else wanted.split(","):
         try:
             reward, weight = _choose_one(*part.strip().split(":"))
         except UserError as error:
@@ -126,11 +136,12 @@ def _choose_one(name: str, *rest: str) -> tuple[Reward, float]:
             raise UserError(f"--rewards: {name} is a file, name the function in it as {name}:FUNCTION")
         reward, default, rest = load_reward(name, rest[0]), 1.0, rest[1:]
     elif name in REWARDS:
-        reward, default = Reward(REWARDS[name], name, maximum=1.0), DEFAULT_WEIGHTS[name]
+        reward, default = Reward(REWARDS[name], name, maximum=1.0), _WEIGHTS[name]
     else:
         same = f" (the kit's own is {_ELSEWHERE[name]})" if name in _ELSEWHERE else ""
         raise UserError(
-            f"--rewards: there is no {name!r}{same}, choose from {', '.join(REWARDS)}, or name FILE.py:FUNCTION"
+            f"--rewards: there is no {name!r}{same}, choose from {', '.join(REWARDS)}, name FILE.py:FUNCTION, or take "
+            f"a whole recipe, {' or '.join(RECIPES)}"
         )
     try:
         (weight,) = map(float, rest) if rest else [default]
@@ -141,16 +152,17 @@ def _choose_one(name: str, *rest: str) -> tuple[Reward, float]:
     return reward, weight
 
 
-def total(reply: Completion, answer: str) -> float:
-    r"""The weighted sum of all five rewards for one reply.
+def total(reply: Completion, answer: str, recipe: str = DEFAULT_RECIPE) -> float:
+    r"""The weighted sum of a recipe's rewards for one reply.
 
     >>> total("<reasoning>\n9 + 9 = 18\n</reasoning>\n<answer>\n18\n</answer>", "18")
-    4.0
+    4.75
     >>> total("18", "18")
     0.0
     """
-    values = {name: REWARDS[name](completions=[reply], answer=[answer])[0] or 0.0 for name in DEFAULT_WEIGHTS}
-    return sum(weight * values[name] for name, weight in DEFAULT_WEIGHTS.items())
+    weights = RECIPES[recipe]
+    values = {name: REWARDS[name](completions=[reply], answer=[answer])[0] or 0.0 for name in weights}
+    return sum(weight * values[name] for name, weight in weights.items())
 
 
 def _text(completion: Completion) -> str:
@@ -158,14 +170,14 @@ def _text(completion: Completion) -> str:
     return completion if isinstance(completion, str) else completion[-1]["content"]
 
 
-def explain(reply: str, answer: str) -> str:
+def explain(reply: str, answer: str, recipe: str = DEFAULT_RECIPE) -> str:
     """What each reward saw in ``reply``, what it paid and why, and the total: a table in plain text."""
     lines = []
-    for name, weight in DEFAULT_WEIGHTS.items():
+    for name, weight in RECIPES[recipe].items():
         (value,) = REWARDS[name](completions=[reply], answer=[answer])
-        lines.append(f"{name:<14}{value or 0:5.2f} x {weight:.1f}   {reason(name, reply, answer)}")
-    most = sum(DEFAULT_WEIGHTS.values())
-    return "\n".join([*lines, f"{'total':<14}{total(reply, answer):5.2f} of {most:.1f}"])
+        lines.append(f"{name:<14}{value or 0:5.2f} x {weight:<6g}{reason(name, reply, answer)}")
+    most = sum(RECIPES[recipe].values())
+    return "\n".join([*lines, f"{'total':<14}{total(reply, answer, recipe):5.2f} of {most:g}"])
 
 
 def read_replies(source: str, answer: str | None) -> list[tuple[str, str]]:
@@ -212,9 +224,12 @@ def main() -> None:
     parser.add_argument("--answer", metavar="N", help="the right answer")
     parser.add_argument("--decimal-mark", choices=DECIMAL_MARKS, default="point",
                         help="of replies and answers (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--recipe", choices=RECIPES, default=DEFAULT_RECIPE,
+                        help="whose rewards (default: %(default)s)")  # fmt: skip
     args = parser.parse()
     use_decimal_mark(args.decimal_mark)
-    print("\n\n".join(explain(reply, answer) for reply, answer in read_replies(args.explain, args.answer)))
+    replies = read_replies(args.explain, args.answer)
+    print("\n\n".join(explain(reply, answer, args.recipe) for reply, answer in replies))
 
 
 if __name__ == "__main__":

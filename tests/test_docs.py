@@ -1,4 +1,4 @@
-"""The pages of docs/ do what they show."""
+"""The pages of docs/ do what they show, and name what is there."""
 
 import re
 
@@ -6,15 +6,63 @@ import pytest
 
 from tests.conftest import ROOT, run_script
 
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("README*.md"))]
+CODE = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "kit").rglob("*.py"))
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
+OF_OTHERS = {"--no-deps", "--install"}  # pip's, and WSL's
 
-@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+
+@pytest.fixture(scope="module")
+def options():
+    """All that the four scripts know."""
+    helps = [run_script(name, "--help").stdout for name in sorted(path.name for path in ROOT.glob("*.py"))]
+    return OF_OTHERS.union(*(OPTION.findall(said.replace("-\n", "-")) for said in helps))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_its_python_prints_what_it_says(page):
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     for code, shown in re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL):
         assert run_script("-c", code).stdout == shown
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
-def test_the_files_that_it_names_are_there(page):
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_and_pages_that_it_names_are_there(page):
+    text = page.read_text(encoding="utf-8")
     assert [name for name in re.findall(r"`((?:kit/)?[\w/]+\.py)`", text) if not (ROOT / name).is_file()] == []
+    links = [link.split("#") for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text)]
+    assert [link for link in links if link[0] and not (page.parent / link[0]).exists()] == []
+    titles = {
+        link[0]: re.findall(r"^#+ (.+)$", (page.parent / link[0] if link[0] else page).read_text("utf-8"), re.MULTILINE)
+        for link in links
+        if len(link) == 2
+    }
+    assert [link for link in links if len(link) == 2 and link[1] not in map(_anchor, titles[link[0]])] == []
+
+
+def _anchor(title):
+    """As GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_scripts_targets_and_options_that_it_names_are_there(page, options):
+    text = page.read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert [name for name in re.findall(r"python (\w+\.py)", text) if not (ROOT / name).is_file()] == []
+    assert [name for name in re.findall(r"make ([a-z-]+)\b[`\n ]", text) if f"\n{name}:" not in makefile] == []
+    assert sorted(set(OPTION.findall(text)) - options) == []
+
+
+def test_every_alarm_is_explained():
+    names = re.findall(r'Alarm\(\s*"([^"]+)"', CODE)
+    text = (ROOT / "docs" / "alarms.md").read_text(encoding="utf-8")
+    assert len(names) > 10
+    assert [name for name in names if f"\n| {name} |" not in text] == []
+
+
+def test_every_refusal_that_is_explained_is_one():
+    text = (ROOT / "docs" / "alarms.md").read_text(encoding="utf-8").split("## Refusals")[1]
+    said = re.findall(r"^\| \*(.+?)\* \|", text, re.MULTILINE)
+    assert len(said) > 4
+    assert [words for words in said for part in words.split(" … ") if part not in CODE] == []

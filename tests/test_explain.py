@@ -28,12 +28,10 @@ def explained(monkeypatch, capsys):
 
 HEDGE = "<reasoning>só</reasoning><answer>12 or 13</answer>"
 HEDGE_EXPLAINED = """\
-correctness    0.00 x 2.0   the answer block '12 or 13' does not hold exactly one number
-integer        0.00 x 0.5   the answer block '12 or 13' does not hold exactly one number
-strict_format  0.00 x 0.5   the tags do not stand on lines of their own
+correctness    0.00 x 4     the answer block '12 or 13' does not hold exactly one number
 soft_format    1.00 x 0.5   both blocks, in order, with nothing around them
-xml_count      1.00 x 0.5   4 of 4 tags stand exactly once
-total          1.00 of 4.0
+xml_count      1.00 x 0.25  4 of 4 tags stand exactly once
+total          0.75 of 4.75
 """
 
 
@@ -53,8 +51,8 @@ def test_explain_reads_the_transcripts_that_the_kit_writes(tmp_path, explained):
     rows = [{"reply": GOOD, "gold": "18"}, {"reply": GOOD, "answer": "#### 19"}, {"reply": HEDGE, "gold": "12"}]
     file.write_text("\n\n".join(json.dumps(row) for row in rows))
     first, second, third = explained(file).split("\n\n")
-    assert (first[-11:], second[-11:], third) == ("4.00 of 4.0", "2.00 of 4.0", HEDGE_EXPLAINED)
-    assert explained(file, "--answer", "18").count("4.00 of 4.0") == 2  # the command line wins
+    assert (first[-12:], second[-12:], third) == ("4.75 of 4.75", "0.75 of 4.75", HEDGE_EXPLAINED)
+    assert explained(file, "--answer", "18").count("4.75 of 4.75") == 2  # the command line wins
 
 
 def test_explain_takes_zero_null_and_conversations(tmp_path, explained):
@@ -66,7 +64,7 @@ def test_explain_takes_zero_null_and_conversations(tmp_path, explained):
         "answer": 18,
     }
     file.write_text("\ufeff" + "\n".join(json.dumps(row, ensure_ascii=False) for row in (zero, talk)), encoding="utf-8")
-    assert explained(file).count("4.00 of 4.0") == 2
+    assert explained(file).count("4.75 of 4.75") == 2
     for reply in (None, 18, [], [{"role": "assistant", "content": None}]):
         file.write_text(json.dumps(zero) + "\n" + json.dumps({"reply": reply, "gold": 1}))
         with pytest.raises(UserError, match=r"line 2: the reply is .*no text: give a text, or a list of messages"):
@@ -78,7 +76,7 @@ def test_explain_reads_a_decimal_comma_where_it_is_told(tmp_path, explained):
     rows = [{"reply": format_reply("400 x 3", "1.200 cajas"), "gold": "1.200"}, {"reply": GOOD, "gold": 18.0}]
     file.write_text("\n".join(map(json.dumps, rows)))
     try:
-        assert explained(file, "--decimal-mark", "comma").count("4.00 of 4.0") == 2
+        assert explained(file, "--decimal-mark", "comma").count("4.75 of 4.75") == 2
         assert "gives 1200, which equals 1200" in explained(file, "--decimal-mark", "comma")
     finally:
         assert "gives 6/5, which equals 6/5" in explained(file)
@@ -112,7 +110,16 @@ def test_explain_names_a_file_that_cannot_be_read(tmp_path, explained):
 
 @pytest.mark.parametrize("reply", ODD.values(), ids=ODD)
 def test_every_odd_reply_can_be_explained(reply):
-    assert f"{total(reply, '18'):5.2f} of 4.0" in rewards.explain(reply, "18")
+    assert f"{total(reply, '18'):5.2f} of 4.75" in rewards.explain(reply, "18")
+    original = rewards.explain(reply, "18", "original")
+    assert f"{total(reply, '18', 'original'):5.2f} of 4" in original
+    assert len(original.splitlines()) == 6
+
+
+def test_explain_shows_the_recipe_that_it_is_told(tmp_path, explained):
+    reply = tmp_path / "reply.txt"
+    reply.write_text(HEDGE, encoding="utf-8")
+    assert "total          1.00 of 4\n" in explained(reply, "--answer", "12", "--recipe", "original")
 
 
 def test_explain_must_be_told_what(monkeypatch):

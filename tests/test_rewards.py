@@ -10,7 +10,7 @@ import rewards
 from kit.cli.errors import UserError
 from kit.prompts import TAGS, build_prompt, format_reply, parse_reply
 from kit.task.questions import load_questions
-from rewards import DEFAULT_WEIGHTS, REWARDS, choose_rewards, total
+from rewards import RECIPES, REWARDS, choose_rewards, total
 
 GOOD = format_reply("9 + 9 = 18", "18")
 ODD = {
@@ -95,8 +95,11 @@ def test_every_completion_needs_its_answer():
         REWARDS["correctness"]([GOOD, GOOD], answer=["18"])
 
 
-def is_correct_and_strict(reply, gold):
-    return REWARDS["correctness"]([reply], answer=[gold]) == [1.0] and parse_reply(reply).strict
+def is_correct_and_in_format(reply, gold, recipe):
+    parsed = parse_reply(reply)
+    return REWARDS["correctness"]([reply], answer=[gold]) == [1.0] and (
+        parsed.strict if recipe == "original" else parsed.soft
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,18 +110,35 @@ def is_correct_and_strict(reply, gold):
      "reasoning of a tag's remains": 0.0, "no closing tag": 0.375, "two answers": 0.25, "wrong order": 0.5,
      "chatter around it": 3.0, "nothing": 0.0}.items(),
 )  # fmt: skip
+def test_what_a_reply_is_worth_by_the_original_recipe(name, expected):
+    assert total(ODD[name], "18", "original") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    {"a good reply": 4.75, "with a final line break": 4.75, "soft only": 4.75, "wrong number": 0.75, "no number": 0.75,
+     "two numbers": 0.75, "bare number": 0.0, "answer block alone": 0.125, "empty reasoning": 0.25, "nothing": 0.0,
+     "chatter around it": 4.25}.items(),
+)  # fmt: skip
 def test_what_a_reply_is_worth(name, expected):
     assert total(ODD[name], "18") == expected
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
 @settings(max_examples=1000)
-@given(replies, golds)
-def test_law_1_correct_and_strict_beats_everything_else(reply, gold):
-    best = total(format_reply("so", gold), gold)
-    if not is_correct_and_strict(reply, gold):
-        assert total(reply, gold) < best
+@given(reply=replies, gold=golds)
+def test_law_1_correct_and_in_format_beats_everything_else(recipe, reply, gold):
+    best = total(format_reply("so", gold), gold, recipe)
+    if not is_correct_and_in_format(reply, gold, recipe):
+        assert total(reply, gold, recipe) < best
     else:
-        assert total(reply, gold) == best
+        assert total(reply, gold, recipe) == best
+
+
+def test_being_right_pays_more_than_all_else_together():
+    """Or a model that is seldom right learns to risk no format, and leaves out its reasoning."""
+    weights = RECIPES["sums"]
+    assert weights["correctness"] > 5 * sum(weight for name, weight in weights.items() if name != "correctness")
 
 
 @pytest.mark.parametrize(
@@ -128,10 +148,10 @@ def test_law_1_correct_and_strict_beats_everything_else(reply, gold):
 )  # fmt: skip
 def test_law_2_reasoning_that_says_nothing_is_no_reasoning(block):
     reply = format_reply(block, "18")
-    assert total(reply, "18") == 0.5  # the four tags
+    assert total(reply, "18") == RECIPES["sums"]["xml_count"]  # the four tags
     assert not parse_reply(reply).reasoned
     assert "the reasoning block says nothing" in rewards.explain(reply, "18")
-    assert total(format_reply("9+9", "18"), "18") == 4.0
+    assert total(format_reply("9+9", "18"), "18") == 4.75
 
 
 @given(replies, golds)
@@ -151,7 +171,8 @@ def test_law_3_words_outside_the_tags_never_pay(reply, gold, words, data):
         inner = reply.index(TAGS[1]) + len(TAGS[1])
         places = [0, inner, reply.index(TAGS[2]), len(reply)]
     place = data.draw(st.sampled_from(places))
-    assert total(reply[:place] + words + reply[place:], gold) <= total(reply, gold)
+    for recipe in RECIPES:
+        assert total(reply[:place] + words + reply[place:], gold, recipe) <= total(reply, gold, recipe)
 
 
 @settings(max_examples=1000)
@@ -159,7 +180,8 @@ def test_law_3_words_outside_the_tags_never_pay(reply, gold, words, data):
 def test_law_3_another_copy_of_a_tag_never_pays(reply, gold, tag, data):
     assume(tag in reply)
     place = data.draw(st.integers(0, len(reply)))
-    assert total(reply[:place] + tag + reply[place:], gold) <= total(reply, gold)
+    for recipe in RECIPES:
+        assert total(reply[:place] + tag + reply[place:], gold, recipe) <= total(reply, gold, recipe)
 
 
 @pytest.mark.parametrize("reply", ODD.values(), ids=ODD)
@@ -182,14 +204,17 @@ GSM8K_FOLDER = os.environ.get("GSM8K_DIR")  # the data set is not part of the re
 
 
 @pytest.mark.skipif(GSM8K_FOLDER is None, reason="GSM8K_DIR names no folder with GSM8K's train.jsonl and test.jsonl")
-def test_law_5_every_gold_solution_of_gsm8k_is_worth_4():
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_law_5_every_gold_solution_of_gsm8k_is_worth_the_most(recipe):
+    most = sum(RECIPES[recipe].values())
     rows = [row for name in ("train", "test") for row in load_questions(f"{GSM8K_FOLDER}/{name}.jsonl")]
     assert len(rows) == 7473 + 1319
     for row in rows:
         steps, _, gold = row["answer"].rpartition("\n#### ")
-        assert total(format_reply(steps, gold), row["answer"]) == 4.0
+        assert total(format_reply(steps, gold), row["answer"], recipe) == most
         other = str(int(gold.replace(",", "")) + 1)
-        assert total(format_reply(steps, other), row["answer"]) == 4.0 - DEFAULT_WEIGHTS["correctness"]
+        wrong = most - RECIPES[recipe]["correctness"]
+        assert total(format_reply(steps, other), row["answer"], recipe) == wrong
 
 
 def test_completions_may_be_conversations():
@@ -207,6 +232,12 @@ def test_choosing_and_weighing():
     assert weights == [3.0, 0.5]
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_whole_recipe(recipe):
+    functions, weights = choose_rewards(recipe)
+    assert dict(zip([function.__name__ for function in functions], weights, strict=True)) == RECIPES[recipe]
+
+
 def own(tmp_path, body):
     file = tmp_path / "own_rewards_file.py"
     file.write_text(f"def brevity(completions, **columns):\n    {body}\n")
@@ -217,7 +248,7 @@ def test_a_users_own_function(tmp_path):
     functions, weights = choose_rewards(
         "correctness," + own(tmp_path, "return [1 / len(c) for c in completions]") + ":0.2"
     )
-    assert weights == [2.0, 0.2]
+    assert weights == [4.0, 0.2]
     assert functions[1](completions=["ab", "abcd"], answer=["1", "2"]) == [0.5, 0.25]
 
 
@@ -246,7 +277,7 @@ def test_none_means_cannot_judge(tmp_path):
     [
         (
             "correctnes",
-            "'correctnes', choose from correctness, integer, strict_format, soft_format, xml_count, or name",
+            "'correctnes', choose from correctness, integer, strict_format, soft_format, xml_count, name",
         ),
         ("integer:much", "'much' of integer is no number, write NAME:2"),
         ("integer:1:2", "'1:2' of integer is no number"),

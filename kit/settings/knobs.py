@@ -86,11 +86,15 @@ class Settings:
         choices=("sequence_mask", "sequence_truncate", "token_mask", "token_truncate", "off"),
     )  # fmt: skip
     beta: float = knob(0.0, "weight of the KL term; 0 needs no reference model", "training", least=0)
-    loss: str = knob("dapo", f"how the tokens of a step are weighed: {WHEN_WHICH}", "training", choices=tuple(LOSSES),
-                     before="dapo")  # fmt: skip
-    scale_rewards: str = knob("group", "advantages are divided by the spread of rewards in their group, in the whole "
-                              "batch, or by nothing", "training", choices=("group", "batch", "none"),
-                              of_bool=("none", "group"), before="group")  # fmt: skip
+    loss: str = knob(
+        "dr_grpo", f"how the tokens of a step are weighed: {WHEN_WHICH}", "training", choices=tuple(LOSSES),
+        before="dapo",
+    )  # fmt: skip
+    scale_rewards: str = knob(
+        "none", "advantages are divided by the spread of rewards in their group (the paper), in the batch, or by "
+        "nothing: in a group that is wrong throughout, dividing makes a slip of format weigh as much as being right",
+        "training", choices=("group", "batch", "none"), of_bool=("none", "group"), before="group",
+    )  # fmt: skip
     warmup_steps: int = knob(10, "steps until the peak learning rate", "training", least=0)
     lr_scheduler_type: str = knob("constant_with_warmup", "shape of the learning rate", "training", choices=SCHEDULES)
     max_grad_norm: float = knob(0.2, "gradients are clipped to this norm", "training")
@@ -102,17 +106,16 @@ class Settings:
 
     warm_start: str = knob(
         "auto", "first train on the model's own replies in format, to so many questions asked with a worked example; "
-        "auto: where less than half of its completions are in format, or of its groups have spread. It teaches the form, "
-        "and no sums", "start",
+        "auto: where less than half of its completions are in format, or of its groups have spread. It teaches the "
+        "form, and no sums", "start",
         choices=("auto", "off"), number=True, open=True, before="off",
     )  # fmt: skip
     worked_example: str = knob("", "a YAML file with question and reply, to be shown instead of the kit's own", "start")
 
     rewards: str = knob(
-        "correctness,integer,strict_format,soft_format,xml_count",
-        "functions of rewards.py, or FILE.py:FUNCTION, each with an optional :WEIGHT",
-        "rewards",
-    )
+        "sums", "a recipe of rewards.py: sums pays most for being right, original as much for format, which costs a "
+        "small model its sums; or functions of it, and FILE.py:FUNCTION, each with an optional :WEIGHT", "rewards",
+    )  # fmt: skip
 
     output_dir: str = knob("runs/qwen2.5-0.5b-gsm8k", "the run folder; everything the run makes goes there", "output",
                            free=True)  # fmt: skip

@@ -33,8 +33,8 @@ from kit.training.run_record import save_weights
 from kit.training.trainer import that_fit
 
 _LOOK_GROUPS = 4
-# From these shares on, of groups that earn different rewards and of completions in format, GRPO finds its way alone. What
-# two runs of Qwen2.5-Coder-0.5B said, which finds the form alone in some 200 completions: benchmarks/README.md.
+# From these shares on, of groups that earn different rewards and of completions in format, GRPO finds its way alone.
+# Qwen2.5-Coder-0.5B, below them, finds the form alone, in some 200 completions, and loses sums: benchmarks/README.md.
 _SPREAD, _IN_FORMAT = 0.5, 0.5
 _FEWEST, _ENOUGH_RIGHT = 8, 24  # replies to learn from; of right ones, so that the wrong can be left out
 _ROWS, _RATE = 4, 3e-4  # replies a step, and its peak rate

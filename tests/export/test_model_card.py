@@ -28,7 +28,8 @@ def test_held_out_answers_and_alarms_are_told(tmp_path):
     card = write_card(run).read_text()
     assert "Right in any form: 18% at step 0, 20% at step 10, 3% at step 20, 2% at step 40." in card
     assert "This is the adapter of step 10." in card
-    assert card.count("*worse than the base*") == 1 and "step 20, *worse than the base*: It is making" in card
+    assert card.count("*worse than the base*") == 1
+    assert "step 20, *worse than the base*: It is making" in card
 
 
 def test_a_run_that_measured_nothing_says_nothing(tmp_path):
