@@ -126,7 +126,7 @@ class Settings:
     report_to: str = knob("none", "besides metrics.jsonl: tensorboard, wandb or trackio, as TRL has them", "output",
                           choices=("none", "tensorboard", "wandb", "trackio"), free=True)  # fmt: skip
 
-    eval_every: int = knob(25, "steps between two held-out scores of the policy; 0 is never", "held-out score", least=0,
+    eval_every: int = knob(20, "steps between two held-out scores of the policy; 0 is never", "held-out score", least=0,
                            free=True)  # fmt: skip
     eval_questions: int = knob(100, "set aside for it and never trained on; by default a tenth of the data at most",
                                "held-out score", least=0, open=True, before=0)  # fmt: skip
