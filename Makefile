@@ -22,7 +22,7 @@ export TOKENIZERS_PARALLELISM ?= false
 # The demo and these tests are for processors: where there is a card, tests/gpu is for it.
 demo test test-all test-pins test-vllm test-imitation real: export CUDA_VISIBLE_DEVICES =
 
-.PHONY: setup setup-vllm demo test test-all test-pins test-vllm test-imitation real style check bench-setup bench bench-accuracy mutants clean
+.PHONY: setup setup-vllm demo test test-all test-pins test-vllm test-imitation real style check bench-setup bench mutants clean
 
 setup:
 	@$(PYTHON) -m kit.install --torch-index "$(TORCH_INDEX)"
@@ -78,10 +78,6 @@ bench: bench-setup
 	$(PY) -m benchmarks.step runs/demo-base runs/demo-data/train.jsonl
 	$(PY) -m benchmarks.export runs/demo
 	$(PY) -m benchmarks.evaluation runs/demo runs/demo-data/heldout.jsonl
-
-bench-accuracy: bench-setup
-	$(PY) -m benchmarks.accuracy
-	$(PY) -m benchmarks.accuracy_table
 
 mutants: bench-setup
 	.venv/bin/mutmut run
