@@ -243,7 +243,7 @@ def recorded(own, tmp_path, questions):
 CONTINUES = {
     "a moved file": ("{}:pay", "{}:pay", PAY),
     "the default weight written out": ("{}:pay", "{}:pay:1", PAY),
-    "spaces, another order": ("correctness,{}:pay:2", "{}:pay:2.0, correctness:2", PAY),
+    "spaces, another order": ("correctness,{}:pay:2", "{}:pay:2.0, correctness:4", PAY),
     "another function of the file edited": ("{}:pay", "{}:pay", PAY.replace("[1.0]", "[0.0]")),
     "a remark between the functions": ("{}:pay", "{}:pay", PAY.replace("LIMIT = 7\n", "LIMIT = 7\n\n# remark\n")),
 }
