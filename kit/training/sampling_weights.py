@@ -6,6 +6,8 @@ from functools import wraps
 from typing import Any
 
 LIMITED = "sampling/importance_sampling_ratio/limited"  # beside TRL's own minimum, mean and maximum
+# What TRL's trainer calls the cap: since 1.6, and before, in the set for older cards.
+CAPS = ("vllm_importance_sampling_clip_max", "vllm_importance_sampling_cap")
 
 
 def log_limited(trainer: Any) -> None:
@@ -17,8 +19,8 @@ def log_limited(trainer: Any) -> None:
         output = score(inputs)
         weights = output.get("importance_sampling_ratio")
         if weights is not None:
-            share = limited_share(weights, output["completion_mask"], trainer.vllm_importance_sampling_clip_max)
-            trainer._metrics["train"][LIMITED].append(share)
+            most = next(getattr(trainer, name) for name in CAPS if hasattr(trainer, name))
+            trainer._metrics["train"][LIMITED].append(limited_share(weights, output["completion_mask"], most))
         return output
 
     trainer._generate_and_score_completions = scored

@@ -24,6 +24,7 @@ from kit.planning.plan import make_plan
 from kit.settings.knobs import Settings
 from kit.settings.losses import LOSSES, loss_fields
 from kit.storage.run_folder import RunFolder
+from kit.training.sampling_weights import CAPS
 from kit.training.trainer import trainer_arguments
 from tests.pins.contract import Declared, imports_from, signature
 from tests.pins.published import pins, source
@@ -116,6 +117,9 @@ def test_every_field_of_the_trainer_is_declared(lock, plan, tmp_path):
     losses = [loss_fields(name, "group", on_card=True) for name in LOSSES]
     assert set(told).union({"generation_kwargs", "weight_decay"}, *losses) <= declared
     trainer = source(lock, PYTHON, "trl", "trl/trainer/grpo_trainer.py")
+    assert any(f"self.{name} = " in trainer for name in CAPS)
+    for read in ("def _generate_and_score_completions(", 'output["importance_sampling_ratio"] = ', "self._metrics["):
+        assert read in trainer
     assert [fields["loss_type"] for fields in losses if f'"{fields["loss_type"]}"' not in trainer] == []
 
 
