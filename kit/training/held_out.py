@@ -96,7 +96,8 @@ class HeldOut:
             return
         self._right[step] = score["right"]
         worse = self._worse_than_base(step)
-        if not worse and (self.best is None or points(score["right"]) >= points(self._right[self.best])):
+        is_best = self.best is None or points(score["right"]) >= points(self._right[self.best])
+        if step == 0 or (is_best and not worse):  # a warm start takes the place of the base, whatever it did
             save_weights(model, tokenizer, _best_folder(self._run, step))
             self._saved.add(step)
             self._forget_old_bests()
@@ -167,7 +168,7 @@ class HeldOut:
             return {"step": last}
         won, lost = _won_and_lost(self._right[last], self._right[best])
         no_better = points(self._right[best]) <= points(self._right[last]) or mcnemar(won, lost) >= NOISE
-        if no_better and not self._worse_than_base(last):
+        if no_better and not (self._worse_than_base(last) and not self._worse_than_base(best)):
             return {"step": last}
         restore_adapter(policy, _best_folder(self._run, best))
         of = f"{len(self._questions)} held-out questions"

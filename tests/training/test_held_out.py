@@ -101,6 +101,18 @@ def test_a_last_step_that_is_worse_than_the_base_is_not_kept(tmp_path, monkeypat
     assert HeldOut(questions, Settings(), copy, RunLog(copy, Settings())).take_best(None, 6)["step"] == kept
 
 
+def test_a_warm_start_that_lost_sums_is_no_better_than_a_last_step_that_did(tmp_path):
+    """Both are worse than the base: then the one with more right answers is kept, the last."""
+    copy = RunFolder(tmp_path)
+    base, warm, last = "1" * 20 + "0" * 20, "0" * 36 + "2" * 4, "0" * 34 + "2" * 6
+    append_jsonl(
+        copy.metrics_file, *({"step": s, "heldout": {"right": r}} for s, r in ((0, base), (0, warm), (6, last)))
+    )
+    (copy.best / "step-0").mkdir(parents=True)
+    questions = [{"question": "?", "answer": "1"}] * 40
+    assert HeldOut(questions, Settings(), copy, RunLog(copy, Settings())).take_best(None, 6) == {"step": 6}
+
+
 def test_the_last_step_is_kept_on_request(ruined, tmp_path):
     run, _ = ruined
     copy = RunFolder(tmp_path)
