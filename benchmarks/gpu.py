@@ -1,6 +1,6 @@
 """Rollouts, steps and memory on a card, capped to sizes that people have: the kit and plain TRL, with vLLM and without.
 
-    python -m benchmarks.gpu BASE DATA [--caps 8 12 15 24]
+    python -m benchmarks.gpu BASE DATA [--caps 8 12 15 24] [--variants "kit, vLLM" "kit, without"]
 
 In turn in one run: each variant at each cap, each in a process of its own; beside each, the plan's estimate and the
 limit of memory bandwidth (every token of a batch reads all weights once). BASE is a model folder; for a random one of
@@ -35,15 +35,17 @@ def main() -> None:
     parser.add_argument("base")
     parser.add_argument("data")
     parser.add_argument("--caps", type=float, nargs="+", default=CAPS, metavar="GIB")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--completion", type=int, default=512)
     parser.add_argument("--steps", type=int, default=5)
     args = parser.parse_args()
     card, driver, memory_gib = the_card()
     caps = [cap for cap in args.caps if cap < memory_gib] or [memory_gib]
     rows = []
-    with progress("runs", len(caps) * len(VARIANTS)) as bar:
+    with progress("runs", len(caps) * len(args.variants)) as bar:
         for cap in caps:
-            for name, (variant, options) in VARIANTS.items():
+            for name in args.variants:
+                variant, options = VARIANTS[name]
                 sizes = ("--steps", str(args.steps), "--completion", str(args.completion), "--cap-gib", str(cap))
                 rows.append(
                     {

@@ -190,10 +190,14 @@ def share_with_16_bit_weights(
 
 
 class PeakMemory:
-    """The most memory of the card that was taken, as the driver (NVML) sees it, less what was taken before."""
+    """The most memory of the card that this process took, as the driver (NVML) sees it.
+
+    In a container the driver may know processes by other numbers: then it is what all of them took, less what was taken
+    before.
+    """
 
     def __init__(self) -> None:
-        self.peak = 0
+        self.peak = self.own_peak = 0
         try:
             import pynvml
 
@@ -207,13 +211,16 @@ class PeakMemory:
         def watch() -> None:
             while True:
                 self.peak = max(self.peak, pynvml.nvmlDeviceGetMemoryInfo(card).used)
+                own = [of.usedGpuMemory or 0 for of in pynvml.nvmlDeviceGetComputeRunningProcesses(card)
+                       if of.pid == os.getpid()]  # fmt: skip
+                self.own_peak = max(self.own_peak, *own, 0)
                 time.sleep(0.05)
 
         threading.Thread(target=watch, daemon=True).start()
 
     def figures(self) -> dict[str, Any]:
         """Peak in GiB; nothing where there is no card."""
-        return {} if self.before is None else {"peak_gib": (self.peak - self.before) / GIB}
+        return {} if self.before is None else {"peak_gib": (self.own_peak or self.peak - self.before) / GIB}
 
 
 def described(plan: Plan, args: argparse.Namespace) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def open_vllm(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[Engi
         traceback.clear_frames(error.__traceback__)  # they hold on to half an engine
         raise VllmNotLoaded(did_not_load(error, artefact.name)) from error
     try:
-        yield _Vllm(llm, request, ends, _BATCHES_IN_FLIGHT * room.batch_size)
+        yield _Vllm(llm, llm.get_tokenizer(), lambda: nullcontext(request), ends, _BATCHES_IN_FLIGHT * room.batch_size)
     finally:
         llm.llm_engine.engine_core.shutdown()  # the next artefact needs the card's memory
 
@@ -102,10 +103,39 @@ def _on_processor(artefact: Artefact, runtime: Runtime, room: Room) -> Engine:
         raise VllmNotLoaded(did_not_load(error, artefact.name)) from error
 
 
+def engine_of_policy(policy: Any, tokenizer: Any, batch_size: int) -> Engine:
+    """The vLLM that Unsloth loaded on a card beside a policy: its base with the policy's adapter as it is at each call.
+
+    Where vLLM gives its memory back between rollouts, it wakes up for a call, and sleeps again after it.
+    """
+
+    @contextmanager
+    def awake() -> Iterator[Any]:
+        llm = policy.vllm_engine
+        try:
+            with tempfile.TemporaryDirectory() as folder:  # for a config; the weights are handed over in memory
+                yield policy.load_lora(folder, load_tensors=True)
+        finally:
+            if llm.llm_engine.vllm_config.model_config.enable_sleep_mode:
+                llm.sleep(level=2)  # as TRL leaves it; Unsloth wakes it up in ``generate``
+
+    ends = _all_ends(tokenizer, policy.generation_config.eos_token_id)
+    return _Vllm(policy.vllm_engine, tokenizer, awake, ends, _BATCHES_IN_FLIGHT * batch_size)
+
+
 def engine_on_processor(llm: Any, tokenizer: Any, ends: int | list[int] | None) -> Engine:
     """The engine of vLLM's processor build that is loaded; ``ends`` are the model's own, beside the tokenizer's."""
+    return _VllmOnProcessor(llm, tokenizer, _all_ends(tokenizer, ends))
+
+
+def _all_ends(tokenizer: Any, ends: int | list[int] | None) -> list[int]:
     own = ends if isinstance(ends, list) else [ends]
-    return _VllmOnProcessor(llm, tokenizer, sorted({tokenizer.eos_token_id, *own} - {None}))
+    return sorted({tokenizer.eos_token_id, *own} - {None})
+
+
+def _as_tokens(tokenizer: Any, messages: Conversation) -> dict[str, list[int]]:
+    """The prompt as vLLM takes it, tokenized once: given a text, it would put a beginning before the template's own."""
+    return {"prompt_token_ids": tokenizer(rendered_prompt(tokenizer, messages), add_special_tokens=False)["input_ids"]}
 
 
 def _weights(adapter: Path | None, model: str, leave_out: str) -> Iterator[tuple[str, Any]]:
@@ -136,10 +166,8 @@ class _VllmOnProcessor:
         )  # fmt: skip
         places = {}
         for place, messages in enumerate(conversations):
-            text = rendered_prompt(self._tokenizer, messages)
-            prompt = {"prompt_token_ids": self._tokenizer(text, add_special_tokens=False)["input_ids"]}
             places[str(place)] = place
-            self._llm.llm_engine.add_request(str(place), prompt, parameters)
+            self._llm.llm_engine.add_request(str(place), _as_tokens(self._tokenizer, messages), parameters)
         while self._llm.llm_engine.has_unfinished_requests():
             done = [output for output in self._llm.llm_engine.step() if output.finished]
             if done:
@@ -147,14 +175,21 @@ class _VllmOnProcessor:
 
 
 class _Vllm:
-    def __init__(self, llm: Any, request: Any, ends: list[int], in_flight: int) -> None:
-        self._llm, self._request, self._ends, self._in_flight = llm, request, ends, in_flight
+    """``adapter`` is entered for each call to vLLM, and gives its request, or ``None`` for the weights as they are."""
+
+    def __init__(
+        self, llm: Any, tokenizer: Any, adapter: Callable[[], AbstractContextManager[Any]], ends: list[int],
+        in_flight: int,
+    ) -> None:  # fmt: skip
+        self._llm, self._tokenizer, self._adapter = llm, tokenizer, adapter
+        self._ends, self._in_flight = ends, in_flight
 
     def generate(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Finished]:
         for start in range(0, len(conversations), self._in_flight):
-            batch = list(conversations[start : start + self._in_flight])
+            batch = [_as_tokens(self._tokenizer, messages) for messages in conversations[start:][: self._in_flight]]
             each = [self._parameters(sampling, start + offset) for offset in range(len(batch))]
-            replies = self._llm.chat(batch, each, use_tqdm=False, lora_request=self._request)
+            with self._adapter() as request:
+                replies = self._llm.generate(batch, each, use_tqdm=False, lora_request=request)
             yield list(enumerate((_completion(reply.outputs[0]) for reply in replies), start))
 
     def _parameters(self, sampling: Sampling, place: int) -> Any:

@@ -42,6 +42,7 @@ _SERVER = {
     "l4": ("NVIDIA L4", (8, 9), 22.0, 300, 121),
     "a10g": ("NVIDIA A10G", (8, 6), 22.0, 600, 125),
     "a100-40gb": ("NVIDIA A100-SXM4-40GB", (8, 0), 39.4, 1555, 312),
+    "h100": ("NVIDIA H100 80GB HBM3", (9, 0), 79.6, 3350, 989),
 }
 _OTHER_MAKERS = {"rx7900xtx": ("AMD Radeon RX 7900 XTX", "amd"), "apple-m3-max": ("Apple M3 Max", "apple")}
 

@@ -9,24 +9,23 @@ from typing import Any
 
 from kit.generation.engine import Engine
 from kit.generation.transformers_engine import engine_of
-from kit.generation.vllm_engine import engine_on_processor
+from kit.generation.vllm_engine import engine_of_policy, engine_on_processor
 
 
 def policy_engine(trainer: Any, tokenizer: Any, batch_size: int) -> Engine:
-    """The engine of the policy as it is now.
-
-    On a processor that is the trainer's vLLM, with the policy's weights. On a card it is Unsloth's own generation: its
-    vLLM may sleep between rollouts, and wakes only for the trainer.
+    """The engine of the policy as it is now: the trainer's vLLM, or the policy itself where that writes the rollouts.
 
     Args:
         trainer: TRL's, with the policy.
         tokenizer: of the policy.
-        batch_size: completions at once, where vLLM does not write them.
+        batch_size: completions at once.
     """
-    rollouts = getattr(trainer, "vllm_generation", None)
     policy = trainer.accelerator.unwrap_model(trainer.model)
-    if rollouts is None or policy.device.type != "cpu":
+    if not trainer.args.use_vllm:
         return engine_of(policy, tokenizer, batch_size)
+    if policy.device.type != "cpu":
+        return engine_of_policy(policy, tokenizer, batch_size)
+    rollouts = trainer.vllm_generation
     rollouts.sync_weights()
     return engine_on_processor(rollouts.llm, tokenizer, policy.generation_config.eos_token_id)
 

@@ -65,7 +65,8 @@ def trained(request, folder):
                                       "--batch-size", "4", "--gradient-accumulation-steps", "1"]  # fmt: skip
     run = RunFolder(folder / f"run-{name}")
     command = ["train_lora.py", *learning, "--vllm", "require", "--model", base, "--dataset", data / "train.jsonl",
-               "--output-dir", run.path, "--max-steps", STEPS[name], "--save-steps", STEPS[name] // 2]  # fmt: skip
+               "--output-dir", run.path, "--max-steps", STEPS[name], "--save-steps", STEPS[name] // 2,
+               "--eval-questions", 8, "--eval-every", STEPS[name] // 2]  # fmt: skip
     killed_after_a_checkpoint([sys.executable, *map(str, command)], run, STEPS[name] // 2)
     resumed = run_script(*command)
     assert f"after step {STEPS[name] // 2}" in resumed.stdout
@@ -91,6 +92,17 @@ def test_vllm_wrote_the_completions(trained):
     rows = run.steps()
     assert [row["step"] for row in rows] == list(range(1, STEPS[run.path.name.removeprefix("run-")] + 1))
     assert all("sampling_difference" in row for row in rows)  # TRL has it only from vLLM's own log-probabilities
+
+
+def test_the_trainers_own_vllm_answered_the_held_out_questions_too(trained):
+    run, _ = trained
+    name = run.path.name.removeprefix("run-")
+    looked = [row["step"] for row in read_jsonl(run.metrics_file) if row.get("heldout")]
+    assert looked == [0, STEPS[name] // 2, STEPS[name]]  # where it cannot, training goes on without
+    first, last = (
+        [row["reply"] for row in read_jsonl(run.held_out / f"{step}.jsonl")] for step in ("base", f"step-{STEPS[name]}")
+    )
+    assert first != last
 
 
 def test_rewards_are_finite_and_spread_and_skipped_steps_are_reported(trained):

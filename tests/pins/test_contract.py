@@ -4,6 +4,7 @@ The kit's own code makes the calls; in the place of the packages, which need a c
 """
 
 import dataclasses
+import functools
 import re
 import sys
 from types import ModuleType, SimpleNamespace
@@ -16,6 +17,7 @@ from kit.generation.artefacts import Artefact, Kind
 from kit.generation.engine import Sampling
 from kit.generation.open import open_engine
 from kit.generation.runtime import Room, Runtime
+from kit.generation.vllm_engine import engine_of_policy
 from kit.models import loading as model
 from kit.planning import card_memory as memory
 from kit.planning.gpus import card_named
@@ -141,7 +143,9 @@ def vllm(lock, monkeypatch):
     packages = {name: ModuleType(name) for name in ("vllm", "vllm.lora", "vllm.lora.request")}
     reply = SimpleNamespace(outputs=[SimpleNamespace(finish_reason="stop", text="hi", token_ids=[1], logprobs=None)])
     llm = MagicMock()
-    llm.chat = Declared(of("entrypoints/llm.py", "LLM.chat"), result=[reply])
+    llm.generate = Declared(of("entrypoints/llm.py", "LLM.generate"), result=[reply])
+    llm.sleep = Declared(of("entrypoints/llm.py", "LLM.sleep"))
+    llm.get_tokenizer.return_value.return_value = {"input_ids": [1, 2]}
     options = of("engine/arg_utils.py", "EngineArgs")  # LLM hands its **kwargs to them
     packages["vllm"].__version__ = dict(line.split("==") for line in pins(lock, PYTHON))["vllm"]
     packages["vllm"].LLM = Declared(of("entrypoints/llm.py", "LLM.__init__"), result=llm, hands_on=[options])
@@ -168,6 +172,23 @@ def test_evaluation_asks_vllm_as_it_declares(lock, vllm, kind, monkeypatch):
     assert finished[1].text == "hi"
     assert len(vllm["vllm"].SamplingParams.calls) == 1
     assert len(vllm["vllm.lora.request"].LoRARequest.calls) == (kind is Kind.ADAPTER)
+
+
+@pytest.mark.parametrize("sleeps", [True, False])
+def test_a_policys_own_vllm_is_asked_as_it_declares(lock, vllm, sleeps):
+    llm = vllm["vllm"].LLM.result
+    llm.llm_engine.vllm_config.model_config.enable_sleep_mode = sleeps
+    load_lora = Declared(signature(source(lock, PYTHON, "unsloth-zoo", "unsloth_zoo/vllm_utils.py"), "load_lora"), "it")
+    policy = MagicMock(vllm_engine=llm, load_lora=functools.partial(load_lora, "model"))
+    policy.generation_config.eos_token_id = [7, 8]
+    tokenizer = MagicMock(eos_token_id=7, return_value={"input_ids": [1, 2]})
+    ((finished,),) = engine_of_policy(policy, tokenizer, 8).generate(
+        [[{"role": "user", "content": "hi"}]], Sampling(64)
+    )
+    assert finished[1].text == "hi"
+    assert llm.generate.calls[0]["lora_request"] == "it"
+    assert vllm["vllm"].SamplingParams.calls[0]["stop_token_ids"] == [7, 8]
+    assert llm.sleep.calls == [{"level": 2}] * sleeps
 
 
 def test_an_argument_that_the_pinned_version_lacks_is_found(unsloth, plan, monkeypatch):
