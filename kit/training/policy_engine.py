@@ -23,7 +23,7 @@ def policy_engine(trainer: Any, tokenizer: Any, batch_size: int) -> Engine:
     policy = trainer.accelerator.unwrap_model(trainer.model)
     if not trainer.args.use_vllm:
         return engine_of(policy, tokenizer, batch_size)
-    if policy.device.type != "cpu":
+    if hasattr(policy, "vllm_engine"):  # on a card Unsloth loads it, and the policy shares its base weights
         return engine_of_policy(policy, tokenizer, batch_size)
     rollouts = trainer.vllm_generation
     rollouts.sync_weights()
