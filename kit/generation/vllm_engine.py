@@ -222,10 +222,11 @@ def vllm_environment(machine: hardware.Machine) -> dict[str, str]:
     """What keeps vLLM from compiling kernels with a CUDA toolkit, which few machines have; training gets it by Unsloth.
 
     Without top-k and top-p torch's own sampler is as fast. Which attention runs before 8.0, vLLM 0.11 reads here. Some
-    fifty lines of an engine's own log, for every artefact, hide what the kit says: from warnings on it is shown.
+    fifty lines of an engine's own log, for every artefact, hide what the kit says, and on a card a dozen warnings that
+    nobody can do anything about: errors alone are shown.
     """
     older = {} if machine.capability >= hardware.BFLOAT16_CAPABILITY else {"VLLM_ATTENTION_BACKEND": "TRITON_ATTN"}
-    return {"VLLM_USE_FLASHINFER_SAMPLER": "0", "VLLM_LOGGING_LEVEL": "WARNING", **older}
+    return {"VLLM_USE_FLASHINFER_SAMPLER": "0", "VLLM_LOGGING_LEVEL": "ERROR", **older}
 
 
 def _share(machine: hardware.Machine) -> float:

@@ -121,7 +121,7 @@ def environment(plan: Plan) -> dict[str, str]:
         return {}
     variables = {
         "UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE": "1",  # the plan's own share, not the one that standby would choose
-        "VLLM_LOGGING_LEVEL": "WARNING",  # its own log would hide what the kit says
+        "VLLM_LOGGING_LEVEL": "ERROR",  # its own log would hide what the kit says
     }
     if plan.layout.standby:
         variables["UNSLOTH_VLLM_STANDBY"] = "1"

@@ -143,7 +143,8 @@ def _laid_out_on_processor(
     if layout.vllm != choice.use_vllm:
         choice = dataclasses.replace(choice, use_vllm=False, reason=does_not_fit(None))
     again = "; activations are computed again in the backward pass, to save memory" if layout.checkpointing else ""
-    computed = ", passes in bfloat16, which is faster here" if settings.cpu_dtype == "bfloat16" else ""
+    faster = "faster" if machine.bfloat16_gain >= 1 else f"{1 / machine.bfloat16_gain:.0f} times slower"
+    computed = f", passes in bfloat16, which is {faster} here" if settings.cpu_dtype == "bfloat16" else ""
     reasons = [f"number type {choice.dtype}{computed}", choice.reason, _about_batches(settings) + again]
     reasons += _about_length(settings, layout)
     return Plan(settings, choice, layout, parts, settings.gpu_memory_utilization, reasons, (settings, machine, shape))

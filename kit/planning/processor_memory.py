@@ -49,10 +49,11 @@ def processor_parts(shape: ModelShape, settings: Settings, layout: Layout) -> li
         Part("a step of generation", sampling + prefill, ROLLOUTS, "the prompts, then a token"),
     ]  # fmt: skip
     if layout.vllm:
-        weights = 2 * (shape.linear_parameters + shape.other_parameters)
+        copy, what = (2, "bfloat16, its own copy") if settings.cpu_dtype == "bfloat16" else (8, "float32, twice")
+        weights = copy * (shape.linear_parameters + shape.other_parameters)  # twice: as read, and as its kernels want
         rollouts = [
             Part("vLLM's libraries", _VLLM_LIBRARIES_BYTES, ALWAYS, "the same for every model"),
-            Part("vLLM's weights", weights, ALWAYS, "bfloat16, its own copy"),
+            Part("vLLM's weights", weights, ALWAYS, what),
             Part("vLLM's cache", PROCESSOR_CACHE_GIB * GIB, ALWAYS, "set aside once"),
             Part("a step of generation", sampling, ROLLOUTS, "logits in float32"),
         ]

@@ -127,7 +127,7 @@ def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, callb
     from trl import GRPOConfig, GRPOTrainer
 
     if arguments["use_vllm"] and not torch.cuda.is_available():
-        use_vllm_on_processor(arguments["seed"])
+        use_vllm_on_processor(arguments["seed"], "bfloat16" if arguments["bf16"] else "float32")
     try:
         args = GRPOConfig(**arguments)
         if hasattr(args, "warmup_ratio"):  # transformers 4 falls back on it at --warmup-steps 0; Unsloth makes it 0.1

@@ -1,10 +1,11 @@
-"""Two minutes on a CUDA machine: does the whole chain work there, with vLLM in it? Skips itself without a card.
+"""On a CUDA machine: does the whole chain work there, with vLLM in it? Skips itself without a card.
 
     python -m pytest tests/gpu
 
 Once with the demo's model, which can learn, once with a random one of exactly Qwen2.5-0.5B's shape at default
 settings, and where REAL_MODEL names a folder, two steps with that. Nothing is asserted of the loss: without a KL term
-it is zero by construction.
+it is zero by construction. vLLM is loaded some seven times for each model; on an H100 that took one to three minutes a time,
+most of it compiling.
 """
 
 import importlib.util
