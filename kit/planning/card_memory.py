@@ -6,8 +6,8 @@ token: the KV cache holds 2 bytes for each element of one key and one value in e
 whole: Unsloth makes them in float32 for some rows, or some of the vocabulary, at a time, and their gradient over them.
 vLLM and training share the base weights, so these count once. What the activations come to is compared with tensors
 that live at once by tests/gpu/test_imitation.py. What first principles do not tell was measured on an H100 (NVML, three
-runs of 0.5B): the context, and what the passes take beyond activations and logits. Unsloth's pieces are smaller on cards
-of up to 24.5 GiB, so there it is more than they need.
+runs of 0.5B): the context, and what passes take beyond activations and logits. On cards of up to 24.5 GiB Unsloth's
+pieces are smaller, so there it is more than they need.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _forward_bytes(tokens: int, shape: ModelShape) -> float:
 
 
 def _pass(name: str, rows: int, length: int, activations: float, shape: ModelShape, phase: str) -> list[Part]:
-    """The activations of a pass over ``rows`` completions, as many of its logits as are there at a time, and the rest."""
+    """The activations of a pass over ``rows`` completions, as many logits as are there at a time, and the rest."""
     return [
         Part(f"buffers of {name}", _BUFFER_BYTES, phase, "measured on a card: kernels, offloading, pieces"),
         Part(f"activations of {name}", activations, phase, f"{rows} completions x {length} tokens, a layer at a time"),

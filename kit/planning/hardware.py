@@ -213,6 +213,26 @@ def _left_in_ulimit(process: psutil.Process) -> Iterator[float]:
         yield float(limit - process.memory_info().vms - _ADDRESSES_UNUSED)
 
 
+def taken_gib() -> float:
+    """GiB in use: of the card, by all on it, at this moment; or the most that this process has had of the memory.
+
+    On a card torch keeps what it once took, so after a step it is about the step's most.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info(0)
+        return (total - free) / 2**30
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**30
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**30 if sys.platform == "darwin" else peak / 2**20  # bytes there, KiB elsewhere
+
+
 def free_card() -> None:
     """Give back what models that are no longer used hold of the card's memory."""
     import torch

@@ -3,8 +3,8 @@
 Writing a token reads all weights once, so it takes at least weights / memory bandwidth; below a floor of one launch
 per kernel no card gets. Learning takes 2 operations for each parameter and token forward and 4 backward, with one
 forward pass more to compute the activations again, and one to score vLLM's completions; below a floor of launches no
-pass gets either. Real runs get a fraction of a card's speed. On an H100 with 0.5B a token of 32 completions took 5.6 ms,
-a pass 0.5 s; no smaller card has confirmed the fractions below yet.
+pass gets either. Real runs get a fraction of a card's speed. On an H100 with 0.5B a token of 32 completions took 5.6
+ms, a pass 0.5 s; no smaller card has confirmed the fractions below yet.
 """
 
 from __future__ import annotations

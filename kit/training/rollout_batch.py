@@ -28,6 +28,7 @@ _FROM_TRL = {
     "grad_norm": "grad_norm",
     "seconds": "step_time",
     "adapter_norm": "adapter_norm",
+    "memory_gib": "memory_gib",
     "skipped": "skipped",
 }
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from kit.cli.errors import first_line
+from kit.planning.hardware import taken_gib
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.storage.run_rows import HeldOutRow, StepRow
@@ -75,18 +76,19 @@ class RunLog:
 
         class WriteDown(TrainerCallback):
             def __init__(self) -> None:
-                self.state_of_adapter: dict[str, Any] = {}
+                self.state: dict[str, Any] = {}
 
             def on_train_begin(self, args, state, control, **_):
                 log.begin()
 
             def on_step_end(self, args, state, control, model=None, optimizer=None, **_):
                 skipped = bool(getattr(optimizer, "step_was_skipped", False))
-                self.state_of_adapter = {"adapter_norm": _adapter_norm(model)} | ({"skipped": True} if skipped else {})
+                self.state = {"adapter_norm": _adapter_norm(model), "memory_gib": round(taken_gib(), 2)}
+                self.state |= {"skipped": True} if skipped else {}
 
             def on_log(self, args, state, control, logs=None, **_):
                 if logs and "loss" in logs:  # the summary at the end has none
-                    log.write_step(state.global_step, {**logs, **self.state_of_adapter})
+                    log.write_step(state.global_step, {**logs, **self.state})
 
         return WriteDown()
 

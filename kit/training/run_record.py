@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kit.planning.engine_choice import EngineChoice
+from kit.planning.plan import Plan
 from kit.settings.knobs import Settings
 from kit.storage.atomic import replace_whole
 from kit.storage.run_folder import RunFolder
@@ -31,13 +31,21 @@ def describe_run(settings: Settings, questions: list[Row], rewards: list[Reward]
     }
 
 
-def describe_trainer(choice: EngineChoice, arguments: dict[str, Any], trainer: Any, mended: str) -> dict[str, Any]:
-    """What run.yaml holds besides, once the trainer is there: the machine, what the trainer really received, and what
-    was mended of the base's tokens, if anything was."""
+def describe_trainer(plan: Plan, arguments: dict[str, Any], trainer: Any, mended: str) -> dict[str, Any]:
+    """What run.yaml holds besides, once the trainer is there: the machine and what the plan says that it takes of its
+    memory, what the trainer really received, and what was mended of the base's tokens, if anything was."""
     values = trainer.args.to_dict()  # tokens masked
+    choice, machine = plan.choice, plan.made_from[1]
+    memory = {"memory_gib": round(machine.memory_gib, 1), "planned_gib": round(plan.peak_gib, 2) or None}
     return {
         **({"mended": mended} if mended else {}),
-        "machine": {"card": choice.card, "dtype": choice.dtype, "vllm": choice.use_vllm},
+        "machine": {
+            "card": choice.card,
+            "driver": machine.driver or None,
+            "dtype": choice.dtype,
+            "vllm": choice.use_vllm,
+            **memory,
+        },
         "trainer": {name: values[name] for name in arguments},
     }
 

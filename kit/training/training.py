@@ -87,7 +87,7 @@ def train(
     held_out.engine = engine
     warm = WarmStart(settings, run, that_fit(trained_on, tokenizer, settings), rewards, arguments, stop)
     record = describe_run(plan.settings, questions, functions, weights)
-    record |= describe_trainer(plan.choice, arguments, trainer, mended)
+    record |= describe_trainer(plan, arguments, trainer, mended)
     run.write(record | warm.facts())
     with stop.listening(), fetching(sixteen_bit_name(settings.model), stop):
         with answering(policy):

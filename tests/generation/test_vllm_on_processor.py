@@ -46,7 +46,8 @@ def test_rollouts_follow_the_adapter(place):
     assert run.read()["machine"]["vllm"]
     steps = run.steps()
     assert steps[-1]["adapter_norm"] > 0.1
-    assert max(step["sampling_difference"] for step in steps) < 0.05  # bfloat16's noise; other weights: some nats
+    # Rounding in float32, the trainer's own here; in bfloat16 it is a hundredth of a nat, with other weights some nats.
+    assert max(step["sampling_difference"] for step in steps) < 0.002
     assert all(0.9 < step["sampling_ratio"] < 1.1 for step in steps)
     assert all(step["sampling_limited"] == 0 for step in steps)
 

@@ -4,8 +4,8 @@
 
 Once with the demo's model, which can learn, once with a random one of exactly Qwen2.5-0.5B's shape at default
 settings, and where REAL_MODEL names a folder, two steps with that. Nothing is asserted of the loss: without a KL term
-it is zero by construction. vLLM is loaded some seven times for each model; on an H100 that took one to three minutes a time,
-most of it compiling.
+it is zero by construction. vLLM is loaded some seven times for each model; on an H100 that took one to three minutes a
+time, most of it compiling.
 """
 
 import importlib.util

@@ -139,8 +139,8 @@ def test_more_memory_never_gets_a_smaller_plan_and_none_exceeds_its_card(machine
         ("rtx3050-laptop-4gb", "0.5B", {"max_completion_length": 32768}, "--max-completion-length 512"),
         ("rtx3060-12gb", "7B", {"vllm": "require", "max_completion_length": 8192}, "--max-completion-length 512"),
         ("t4", "0.5B", {"gpu_memory_utilization": 0.05, "vllm": "require"}, "fits without --gpu-memory-utilization"),
-        ("rtx4080", "7B", {"per_device_train_batch_size": 32, "gradient_accumulation_steps": 1, "max_prompt_length": 384,
-                           "gpu_memory_utilization": 0.9, "vllm": "require"}, "--vllm off"),
+        ("rtx4080", "7B", {"per_device_train_batch_size": 32, "gradient_accumulation_steps": 1,
+                           "max_prompt_length": 384, "gpu_memory_utilization": 0.9, "vllm": "require"}, "--vllm off"),
     ],
 )  # fmt: skip
 def test_what_cannot_fit_is_refused_with_the_setting_that_would_fit(card, model, wish, words):
@@ -245,7 +245,9 @@ def test_a_plan_is_what_a_card_took_or_somewhat_more(rows, accumulation, complet
     settings = Settings(per_device_train_batch_size=rows, gradient_accumulation_steps=accumulation)
     layout, shape = Layout(True, False, rows, rows * accumulation, completion), QWEN["0.5B"]
     reserve = vllm_gib * GIB - vllm_bytes(memory_parts(shape, settings, layout))
-    parts = memory_parts(shape, settings, dataclasses.replace(layout, reserve=reserve), scoring_rows=rows * accumulation)
+    parts = memory_parts(
+        shape, settings, dataclasses.replace(layout, reserve=reserve), scoring_rows=rows * accumulation
+    )
     assert seen_gib <= peak_bytes(parts) / GIB <= 1.1 * seen_gib
 
 
@@ -365,6 +367,16 @@ def test_a_processor_computes_in_bfloat16_where_that_is_clearly_faster():
     assert [chosen(Settings(), gain) for gain in (3.0, 1.2)] == ["bfloat16", "float32"]
     as_it_began = dataclasses.replace(Settings(), cpu_dtype="float32")
     assert chosen(as_it_began, 3.0) == "float32"
+
+
+def test_bfloat16_that_a_processor_only_emulates_is_vllms_no_more_than_the_trainers():
+    def planned(cpu_dtype):
+        slow = Machine(card=None, memory_gib=64, free_gib=60, has_vllm=True, bfloat16_gain=1 / 72)
+        return make_plan(Settings(cpu_dtype=cpu_dtype), slow, QWEN["0.5B"])
+
+    (weights,) = (part for part in planned("auto").parts if part.name == "vLLM's weights")
+    assert weights.how == "float32, twice"
+    assert "bfloat16, which is 72 times slower here" in planned("bfloat16").reasons[0]
 
 
 def test_vllm_on_a_processor_is_given_up_where_its_copy_of_the_weights_does_not_fit():
