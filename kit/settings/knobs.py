@@ -24,7 +24,8 @@ from kit.settings.losses import LOSSES, WHEN_WHICH
 
 AUTOMATIC = "chosen for the machine where you leave it open: number type, vLLM or not, and what is marked *"
 
-WARM_START_QUESTIONS = 128  # that ``--warm-start auto`` asks where it finds that one is needed
+# That ``--warm-start auto`` asks where it finds that one is needed, and at most, where more find enough right replies.
+WARM_START_QUESTIONS, WARM_START_MOST = 128, 512
 SCHEDULES = ("constant_with_warmup", "constant", "linear", "cosine")
 OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fused")
 

@@ -9,6 +9,7 @@ but its own, so that it learns the form and little else: not one sum.
 from __future__ import annotations
 
 import json
+import math
 import random
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from kit.cli.progress import progress
 from kit.cli.signals import StopRequest
 from kit.generation.engine import Engine
 from kit.prompts import build_prompt
-from kit.settings.knobs import WARM_START_QUESTIONS, Settings
+from kit.settings.knobs import WARM_START_MOST, WARM_START_QUESTIONS, Settings
 from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row
@@ -124,14 +125,10 @@ class WarmStart:
         return True
 
     def _trained(self, policy: Any, tokenizer: Any, engine: Callable[[], Engine]) -> bool:
-        count = WARM_START_QUESTIONS if self._settings.warm_start == "auto" else int(self._settings.warm_start)
-        asked = self._short_enough(tokenizer)[:count]
         template = tokenizer.chat_template
         with same_random_numbers():
             with answering(policy):
-                replies = replies_in_parts(
-                    engine(), asked, self._settings, template, self._run, lambda: self._stop.signal is not None
-                )
+                replies = self._replies(engine(), self._short_enough(tokenizer), template)
             if self._stop.signal is not None:
                 return False
             kept = _worth_learning(replies)
@@ -158,6 +155,23 @@ class WarmStart:
         self._write(facts | {"done": True})
         save_weights(policy, tokenizer, self._run.warm_start)
         return True
+
+    def _replies(self, engine: Engine, questions: list[Row], template: str) -> list[OwnReply]:
+        """As many as the user says, or as it takes to learn from right ones alone, where that is within reach."""
+
+        def asked(count: int) -> list[OwnReply]:
+            stopped = lambda: self._stop.signal is not None  # noqa: E731
+            return replies_in_parts(engine, questions[:count], self._settings, template, self._run, stopped)
+
+        if self._settings.warm_start != "auto":
+            return asked(int(self._settings.warm_start))
+        first = asked(WARM_START_QUESTIONS)[:WARM_START_QUESTIONS]  # a run that goes on may have more already
+        wanted = questions_for_enough_right(first)
+        if wanted <= len(first) or self._stop.signal is not None:
+            return first
+        right = f"{len(_right(first))} of {len(first)}"
+        print(f"{right} replies are right: {wanted} questions, so that right ones alone are learned from")
+        return asked(wanted)
 
     def _short_enough(self, tokenizer: Any) -> list[Row]:
         """The questions that fit with the example before them too."""
@@ -232,11 +246,22 @@ def _unprepared_again(policy: Any) -> Iterator[None]:
         policy.__dict__.update(before)
 
 
+def questions_for_enough_right(replies: list[OwnReply]) -> int:
+    """How many questions find enough right replies, some to spare, by the share among these; as many as these where
+    there are enough, or where it would take more than WARM_START_MOST."""
+    right, count = len(_right(replies)), len(replies)
+    wanted = math.ceil(1.25 * count * _ENOUGH_RIGHT / right) if 0 < right < _ENOUGH_RIGHT else count
+    return wanted if wanted <= WARM_START_MOST else count
+
+
+def _right(replies: list[OwnReply]) -> list[OwnReply]:
+    return [line for line in replies if line["in_format"] and line["strict"]]
+
+
 def _worth_learning(replies: list[OwnReply]) -> list[OwnReply]:
     """The right ones where there are enough of them, else all that are in format."""
-    in_format = [line for line in replies if line["in_format"]]
-    right = [line for line in in_format if line["strict"]]
-    return right if len(right) >= _ENOUGH_RIGHT else in_format
+    right = _right(replies)
+    return right if len(right) >= _ENOUGH_RIGHT else [line for line in replies if line["in_format"]]
 
 
 def _counted(replies: list[OwnReply], kept: list[OwnReply]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from kit.prompts import parse_reply
 from kit.settings.knobs import read_settings
 from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.task.worked_example import OWN, read_worked_example
-from kit.training.warm_start import WarmStart
+from kit.training.warm_start import WarmStart, questions_for_enough_right
 from tests.conftest import ROOT, run_script
 
 ASKED = 96
@@ -98,6 +98,13 @@ def test_auto_does_it_where_all_earn_the_same(chain, tmp_path):
     assert "warm start: 0 of 4 groups have spread" in said
     assert decided(run)["done"] is True
     assert 1 <= decided(run)["passes"] <= 4
+
+
+@pytest.mark.parametrize(("right", "asked"), [(0, 128), (3, 128), (10, 384), (23, 167), (24, 128), (90, 128)])
+def test_auto_goes_on_asking_where_enough_right_replies_are_within_reach(right, asked):
+    replies = [{"in_format": True, "strict": place < right} for place in range(128)]
+    replies[-1] = {"in_format": False, "strict": True}  # right in its block, with text around it: not learned from
+    assert questions_for_enough_right(replies) == asked
 
 
 def test_too_few_in_format_are_not_learned_from(chain, tmp_path):
