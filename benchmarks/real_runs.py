@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RESULTS, write_result
+from benchmarks.share import held_out
 from kit.storage.run_folder import RunFolder, read_jsonl
 
 FILE = RESULTS / "real_runs.json"
@@ -25,7 +26,6 @@ _SETTINGS = (
     "max_completion_length", "seed",
 )  # fmt: skip
 _OF_A_STEP = ("step", "reward", "completion_length", "format_rate", "correct_rate")
-_OF_A_SCORE = ("strict", "flexible")
 _TITLES = {
     "original": "format pays half", "ours": "being right pays most", "card": "the same, 64 a step, on a card",
 }  # fmt: skip
@@ -44,15 +44,7 @@ def curves(run: RunFolder) -> dict[str, Any]:
         "versions": recorded["versions"],
         "adapter": recorded.get("adapter", {}).get("step"),
         "steps": [{name: row.get(name) for name in _OF_A_STEP} for row in run.steps()],
-        "held_out": [
-            {
-                "step": row["step"], "warm_start": row.get("warm_start", False), "questions": score["questions"],
-                **{name: score[name]["accuracy"] for name in _OF_A_SCORE}, "format_rate": score["format_rate"],
-                "completion_length": score["completion_length"],
-            }
-            for row in logged
-            if (score := row.get("heldout"))
-        ],
+        "held_out": held_out(run),
         "alarms": [{"step": row["step"], "name": alarm["name"]} for row in logged for alarm in row.get("alarms", [])],
     }  # fmt: skip
 

@@ -60,7 +60,6 @@ def told(run: RunFolder, note: str = "") -> dict[str, Any]:
     settings, machine = record["settings"], record.get("machine", {})
     taken = [row["memory_gib"] for row in steps if row.get("memory_gib")]
     scores = read_scores(run.scores_file) if run.scores_file.exists() else None
-    looks = [row for row in read_jsonl(run.metrics_file) if row.get("heldout")]
     return {
         "machine": machine | {"taken_gib": max(taken) if taken else None},
         "versions": {name: record["versions"][name] for name in _PACKAGES if name in record["versions"]},
@@ -72,7 +71,7 @@ def told(run: RunFolder, note: str = "") -> dict[str, Any]:
         "completions_a_step": settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"],
         "seconds_a_step": round(statistics.median(row["seconds"] for row in steps if row.get("seconds")), 2),
         "adapter_of_step": record.get("adapter", {}).get("step"),
-        "held_out": [_look(row) for row in looks],
+        "held_out": held_out(run),
         "scored": {"data": Path(scores["dataset"]).name, **scores["settings"]} if scores else None,
         "scores": [_score(row) for row in scores["rows"]] if scores else [],
         "note": note,
@@ -90,13 +89,17 @@ def _set(settings: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _look(row: dict[str, Any]) -> dict[str, Any]:
-    score = row["heldout"]
-    return {
-        "step": row["step"], "warm_start": row.get("warm_start", False), "questions": score["questions"],
-        **{reading: score[reading]["accuracy"] for reading in ("strict", "flexible")},
-        "format_rate": score["format_rate"], "tokens": score["completion_length"],
-    }  # fmt: skip
+def held_out(run: RunFolder) -> list[dict[str, Any]]:
+    """The held-out scores of a run, as shares."""
+    return [
+        {
+            "step": row["step"], "warm_start": row.get("warm_start", False), "questions": score["questions"],
+            **{reading: score[reading]["accuracy"] for reading in ("strict", "flexible")},
+            "format_rate": score["format_rate"], "completion_length": score["completion_length"],
+        }
+        for row in read_jsonl(run.metrics_file)
+        if (score := row.get("heldout"))
+    ]  # fmt: skip
 
 
 def _score(row: dict[str, Any]) -> dict[str, Any]:

@@ -58,9 +58,9 @@ def choose_runtime(artefact: Artefact, base_4bit: bool = False, vllm: str = "aut
     choice = choose_engine(machine, "off" if in_4bit else vllm, _head(artefact.base or artefact.path))
     if dtype == "bfloat16" and machine.has_cuda and choice.dtype != dtype:
         raise UserError(f"--dtype bfloat16: {machine.card} has none; leave it out, or take float32")
-    if dtype == "bfloat16" and machine.bfloat16_gain < 1:
-        slower = f"{1 / machine.bfloat16_gain:.0f} times slower here than float32"
-        print(f"{artefact.name}: --dtype bfloat16 is {slower}, since this processor only emulates it: leave it out")
+    if dtype == "bfloat16" and (slower := machine.slower_in_bfloat16):
+        why = f"is {slower} times slower here than float32, since this processor only emulates it"
+        print(f"{artefact.name}: --dtype bfloat16 {why}: leave it out")
     dtype = choice.dtype if dtype == "auto" else dtype
     base = f", {'4' if in_4bit else '16'}-bit base" if artefact.kind is Kind.ADAPTER else ""
     return Runtime("vLLM" if choice.use_vllm else "transformers", dtype, dtype + base, in_4bit)

@@ -30,6 +30,7 @@ NEWEST_DRIVER = 580
 _OLDEST_DRIVER = {13: 580, 12: 525}  # by CUDA's major version; source: NVIDIA's table of minor version compatibility
 _OLDEST_CAPABILITY = (7, 5)  # Turing; the pinned torch builds have no code for older cards
 BFLOAT16_CAPABILITY = (8, 0)
+_EMULATED = 0.5  # of float32's rate; a processor that has bfloat16 is above it, however busy
 _ADDRESSES_UNUSED = 3 * 2**30
 _CGROUP_2 = ("memory.max", "memory.current", "inactive_file")
 _CGROUP_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
@@ -58,6 +59,11 @@ class Machine:
     @property
     def has_cuda(self) -> bool:
         return self.card is not None
+
+    @property
+    def slower_in_bfloat16(self) -> int:
+        """How many times, where it is emulated; 0 where it is as fast, or nearly."""
+        return round(1 / self.bfloat16_gain) if self.bfloat16_gain < _EMULATED else 0
 
     @property
     def name(self) -> str:

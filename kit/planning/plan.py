@@ -143,8 +143,9 @@ def _laid_out_on_processor(
     if layout.vllm != choice.use_vllm:
         choice = dataclasses.replace(choice, use_vllm=False, reason=does_not_fit(None))
     again = "; activations are computed again in the backward pass, to save memory" if layout.checkpointing else ""
-    faster = "faster" if machine.bfloat16_gain >= 1 else f"{1 / machine.bfloat16_gain:.0f} times slower"
-    computed = f", passes in bfloat16, which is {faster} here" if settings.cpu_dtype == "bfloat16" else ""
+    slower = machine.slower_in_bfloat16
+    how = f"which is {slower} times slower here: leave --cpu-dtype out" if slower else "which is faster here"
+    computed = f", passes in bfloat16, {how}" if settings.cpu_dtype == "bfloat16" else ""
     reasons = [f"number type {choice.dtype}{computed}", choice.reason, _about_batches(settings) + again]
     reasons += _about_length(settings, layout)
     return Plan(settings, choice, layout, parts, settings.gpu_memory_utilization, reasons, (settings, machine, shape))

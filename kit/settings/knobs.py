@@ -108,7 +108,7 @@ class Settings:
     warm_start: str = knob(
         "auto", "first train on the model's own replies in format, to so many questions asked with a worked example; "
         "auto: where less than half of its completions are in format, or of its groups have spread. It teaches the "
-        "form, and no sums", "start",
+        "form, and hardly any sums", "start",
         choices=("auto", "off"), number=True, open=True, before="off",
     )  # fmt: skip
     worked_example: str = knob("", "a YAML file with question and reply, to be shown instead of the kit's own", "start")

@@ -3,7 +3,7 @@
 GRPO learns from what differs within a group. Where a base never comes upon the form, all its completions earn nothing,
 and it stays so; where it does now and then, GRPO teaches it the form first, and some of its sums are lost on the way.
 Shown a worked example it can often keep to the form; what it wrote then is what it learns to write without one. No text
-but its own, so that it learns the form and little else: not one sum.
+but its own, so that it learns the form and little else.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from kit.prompts import parse_reply
 from kit.settings.knobs import read_settings
 from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.task.worked_example import OWN, read_worked_example
+from kit.training import warm_start
 from kit.training.warm_start import WarmStart, questions_for_enough_right
 from tests.conftest import ROOT, run_script
 
@@ -105,6 +106,23 @@ def test_auto_goes_on_asking_where_enough_right_replies_are_within_reach(right, 
     replies = [{"in_format": True, "strict": place < right} for place in range(128)]
     replies[-1] = {"in_format": False, "strict": True}  # right in its block, with text around it: not learned from
     assert questions_for_enough_right(replies) == asked
+
+
+def test_auto_asks_for_as_many_replies_as_that_and_a_run_that_goes_on_for_the_same(tmp_path, monkeypatch):
+    """The replies are made up: ten of the first 128 are right, and then one in ten."""
+    made = [{"in_format": True, "strict": place < 10 or (place % 10 == 0 and place > 128)} for place in range(512)]
+    asked = []
+
+    def answer(engine, questions, *_):
+        asked.append(len(questions))
+        return made[: max(asked)]  # a file keeps what was answered before
+
+    monkeypatch.setattr(warm_start, "replies_in_parts", answer)
+    settings, _ = read_settings(["--warm-start", "auto"], "")
+    warm = WarmStart(settings, RunFolder(tmp_path), [{}] * 600, ([], []), {}, StopRequest())
+    for _ in ("at first", "again, with them all there"):
+        assert len(warm._replies(None, [{}] * 600, "")) == 384
+    assert asked == [128, 384, 128, 384]
 
 
 def test_too_few_in_format_are_not_learned_from(chain, tmp_path):
