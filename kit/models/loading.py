@@ -115,8 +115,9 @@ def lora_arguments(plan: Plan) -> dict[str, Any]:
 
 def environment(plan: Plan) -> dict[str, str]:
     """What Unsloth reads from the environment when it is imported; what the user has set there stays."""
-    if plan.choice.use_vllm and not plan.choice.card:
-        return PROCESSOR_ENVIRONMENT
+    if not plan.choice.card:
+        asked = {"UNSLOTH_CPU_BF16": "1"} if plan.settings.cpu_dtype == "bfloat16" else {}  # else off where it is slow
+        return asked | (PROCESSOR_ENVIRONMENT if plan.choice.use_vllm else {})
     if plan.layout is None or not plan.choice.use_vllm:
         return {}
     variables = {
