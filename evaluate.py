@@ -5,6 +5,7 @@
     python evaluate.py runs/NAME/adapter --limit 200      one artefact, the first 200 questions
     python evaluate.py runs/NAME --samples 8              adds pass@k and maj@k of 8 samples a question
     python evaluate.py ADAPTER --base PATH --output-dir DIR     an adapter of another tool, on a base that moved
+    python evaluate.py runs/NAME/merged --server http://localhost:8000      `vllm serve runs/NAME/merged` answers for it
     python evaluate.py --compare runs/A/scores.json runs/B/scores.json      two runs side by side, nothing is run
     python evaluate.py runs/NAME/gguf/NAME.q8_0.gguf --ask "Ana has 3 apples and gets 4 more. How many now?"
 
@@ -21,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kit import ranks
 from kit.cli.command_line import Parser, positive_int, positive_number
 from kit.cli.errors import Problems, UserError, run_script
 from kit.evaluation.answering import EvaluationSettings, answer_questions
@@ -31,7 +33,7 @@ from kit.export.model_card import write_card
 from kit.generation.artefacts import Artefact, artefact_at, check_templates, find_artefacts
 from kit.generation.engine import Sampling
 from kit.generation.open import open_engine, with_or_without_vllm
-from kit.generation.runtime import Room, choose_runtime
+from kit.generation.runtime import Room, Server, choose_runtime
 from kit.numbers.reading import DECIMAL_MARKS, use_decimal_mark
 from kit.prompts import SYSTEM_PROMPT, build_prompt
 from kit.report.page import write_report
@@ -42,6 +44,7 @@ DEFAULT_MAX_COMPLETION_LENGTH = 512
 
 
 def main() -> None:
+    ranks.refuse_launcher("evaluate.py")
     args = read_arguments()
     if args.compare:
         print_comparisons(*compare_files(*args.compare))
@@ -65,8 +68,12 @@ def main() -> None:
 def score(
     artefacts: list[Artefact], questions: list[Row], settings: EvaluationSettings, output: Path
 ) -> list[dict[str, Any]]:
-    """A row of scores for each artefact."""
-    return [row_of(answer_questions(artefact, questions, settings, output)) for artefact in artefacts]
+    """A row of scores for each artefact; a server answers for the first."""
+    alone = replace(settings, server=None)
+    return [
+        row_of(answer_questions(artefact, questions, alone if place else settings, output))
+        for place, artefact in enumerate(artefacts)
+    ]
 
 
 def read_arguments() -> argparse.Namespace:
@@ -108,6 +115,10 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], default="auto",
                         help="of Hugging Face weights; on a processor bfloat16 is faster, and decides near-ties "
                         "otherwise in each row (default: the machine's, float32 on a processor)")  # fmt: skip
+    parser.add_argument("--server", metavar="URL",
+                        help="a running server with OpenAI's chat API (vllm serve PATH, llama-server, Ollama) answers "
+                        "for PATH")  # fmt: skip
+    parser.add_argument("--server-model", default="", metavar="NAME", help="which of its models is PATH")
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where scores.json and transcripts/ go")
     parser.add_argument("--ask", metavar="QUESTION", help="put one question to one artefact and print the reply")
     parser.add_argument("--compare", nargs=2, type=Path, metavar="SCORES",
@@ -138,6 +149,12 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
         load_questions, args.dataset, args.split, *columns, limit=args.limit,
         config=args.dataset_config, skip_bad_rows=args.skip_bad_rows, split_of_a_file="test",
     )  # fmt: skip
+    served = problems.catch(find_artefacts, args.paths, args.base_4bit, args.base) if args.server else None
+    if served and len(served) != 1:
+        problems.found.append(
+            f"--server answers for one artefact, and {' '.join(args.paths)} holds {len(served)}: name the one that it "
+            f"serves, such as {served[-1].path}"
+        )
     output = problems.catch(output_folder, args)
     problems.catch(check_templates, artefacts or [])
     problems.raise_any()
@@ -171,6 +188,7 @@ def evaluation_settings(args: argparse.Namespace) -> EvaluationSettings:
         seed=args.seed,
         vllm=args.vllm,
         dtype=args.dtype,
+        server=Server(args.server, args.server_model) if args.server else None,
     )
 
 
@@ -195,7 +213,7 @@ def ask_one(artefacts: list[Artefact], question: str, settings: EvaluationSettin
     prompt = build_prompt(question, settings.system_prompt)
 
     def ask(vllm: str) -> str:
-        runtime = choose_runtime(artefacts[0], settings.base_4bit, vllm, settings.dtype)
+        runtime = choose_runtime(artefacts[0], settings.base_4bit, vllm, settings.dtype, settings.server)
         room = Room(settings.max_prompt_length, settings.max_completion_length, batch_size=1)
         with open_engine(artefacts[0], runtime, room) as engine:
             ((_, reply),) = next(engine.generate([prompt], Sampling(settings.max_completion_length)))

@@ -20,6 +20,7 @@ import os
 import shlex
 from pathlib import Path
 
+from kit import ranks
 from kit.cli.command_line import Parser, nearest
 from kit.cli.errors import Problems, UserError, run_script
 from kit.export.adoption import adopt, check_adoption
@@ -39,6 +40,7 @@ from kit.storage.weight_files import is_adapter
 
 
 def main() -> None:
+    ranks.refuse_launcher("merge_and_export.py")
     args = read_arguments()
     run = check_everything(args)
     llama_cpp.ensure()

@@ -6,9 +6,10 @@
     python train_lora.py --plan                                      does it fit here, card or processor? Trains nothing
     python train_lora.py --plan --gpu t4                             does it fit a card that is not here?
     python train_lora.py --output-dir runs/mine --finish             stop now: the newest checkpoint is the adapter
+    accelerate launch --multi_gpu --num_processes 2 train_lora.py    the same run on two cards, each with half of a step
 
 GRPO: for each question the model writes a group of completions; the rewards score them; the adapter learns to make
-the better ones of each group more likely. Left out on purpose: full fine-tuning, several GPUs, a learned reward model.
+the better ones of each group more likely. Left out on purpose: full fine-tuning, a learned reward model.
 
 Unsloth loads the base in 4 bits and attaches LoRA, vLLM writes the completions where there is a CUDA card, TRL's
 GRPOTrainer trains. Everything goes into one run folder: run.yaml, checkpoints/, adapter/, metrics.jsonl, samples.jsonl.
@@ -22,8 +23,11 @@ import shlex
 import sys
 from pathlib import Path
 
+from kit import ranks
+from kit.checkpointing.alike import check_alike, check_seen_by_all
 from kit.checkpointing.failures import explained
 from kit.checkpointing.finishing import finish_early
+from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import (
     Rewards,
     as_recorded,
@@ -41,7 +45,8 @@ from kit.planning.plan import make_plan
 from kit.planning.plan_report import print_plan
 from kit.planning.step_size import check_enough, with_steps
 from kit.report.page import write_report
-from kit.settings.knobs import Settings, read_settings
+from kit.settings.knobs import Settings
+from kit.settings.reading import read_settings
 from kit.storage.hub import check_model, sixteen_bit_name
 from kit.storage.run_folder import RunFolder
 from kit.storage.weight_files import is_quantized
@@ -55,21 +60,31 @@ from rewards import choose_rewards
 
 
 def main() -> None:
-    settings, questions, rewards = check_everything()
-    if is_trained(settings):
-        finish_again(settings)
+    ranks.join()
+    with ranks.heard_once():
+        train_and_report()
+    ranks.leave()
+
+
+def train_and_report() -> None:
+    settings, questions, rewards = ranks.together(check_everything)
+    check_alike(settings, questions, rewards)
+    if ranks.told(is_trained(settings)):
+        ranks.by_first(lambda: finish_again(settings))
         return
     longest = longest_of(settings, questions)
     wanted = with_held_out(as_recorded(settings), len(questions))
-    plan = make_plan(wanted, hardware.detect(), known_shape(settings.model), longest)
+    machine = hardware.weakest(ranks.gathered(hardware.detect()))
+    plan = make_plan(wanted, machine, known_shape(settings.model), longest)
     print(*plan.reasons, sep="\n")
-    run, mirror = open_run_folder(plan.settings)
-    stop = StopRequest()
+    run, mirror = opened_by_first(plan.settings)
+    stop = StopRequest(leaves_at_the_second=ranks.count() == 1)
     with explained(run, plan.settings):
         reached = train(plan, questions, rewards, run, mirror, stop, write_report)
-    write_report(run)
-    if mirror:
-        mirror.finish()
+    if ranks.is_first():
+        write_report(run)
+        if mirror:
+            mirror.finish()
     if not run.has_adapter:
         print(f"stopped after step {reached}: the same command goes on from there", file=sys.stderr)
         sys.exit(stop.exit_status)
@@ -85,6 +100,7 @@ def check_everything() -> tuple[Settings, list[Row], Rewards]:
     settings, problems = read_settings(None, __doc__)
     if settings.finish:
         problems.raise_any()
+        ranks.refuse_launcher("train_lora.py --finish")
         finish_now(settings)
         sys.exit()
     use_decimal_mark(settings.decimal_mark)
@@ -113,6 +129,15 @@ def check_everything() -> tuple[Settings, list[Row], Rewards]:
     if is_quantized(settings.model):
         print(f"{settings.model} holds quantized weights: merging will need 16-bit ones, named as model in run.yaml")
     return settings, questions, rewards
+
+
+def opened_by_first(settings: Settings) -> tuple[RunFolder, Mirror | None]:
+    """The run folder, as all processes see it, and its mirror, which the first fills."""
+    opened: list[tuple[RunFolder, Mirror | None]] = []
+    ranks.by_first(lambda: opened.append(open_run_folder(settings)))
+    run, mirror = opened[0] if opened else (RunFolder(Path(settings.output_dir)), None)
+    check_seen_by_all(run)
+    return run, mirror
 
 
 def read_questions(settings: Settings) -> list[Row]:

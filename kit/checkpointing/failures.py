@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from kit import ranks
 from kit.checkpointing.checkpoints import checkpoints_in, step_of
 from kit.cli.errors import UserError, first_line
 from kit.settings.knobs import Settings
@@ -38,6 +39,12 @@ def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
                 f"the disk of {run.path} is full ({type(error).__name__}): make room and run the same command again",
                 *_what_is_kept(run),
             ) from error
+        if ranks.is_of_lost_process(error):
+            raise RunStopped(
+                "another process of this run is gone; where it said why, that stands above: the same command goes on "
+                "from the last checkpoint",
+                *_what_is_kept(run),
+            ) from error
         if is_lost(error):
             raise RunStopped(
                 f"the card gave up ({first_line(error)}), which is how some kernels run out of memory: run the same "
@@ -69,7 +76,7 @@ def _less_memory(settings: Settings) -> str:
     if batch % 2 == 0:
         return (
             f"lower --batch-size from {batch} to {batch // 2} and raise --gradient-accumulation-steps from "
-            f"{accumulation} to {settings.completions_per_step // (batch // 2)}, which learns the same"
+            f"{accumulation} to {settings.completions_per_card // (batch // 2)}, which learns the same"
         )
     length = settings.max_completion_length
     return f"lower --max-completion-length from {length} to {length // 2} and start anew with --overwrite"

@@ -14,13 +14,12 @@ from kit.checkpointing.checkpoints import newest_whole, step_of
 from kit.checkpointing.mirror import Mirror
 from kit.cli.errors import UserError
 from kit.settings.further_fields import goes_without_saying
-from kit.settings.knobs import KNOBS, Settings
+from kit.settings.knobs import BATCH_KNOBS, KNOBS, Settings, shared_out
 from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.task.questions import Row, fingerprint
 from kit.task.user_rewards import Reward
 
-_BATCH_KNOBS = ("per_device_train_batch_size", "gradient_accumulation_steps")  # their product is compared
 # The fingerprint of their questions is compared.
 _DATA_KNOBS = ("dataset", "dataset_config", "split", "question_column", "answer_column", "skip_bad_rows")
 # Compared as functions, and as steps; older versions recorded the last two, which counted for nothing.
@@ -47,7 +46,7 @@ def check_same_run(
         name: value for name, value in recorded.get("settings", {}).items() if not goes_without_saying(name, value)
     }
     now = settings.as_config()
-    free = {name for name, spec in KNOBS.items() if spec.metadata.get("free")} | {*_DATA_KNOBS, *_BATCH_KNOBS}
+    free = {name for name, spec in KNOBS.items() if spec.metadata.get("free")} | {*_DATA_KNOBS, *BATCH_KNOBS}
     free |= _left_open(settings) | _ELSEWHERE
     differs = [
         f"{name} {before.get(name, _default(name))} → {now.get(name)}"
@@ -57,11 +56,13 @@ def check_same_run(
         and before.get(name, _default(name)) != now.get(name)
         and not _is_moved_base(name, now, run)
     ]
-    a_step = math.prod(int(before.get(name, 1)) for name in _BATCH_KNOBS)
-    given = {name: now[name] for name in _BATCH_KNOBS if name in settings.given}
-    wanted = math.prod(given.values())
-    if set(_BATCH_KNOBS) <= set(before) and (wanted != a_step if len(given) == 2 else a_step % wanted):
-        differs.append(f"completions a step {a_step} → {' times '.join(given)} {wanted}")
+    given = {name: now[name] for name in BATCH_KNOBS if name in settings.given}
+    wanted = math.prod(given.values()) * settings.gpus
+    if set(BATCH_KNOBS) <= set(before):
+        a_step = _completions_of(before)
+        if wanted != a_step if len(given) == 2 else a_step % wanted:
+            cards = [f"{settings.gpus} cards"] if settings.gpus > 1 else []
+            differs.append(f"completions a step {a_step} → {' times '.join([*given, *cards])} {wanted}")
     if questions and recorded.get("data", {}).get("fingerprint") not in (None, fingerprint(questions)):
         differs.append("the questions are others")
     differs += _other_rewards(recorded, rewards) if rewards else []
@@ -70,6 +71,11 @@ def check_same_run(
             f"--output-dir {run.path} holds a run of other settings ({'; '.join(differs)}): with its own settings it "
             "would be continued; name another folder, or add --overwrite to start anew in it"
         )
+
+
+def _completions_of(recorded: dict[str, Any]) -> int:
+    """The completions of a step of a recorded run, on all of its cards (their product is what must stay)."""
+    return math.prod(int(recorded.get(name, 1)) for name in (*BATCH_KNOBS, "gpus"))
 
 
 def goes_further(run: RunFolder, settings: Settings) -> bool:
@@ -131,13 +137,15 @@ def as_recorded(settings: Settings) -> Settings:
         for name in _left_open(settings) - {"gpu_memory_utilization"}
         if name in recorded or "before" in KNOBS[name].metadata
     }
-    given = settings.given | (set(kept) - set(_BATCH_KNOBS))
-    (*split,) = settings.given & set(_BATCH_KNOBS)
-    if len(split) == 1 and set(_BATCH_KNOBS) <= set(recorded):  # the other follows
-        (other,) = set(_BATCH_KNOBS) - set(split)
-        kept[other] = recorded[_BATCH_KNOBS[0]] * recorded[_BATCH_KNOBS[1]] // getattr(settings, split[0])
+    given = settings.given | (set(kept) - set(BATCH_KNOBS))
+    (*split,) = settings.given & set(BATCH_KNOBS)
+    if len(split) == 1 and set(BATCH_KNOBS) <= set(recorded):  # the other follows
+        (other,) = set(BATCH_KNOBS) - set(split)
+        kept[other] = _completions_of(recorded) // getattr(settings, split[0]) // settings.gpus
         given |= {other}
-    return dataclasses.replace(settings, **kept, given=given)
+    settings = dataclasses.replace(settings, **kept, given=given)
+    is_shared_anew = set(BATCH_KNOBS) <= set(recorded) and settings.gpus != recorded.get("gpus", 1)
+    return shared_out(settings, _completions_of(recorded)) if is_shared_anew else settings
 
 
 def _is_moved_base(name: str, now: dict[str, Any], run: RunFolder) -> bool:
@@ -203,12 +211,21 @@ def open_run_folder(settings: Settings) -> tuple[RunFolder, Mirror | None]:
     return run, mirror
 
 
-def where_to_start(run: RunFolder) -> tuple[str | None, int]:
-    """The checkpoint to go on from, ``None`` for the beginning, and its step, to which the logs are cut."""
+def where_to_start(run: RunFolder, processes: int = 1) -> tuple[str | None, int]:
+    """The checkpoint to go on from, ``None`` for the beginning, and its step, to which the logs are cut.
+
+    ``processes`` are those of the run now; where it was begun by another number, a sentence says what that changes.
+    """
     start = newest_whole(run.checkpoints, say=print)
     step = step_of(start) if start else 0
     if start:
         print(f"continuing {run.path} after step {step}")
+        before = run.read()["settings"].get("gpus", 1)
+        if before != processes:
+            print(
+                f"so far by {before} processes, from now on by {processes}: as many completions a step, drawn with "
+                "other random numbers"
+            )
     elif run.exists():
         print(f"{run.path} was stopped before its first checkpoint: starting from the beginning")
     cut_logs(run, step)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kit import ranks
 from kit.checkpointing.checkpoints import seal_checkpoint
 from kit.checkpointing.mirror import Mirror
 from kit.cli.errors import UserError
@@ -35,7 +36,8 @@ def checkpointing(
             self.saved_at = time.monotonic()
 
         def on_train_begin(self, *_, **__):
-            shutil.rmtree(run.unfinished_checkpoint, ignore_errors=True)  # what a kill left there
+            # what a kill left there
+            ranks.by_first(lambda: shutil.rmtree(run.unfinished_checkpoint, ignore_errors=True))
             if start:
                 restore_adapter(self.trainer.model, Path(start))
 
@@ -43,7 +45,8 @@ def checkpointing(
             if state.global_step >= state.max_steps:
                 check_weights(self.trainer.model, state.global_step)
                 return  # the adapter itself comes next
-            waited = time.monotonic() - self.saved_at
+            ranks.agree_on(stop)
+            waited = ranks.told(time.monotonic() - self.saved_at)
             at_step = state.global_step % settings.save_steps == 0
             self.due |= at_step or waited > 60 * settings.save_minutes or stop.signal is not None
             used_up = self.trainer._step % (args.steps_per_generation * args.num_iterations) == 0
@@ -53,13 +56,17 @@ def checkpointing(
                 control.should_training_stop |= stop.signal is not None
 
         def on_save(self, args, state, *_, **__):
+            ranks.wait()  # each process puts its random state there
+            ranks.by_first(lambda: self.seal(args, state))
+            self.due, self.saved_at = False, time.monotonic()
+
+        def seal(self, args, state):
             partial = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (partial / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
             for log in (run.metrics_file, run.samples_file):  # no step of the checkpoint may be missing there
                 if log.exists():
                     sync(log)
             seal_checkpoint(partial, run.checkpoints, state.global_step, settings.keep_checkpoints)
-            self.due, self.saved_at = False, time.monotonic()
             if mirror:
                 mirror.update()
 

@@ -11,10 +11,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
-    """Remembers that somebody asked to stop; ``signal`` is the signal's number, or ``None``."""
+    """Remembers that somebody asked to stop; ``signal`` is the signal's number, or ``None``.
 
-    def __init__(self) -> None:
+    A launcher of several processes repeats to each what it was sent itself, and kills those that take too long: there
+    the second signal is no wish of anybody's, and does not leave at once.
+    """
+
+    def __init__(self, leaves_at_the_second: bool = True) -> None:
         self.signal: int | None = None
+        self._leaves = leaves_at_the_second
 
     @property
     def exit_status(self) -> int:
@@ -34,11 +39,14 @@ class StopRequest:
 
     def _note(self, number: int, _: object) -> None:
         if self.signal is not None:
-            os._exit(128 + number)
+            if self._leaves:
+                os._exit(128 + number)
+            return
         self.signal = number
         if number == signal.SIGHUP:  # the terminal is gone, and writing to it would be an error
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)
         else:
-            os.write(2, b"\nstopping: a checkpoint is saved after this step (Ctrl-C again leaves at once)\n")
+            again = b" (Ctrl-C again leaves at once)" if self._leaves else b""
+            os.write(2, b"\nstopping: a checkpoint is saved after this step%b\n" % again)

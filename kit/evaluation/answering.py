@@ -19,14 +19,14 @@ from kit.evaluation.transcripts import Key, Line, Transcript, transcript_file
 from kit.generation.artefacts import Artefact, fingerprint
 from kit.generation.engine import Completion, Engine, Sampling
 from kit.generation.open import open_engine
-from kit.generation.runtime import Room, Runtime, choose_runtime
+from kit.generation.runtime import Room, Runtime, Server, choose_runtime
 from kit.grading import verdicts
 from kit.prompts import build_prompt
 from kit.task.prompt_length import reckoned_prompt_length
 from kit.task.questions import Row
 
 # Of EvaluationSettings; each row of the scores names its engine.
-_OF_THE_MACHINE = ("batch_size", "max_prompt_length", "vllm", "dtype")
+_OF_THE_MACHINE = ("batch_size", "max_prompt_length", "vllm", "dtype", "server")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class EvaluationSettings:
         vllm: whether vLLM answers where it can be had: ``auto``, ``off`` or ``require``.
         dtype: that Hugging Face weights are computed in: ``auto``, or a name.
         decimal_mark: that answers and replies are read with.
+        server: that answers in place of an engine here.
     """
 
     system_prompt: str
@@ -58,6 +59,7 @@ class EvaluationSettings:
     vllm: str = "auto"
     dtype: str = "auto"
     decimal_mark: str = "point"
+    server: Server | None = None
 
     def recorded(self) -> dict[str, Any]:
         """What the scores depend on."""
@@ -81,7 +83,7 @@ class Answers:
 
 def answer_questions(artefact: Artefact, questions: list[Row], settings: EvaluationSettings, folder: Path) -> Answers:
     """Ask what has not been asked yet. A kill loses at most one batch; the model is only loaded if needed."""
-    runtime = choose_runtime(artefact, settings.base_4bit, settings.vllm, settings.dtype)
+    runtime = choose_runtime(artefact, settings.base_4bit, settings.vllm, settings.dtype, settings.server)
     model = fingerprint(artefact)
     asked = [_Asked(artefact, questions, settings, runtime, model, folder)]
     tasks = [(asked[0], [(index, 0) for index in range(len(questions))])]

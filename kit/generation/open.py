@@ -1,9 +1,12 @@
-"""From a path to an engine: GGUF files by llama.cpp, folders by vLLM where there is a CUDA card, else transformers."""
+"""From a path to an engine: GGUF files by llama.cpp, folders by vLLM where there is a CUDA card, else transformers.
+
+Where a server has what lies there, that answers instead.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +16,7 @@ from kit.generation.artefacts import Artefact, template_of
 from kit.generation.engine import Conversation, Engine, Finished, Sampling
 from kit.generation.llama_cpp_engine import open_gguf
 from kit.generation.runtime import Room, Runtime
+from kit.generation.server_engine import ServerEngine
 from kit.generation.transformers_engine import open_transformers
 from kit.generation.vllm_engine import VllmNotLoaded, open_vllm
 from kit.planning.engine_choice import ANSWERS_WITHOUT
@@ -43,6 +47,8 @@ def open_engine(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[En
 
 
 def _opened(artefact: Artefact, runtime: Runtime, room: Room) -> AbstractContextManager[Engine]:
+    if runtime.server:
+        return nullcontext(ServerEngine(runtime.server.address, runtime.server.model, room.batch_size))
     if runtime.engine != "vLLM":
         vllm_on_processor.close_kept()  # it is done with, and holds memory
     if runtime.engine == "llama.cpp":

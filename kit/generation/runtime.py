@@ -6,19 +6,30 @@ from dataclasses import dataclass
 
 from kit.cli.errors import UserError
 from kit.generation.artefacts import Artefact, Kind
+from kit.generation.server_engine import served_model
 from kit.planning import hardware
 from kit.planning.engine_choice import choose_engine
 from kit.planning.model_shape import model_shape
 
 
 @dataclass(frozen=True)
+class Server:
+    """Where an artefact is served, and under which name; an empty one is the only one there."""
+
+    address: str
+    model: str = ""
+
+
+@dataclass(frozen=True)
 class Runtime:
-    """What runs an artefact: the engine's name, its number type, and how the tables call that."""
+    """What runs an artefact: the engine's name, its number type, and how the tables call that; ``server`` names the one
+    that answers for it."""
 
     engine: str
     dtype: str
     precision: str
     base_4bit: bool = False
+    server: Server | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,9 @@ def _head(model: str) -> int | None:
         return None
 
 
-def choose_runtime(artefact: Artefact, base_4bit: bool = False, vllm: str = "auto", dtype: str = "auto") -> Runtime:
+def choose_runtime(
+    artefact: Artefact, base_4bit: bool = False, vllm: str = "auto", dtype: str = "auto", server: Server | None = None
+) -> Runtime:
     """What will run ``artefact`` on this machine.
 
     Args:
@@ -46,10 +59,14 @@ def choose_runtime(artefact: Artefact, base_4bit: bool = False, vllm: str = "aut
         base_4bit: put an adapter on the 4-bit base of its training.
         vllm: the user's wish: ``auto``, ``off`` or ``require``.
         dtype: the number type that Hugging Face weights are computed in; ``auto`` is the machine's own.
+        server: that answers for it, in whichever number type.
 
     Raises:
-        UserError: vLLM is required and cannot be had, or the card has no such numbers.
+        UserError: vLLM is required and cannot be had, the card has no such numbers, or the server no such model.
     """
+    if server:
+        name = served_model(server.address, server.model, artefact.path)
+        return Runtime("server", "", f"as served, {name}", server=Server(server.address, name))
     if artefact.kind is Kind.GGUF:
         kind = artefact.number_type
         return Runtime("llama.cpp", kind or artefact.name, f"{kind} GGUF" if kind else "GGUF")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import requests
 
@@ -130,9 +130,18 @@ def ask(
     logprobs: bool = False,
 ) -> Answer:  # fmt: skip
     """One reply, through the chat template in the file; temperature 0 is greedy."""
-    request = {"messages": messages, "max_tokens": max_tokens, "seed": seed, "logprobs": logprobs}
+    request: dict[str, Any] = {"messages": messages, "max_tokens": max_tokens, "seed": seed, "logprobs": logprobs}
     request |= _NO_PENALTIES | {"temperature": temperature, "samplers": ["temperature" if temperature else "top_k"]}
-    answer = _local().post(f"{address}/v1/chat/completions", json=request, timeout=REPLY_TIMEOUT_S)
+    return answered(_local(), f"{address}/v1/chat/completions", request, REPLY_TIMEOUT_S)
+
+
+def answered(session: requests.Session, address: str, request: dict[str, Any], timeout: float) -> Answer:
+    """What a server says to a request of OpenAI's chat API.
+
+    Raises:
+        requests.RequestException: it refuses, or is gone.
+    """
+    answer = session.post(address, json=request, timeout=timeout)
     answer.raise_for_status()
     body = answer.json()
     choice = body["choices"][0]

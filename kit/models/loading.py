@@ -17,6 +17,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kit import ranks
 from kit.cli.errors import UserError
 from kit.models.unpacking import unpack_base
 from kit.models.vllm_kernels import load_this_processors_kernels
@@ -53,6 +54,10 @@ def load_for_training(plan: Plan) -> tuple[Any, Any, Plan]:
             raise
         reason = did_not_load(error)
         traceback.clear_frames(error.__traceback__)  # they hold on to half an engine
+    reasons = ranks.gathered(reason)
+    if any(reasons) and not all(reasons):  # those that have loaded it would hold its memory
+        without = next(number for number, said in enumerate(reasons) if said)
+        raise UserError(f"process {without} of {len(reasons)}: {reasons[without]}, and the others do: use --vllm off")
     if loaded is None:
         if plan.settings.vllm == "require":
             raise UserError(f"{reason}: --vllm auto goes on without it")

@@ -115,7 +115,7 @@ def taken_parts(shape: ModelShape, settings: Settings, layout: Layout, free_byte
 
     Source of the estimate: unsloth_zoo/rl_replacements.py, autotune_batch_and_chunks.
     """
-    step, length = settings.completions_per_step, settings.max_prompt_length + layout.completion
+    step, length = settings.completions_per_card, settings.max_prompt_length + layout.completion
     left = 0.8 * (free_bytes - phase_bytes(memory_parts(shape, settings, layout), ALWAYS))
     for rows in range(step, layout.rows, -1):
         parts = memory_parts(shape, settings, layout, scoring_rows=math.ceil(step / (step // rows)))

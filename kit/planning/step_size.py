@@ -56,5 +56,5 @@ def _completions_at_once(settings: Settings) -> int:
     """The completions of one batch of rollouts: those of a step, unless a further field of TRL's says otherwise."""
     passes = settings.further.get("steps_per_generation")
     if passes and "per_device_train_batch_size" in settings.given:
-        return settings.per_device_train_batch_size * int(passes)
+        return settings.per_device_train_batch_size * int(passes) * settings.gpus
     return int(settings.further.get("generation_batch_size") or _completions_a_step(settings))

@@ -1,28 +1,17 @@
 """Every knob of the training, once: name, default, reason. The command line, ``--config`` files and run.yaml all read
-from this one list, and the checks that need neither model nor data stand below it.
+from this one list (kit/settings/reading.py).
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import importlib.util
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from kit.cli.command_line import Parser
-from kit.cli.errors import Problems, UserError
+from kit.cli.errors import UserError
 from kit.numbers.reading import DECIMAL_MARKS
-from kit.prompts import SYSTEM_PROMPT, TAGS
-from kit.settings.further_fields import ALIASES, further_field, goes_without_saying
+from kit.prompts import SYSTEM_PROMPT
 from kit.settings.losses import LOSSES, WHEN_WHICH
-
-AUTOMATIC = "chosen for the machine where you leave it open: number type, vLLM or not, and what is marked *"
 
 # That ``--warm-start auto`` asks where it finds that one is needed, and at most, where more find enough right replies.
 WARM_START_QUESTIONS, WARM_START_MOST = 128, 512
@@ -153,13 +142,21 @@ class Settings:
     gpu: str = knob("", "plan for this card instead of the one that is here, such as t4 or rtx4070-laptop-8gb", "plan",
                     free=True, recorded=False)  # fmt: skip
 
+    gpus: int = knob(1, "with --plan, for so many cards that share a step's completions; training has one for each "
+                     "process that accelerate launch --num_processes N starts", "plan", free=True)  # fmt: skip
+
     given: frozenset[str] = field(default=frozenset(), compare=False)  # the knobs that the user set
     further: dict[str, Any] = field(default_factory=dict)  # more fields of TRL's GRPOConfig; from a file only
     epochs: float | None = None  # passes over the questions, from a file that says no steps; they become max_steps
 
     @property
     def completions_per_step(self) -> int:
-        """How many completions one optimizer step learns from."""
+        """How many completions one optimizer step learns from, on all cards."""
+        return self.completions_per_card * self.gpus
+
+    @property
+    def completions_per_card(self) -> int:
+        """How many of them a card (a process) writes and learns from."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
 
     def prompt(self) -> str:
@@ -175,174 +172,35 @@ class Settings:
 
 
 KNOBS = {spec.name: spec for spec in dataclasses.fields(Settings) if spec.metadata}
-_OF_ITS_CARD = {"per_device_train_batch_size", "gradient_accumulation_steps", "gpu_memory_utilization"}
+BATCH_KNOBS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 
 
-def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Settings, Problems]:
-    """Command line over ``--config`` file over defaults, and what is wrong with them.
+def shared_out(settings: Settings, completions: int | None = None) -> Settings:
+    """The settings with each card's share of the completions of a step, where the user did not say what it is.
 
-    A knob with a problem has its default, so that the caller can go on and find the other problems too.
+    Args:
+        settings: with ``gpus``.
+        completions: of a whole step; by default the recipe's, in whole groups.
 
     Raises:
-        UserError: the command line itself cannot be understood.
+        UserError: they cannot be shared out evenly, and fewer or more would be another recipe.
     """
-    arguments = dict(vars(_parser(description).parse(argv)))
-    config = arguments.pop("config", None)
-    problems = Problems()
-    from_file, is_record = (problems.catch(_read_config, Path(config)) or ({}, False)) if config else ({}, False)
-    settings = Settings()
-    further: dict[str, Any] = {}
-    for source, values in ((f"--config {config}: ", from_file), ("", arguments)):
-        for name, value in values.items():
-            if name not in KNOBS:
-                further[name] = value
-            elif (converted := problems.catch(_convert, name, value, source)) is not None:
-                setattr(settings, name, converted)
-                if not (source and is_record and name in _OF_ITS_CARD):  # a run.yaml's card may be another
-                    settings.given |= {name}
-    for name, value in further.items():
-        if not goes_without_saying(name, value):
-            converted = problems.catch(
-                further_field, name, value, f"--config {config}: ", KNOBS, max_steps=settings.max_steps
-            )
-            settings.further |= {} if converted is None else {name: converted}
-    problems.catch(_take_epochs, settings)
-    problems.catch(_check_groups, settings)
-    if settings.report_to != "none" and importlib.util.find_spec(settings.report_to) is None:
-        problems.found.append(f"--report-to {settings.report_to} is not installed: pip install {settings.report_to}")
-    if settings.screen == 1:
-        problems.found.append("--screen 1: one reply is always right or always wrong, give 0 or 2 and more")
-    if settings.gpu and not settings.plan:
-        problems.found.append(f"--gpu {settings.gpu} names a card to plan for, not one to train on: add --plan")
-    if settings.step and not settings.finish:
-        problems.found.append(f"--step {settings.step} names a checkpoint to finish with: add --finish")
-    if missing := [tag for tag in TAGS if tag not in settings.prompt()]:
-        print(f"the system prompt does not show {' '.join(missing)}: the kit's own rewards and scores read these tags")
-    return settings, problems
-
-
-def _parser(description: str) -> Parser:
-    parser = Parser(f"{description}\n{AUTOMATIC[0].upper()}{AUTOMATIC[1:]}.", argument_default=argparse.SUPPRESS)
-    parser.add_argument("--config", metavar="FILE.yaml", help="settings from a file, such as another run's run.yaml")
-    titles = dict.fromkeys(spec.metadata["group"] for spec in KNOBS.values())
-    groups = {title: parser.add_argument_group(title) for title in titles}
-    for name, spec in KNOBS.items():
-        info = spec.metadata
-        default = f"default{' *' if info.get('open') else ''}: {spec.default or 'none'}"
-        options: dict[str, Any] = {"help": f"{info['reason']} ({default})".replace("%", "%%")}
-        if spec.type == "bool":
-            options["action"] = argparse.BooleanOptionalAction
-        else:  # converted in _convert, so that all wrong values are reported together
-            choices = [*info.get("choices", []), *(["N"] if "number" in info else [])]
-            options["metavar"] = "|".join(choices) if choices else str(spec.type).upper()
-        groups[info["group"]].add_argument(_option(name), *([info["alias"]] if "alias" in info else []), **options)
-    return parser
-
-
-def _read_config(path: Path) -> tuple[dict[str, Any], bool]:
-    """What a YAML file says, and whether it is a run.yaml, whose knobs stand under ``settings``."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise UserError(f"--config {path} cannot be read ({error.strerror}): name an existing YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("settings", {}), dict):
-        raise UserError(f"--config {path} must hold lines of the form NAME: VALUE, as a run.yaml does")
-    said = content.get("settings", content)
-    problems = [
-        f"--config {path} says {name} and {ALIASES[name]}, which mean the same: keep one"
-        for name in ALIASES
-        if name in said and ALIASES[name] in said
-    ]
-    if problems:
-        raise UserError(*problems)
-    said = {ALIASES.get(name, name): value for name, value in said.items()}
-    if "num_train_epochs" in said and said.get("max_steps") == -1:  # TRL's way to say that the epochs decide
-        del said["max_steps"]
-    return said, "settings" in content
-
-
-def _take_epochs(settings: Settings) -> None:
-    """Passes over the questions decide the steps where nothing else does, as with TRL."""
-    epochs = settings.further.pop("num_train_epochs", None)
-    if epochs is None:
-        return
-    if epochs <= 0:
-        raise UserError(f"num_train_epochs is {epochs:g}: it must be greater than 0")
-    if "max_steps" in settings.given:
-        print(f"num_train_epochs {epochs:g} counts for nothing beside --max-steps {settings.max_steps}")
-    else:
-        settings.epochs = epochs
-
-
-def _convert(name: str, value: Any, source: str) -> Any:
-    """The value of a knob in its type and within its bounds."""
-    spec = KNOBS[name]
-    info, shown = spec.metadata, f"{source}{_option(name)} is {value}"
-    if spec.type == "bool":
-        if not isinstance(value, bool):
-            raise UserError(f"{shown}: write true or false")
-        return value
-    if spec.type == "str":
-        if "of_bool" in info and isinstance(value, bool):
-            value = info["of_bool"][value]
-        if "number" in info and isinstance(value, int | bool):
-            value = "off" if value is False else str(value)  # YAML reads a bare off as false
-        if isinstance(value, list) and value and (name == "rewards" or len(value) == 1):
-            value = ",".join(map(str, value))
-        if not isinstance(value, str) or not (value or spec.default == ""):
-            raise UserError(f"{shown}: give a text such as {spec.default}")
-        if "number" in info and value.isdecimal() and int(value) > 0:
-            return str(int(value))
-        if "choices" in info and value not in info["choices"]:
-            number = ", or give a whole number from 1" if "number" in info else ""
-            raise UserError(f"{shown}: choose from {', '.join(info['choices'])}{number}")
-        return _content_of(value) if "or_file" in info else value
-    try:
-        number = {"int": int, "float": float}[str(spec.type)](str(value))
-    except ValueError:
-        kind = "whole number" if spec.type == "int" else "number"
-        raise UserError(f"{shown}, which is no {kind}: give one such as {spec.default}") from None
-    least = info.get("least", 1 if spec.type == "int" else None)
-    if not math.isfinite(number) or (number <= 0 if least is None else number < least):
-        why = " (GRPO compares the completions of a group)" if name == "num_generations" else ""
-        raise UserError(f"{shown}: it must be {'greater than 0' if least is None else f'{least} or more'}{why}")
-    if number >= info.get("below", math.inf):
-        raise UserError(f"{shown}: it must be below {info['below']}")
-    return number
-
-
-def _content_of(text_or_file: str) -> str:
-    """The text, or where it names a file, what stands in it."""
-    try:
-        is_file = Path(text_or_file).is_file()
-    except (OSError, ValueError):  # too long for a name
-        is_file = False
-    if not is_file:
-        return text_or_file
-    try:
-        return Path(text_or_file).read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--system-prompt {text_or_file} cannot be read as UTF-8 text ({error})") from None
+    if settings.given & set(BATCH_KNOBS) or (settings.gpus == 1 and completions is None):
+        return settings
+    default, group = Settings(), settings.num_generations
+    whole = completions or max(1, round(default.completions_per_step / group)) * group
+    if whole % settings.gpus:
+        fitting = ", ".join(str(number) for number in range(1, whole + 1) if whole % number == 0)
+        raise UserError(
+            f"{settings.gpus} cards cannot share {whole} completions a step evenly: take {fitting} of them, or say "
+            "with --batch-size and --gradient-accumulation-steps what one of them does"
+        )
+    share: dict[str, Any] = {
+        BATCH_KNOBS[0]: whole // settings.gpus,
+        BATCH_KNOBS[1]: 1,
+    }  # in how many passes: for the plan to choose
+    return dataclasses.replace(settings, **share)
 
 
 def _recorded(name: str) -> bool:
     return bool(KNOBS[name].metadata.get("recorded", True))
-
-
-def _check_groups(settings: Settings) -> None:
-    if not {"per_device_train_batch_size", "gradient_accumulation_steps"} <= settings.given:
-        return  # the plan makes the product fit
-    if settings.completions_per_step % settings.num_generations == 0:
-        return
-    fitting = max(1, round(settings.completions_per_step / settings.num_generations)) * settings.num_generations
-    raise UserError(
-        f"--batch-size {settings.per_device_train_batch_size} times --gradient-accumulation-steps "
-        f"{settings.gradient_accumulation_steps} is {settings.completions_per_step} completions a step, which "
-        f"groups of --num-generations {settings.num_generations} do not divide: make the product {fitting}"
-    )
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kit import ranks
 from kit.chat_templates import fitted
 from kit.checkpointing.checkpoints import checkpoints_in, step_of
 from kit.checkpointing.saving import restore_adapter
@@ -20,6 +21,7 @@ from kit.evaluation.scores import NOISE
 from kit.evaluation.statistics import mcnemar, wilson
 from kit.generation.engine import Completion, Engine, Sampling
 from kit.grading import verdicts
+from kit.planning.hardware import own_card
 from kit.prompts import build_prompt
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
@@ -43,7 +45,8 @@ class HeldOut:
 
     def __init__(self, questions: list[Row], settings: Settings, run: RunFolder, log: RunLog) -> None:
         self._questions, self._settings, self._run, self._log = questions, settings, run, log
-        self._every = settings.eval_every if questions else 0
+        self._is_asked = bool(settings.eval_every and questions)  # alike in all processes; the first alone asks
+        self._has_failed = False
         rows = [(row["step"], row["heldout"]["right"]) for row in read_jsonl(run.metrics_file) if row.get("heldout")]
         before_the_first = [right for step, right in rows if step == 0]
         self._base: str | None = before_the_first[0] if before_the_first else None
@@ -73,26 +76,32 @@ class HeldOut:
         class Measuring(TrainerCallback):
             def on_step_end(self, _, state, control, model=None, processing_class=None, **__):
                 step = state.global_step
-                if held_out._every and (step % held_out._every == 0 or step == state.max_steps):
-                    held_out._measure(step, model, processing_class)
-                    control.should_training_stop |= held_out.stands_still
+                if held_out._is_asked and (step % held_out._settings.eval_every == 0 or step == state.max_steps):
+                    ranks.by_first(lambda: held_out._measure(step, model, processing_class))
+                    control.should_training_stop |= ranks.told(held_out.stands_still)
 
         return Measuring()
 
     def begin(self, policy: Any, tokenizer: Any, warm_start: Callable[[], bool]) -> None:
         """Measure the base, let the warm start do what it does, and measure again if the policy is another then."""
-        if self._every and self._base is None:
-            self._measure(0, policy, tokenizer, "base")
-        if warm_start() and self._every and not self._after_warm_start:
+        if self._is_asked:
+            ranks.by_first(lambda: self._measure(0, policy, tokenizer, "base") if self._base is None else None)
+        if warm_start() and self._is_asked:
+            ranks.by_first(lambda: self._measure_warm_start(policy, tokenizer))
+
+    def _measure_warm_start(self, policy: Any, tokenizer: Any) -> None:
+        if not self._after_warm_start:
             self._measure(0, policy, tokenizer, "warm-start")
             self._after_warm_start = True
 
     def _measure(self, step: int, model: Any, tokenizer: Any, name: str = "") -> None:
+        if self._has_failed:
+            return
         try:
             score = self._answered(name or f"step-{step}", model, tokenizer)
         except Exception as error:  # an engine that fails must not end a training that goes well
             print(f"the held-out questions could not be answered ({first_line(error)}): training goes on without them")
-            self._every = 0
+            self._has_failed = True
             return
         self._right[step] = score["right"]
         worse = self._worse_than_base(step)
@@ -117,9 +126,8 @@ class HeldOut:
             fitted(build_prompt(row["question"], self._settings.prompt()), tokenizer.chat_template) for row in rows
         ]
         replies: dict[int, Completion] = {}
-        cards = range(torch.cuda.device_count())
         title = f"held-out questions, {name.replace('-', ' ')}"
-        with torch.random.fork_rng(devices=cards), answering(policy), progress(title, len(rows)) as bar:
+        with torch.random.fork_rng(devices=own_card()), answering(policy), progress(title, len(rows)) as bar:
             for batch in engine.generate(prompts, sampling):
                 replies |= dict(batch)
                 bar.advance(len(batch))

@@ -10,6 +10,7 @@ from typing import Any
 from kit.generation.engine import Engine
 from kit.generation.transformers_engine import engine_of
 from kit.generation.vllm_engine import engine_of_policy, engine_on_processor
+from kit.planning.hardware import own_card
 
 
 def policy_engine(trainer: Any, tokenizer: Any, batch_size: int) -> Engine:
@@ -51,7 +52,7 @@ def same_random_numbers() -> Iterator[None]:
     import torch
 
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with torch.random.fork_rng(devices=own_card()):
         try:
             yield
         finally:

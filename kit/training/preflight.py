@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from kit import ranks
 from kit.checkpointing.failures import is_lost, is_out_of_memory
 from kit.cli.errors import first_line
-from kit.planning.hardware import free_card
+from kit.planning.hardware import free_card, own_card
 from kit.training.trainer import build_trainer
 
 _PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -39,7 +40,7 @@ def rehearse(arguments: dict[str, Any], policy: Any, tokenizer: Any, dataset: An
         with _random_states_kept(), _environment_kept(), _adapter_kept(policy):
             _take_step(arguments, policy, tokenizer, dataset)
     except Exception as error:  # torch, vLLM and TRL each have their own kinds
-        if is_out_of_memory(error) or is_lost(error):
+        if is_out_of_memory(error) or is_lost(error) or ranks.count() > 1:  # the others are in the middle of it
             raise
         print(f"that step could not be taken ({first_line(error)}): going on without it")
     free_card()
@@ -51,7 +52,7 @@ def _take_step(arguments: dict[str, Any], policy: Any, tokenizer: Any, dataset: 
     ]
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     longest = dataset[lengths.index(max(lengths))]
-    whole_step = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
+    share = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
     least = "min_tokens" if arguments["use_vllm"] else "min_new_tokens"
     rehearsal = arguments | {
         "max_steps": 1,
@@ -63,7 +64,7 @@ def _take_step(arguments: dict[str, Any], policy: Any, tokenizer: Any, dataset: 
             least: arguments["max_completion_length"],
         },
     }
-    rows = dataset.from_list([longest] * whole_step)
+    rows = dataset.from_list([longest] * (share * ranks.count()))
     build_trainer(rehearsal, policy, tokenizer, rows, [_the_same_for_all], []).train()
 
 
@@ -106,7 +107,7 @@ def _random_states_kept() -> Iterator[None]:
 
     before = (random.getstate(), numpy.random.get_state())
     try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        with torch.random.fork_rng(devices=own_card()):
             yield
     finally:
         random.setstate(before[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kit import ranks
 from kit.generation import vllm_on_processor
 from kit.generation.vllm_engine import VllmNotLoaded
 from kit.models.policy_weights import policy_weights
@@ -18,7 +19,7 @@ def use_vllm_on_processor(seed: int, dtype: str) -> None:
     and the adapter's merged, go through vLLM's own ``reload_weights``. All else is TRL's.
 
     Args:
-        seed: of the stream that all completions are drawn with.
+        seed: of the stream that all completions are drawn with; each process of a run has its own.
         dtype: in which it computes, the trainer's own: where bfloat16 is emulated it takes 70 times as long.
     """
     from trl.generation.vllm_generation import VLLMGeneration
@@ -29,7 +30,7 @@ def use_vllm_on_processor(seed: int, dtype: str) -> None:
             base = self.model.get_base_model().name_or_path
             try:
                 self.llm: Any = vllm_on_processor.load(
-                    base, dtype, self.max_model_length, self.max_num_seqs, seed, logprobs="processed"
+                    base, dtype, self.max_model_length, self.max_num_seqs, seed + ranks.rank(), logprobs="processed"
                 )
             except Exception as error:  # vLLM and its kernels each have their own kinds
                 raise VllmNotLoaded(did_not_load(error)) from error

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
+from kit import ranks
 from kit.cli.errors import first_line
 from kit.planning.hardware import taken_gib
 from kit.settings.knobs import Settings
@@ -58,12 +59,16 @@ class RunLog:
 
         @functools.wraps(reward)
         def recorded(*, completions, question, answer, **columns):
-            results = reward(completions=completions, question=question, answer=answer, **columns)
+            results = ranks.together(
+                lambda: reward(completions=completions, question=question, answer=answer, **columns)
+            )
+            replies = [completion[-1]["content"] for completion in completions]
+            # the checked answers, as kit/task/reward_columns.py passes them; of each process, groups in TRL's order
+            shares = ranks.gathered((list(question), replies, list(answer), list(results)))
             batch = self._batch
-            batch.questions = list(question)
-            batch.replies = [completion[-1]["content"] for completion in completions]
-            batch.golds = list(answer)  # the checked values, as kit/task/reward_columns.py passes them
-            batch.rewards[reward.__name__] = list(results)
+            batch.questions, batch.replies, batch.golds, batch.rewards[reward.__name__] = (
+                [value for share in shares for value in share[column]] for column in range(4)
+            )
             return results
 
         return recorded

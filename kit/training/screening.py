@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Any, TypedDict
 
+from kit import ranks
 from kit.cli.progress import progress
 from kit.cli.signals import StopRequest
 from kit.generation.engine import Engine
@@ -55,10 +56,15 @@ def screened(
     """
     if not settings.screen:
         return dataset
-    if not run.screen_file.exists():
-        rows = [questions[row] for row in dataset["row"]]
-        with same_random_numbers():
-            _screen(rows, engine(), template, settings, run, stop)
+
+    def screen() -> None:
+        if not run.screen_file.exists():
+            rows = [questions[row] for row in dataset["row"]]
+            with same_random_numbers():
+                _screen(rows, engine(), template, settings, run, stop)
+
+    ranks.by_first(screen)
+    ranks.agree_on(stop)
     if stop.signal is not None:
         return dataset
     kept = json.loads(run.screen_file.read_text(encoding="utf-8"))["kept"]

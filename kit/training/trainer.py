@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from kit import ranks
 from kit.chat_templates import Messages, fitted
 from kit.cli.errors import UserError, first_line
 from kit.planning.engine_choice import EngineChoice
@@ -89,6 +90,7 @@ def trainer_arguments(settings: Settings, choice: EngineChoice, weights: list[fl
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": settings.report_to,
+        **({"ddp_find_unused_parameters": False} if ranks.count() > 1 else {}),  # LoRA's are all used in each pass
         "disable_tqdm": True,  # metrics.jsonl and our own lines say it better
         **(_colocated(settings) if choice.use_vllm and not choice.card else {}),
         **settings.further,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from kit import ranks
 from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import Rewards, where_to_start
 from kit.checkpointing.saving import checkpointing
@@ -59,9 +60,7 @@ def train(
         UserError: anything that a user can mend.
     """
     functions, weights = rewards
-    start, done = where_to_start(run)
-    clear_bests(run, after=done)
-    run.write(describe_run(plan.settings, questions, functions, weights))
+    start, done = ranks.by_first(lambda: begun(run, describe_run(plan.settings, questions, functions, weights)))
     policy, tokenizer, plan = loading.load_for_training(plan)  # before TRL is imported: Unsloth patches it
     settings = plan.settings
     mended = mend_padding(tokenizer, settings.model)
@@ -77,44 +76,64 @@ def train(
     prepare_reporting(run)
     held_out = HeldOut(that_fit(others, tokenizer, settings), settings, run, log)
     recorded = [with_columns(log.recording(function), trained_on) for function in functions]
-    callbacks = [progress.callback(), held_out.callback(), log.callback(), keeper]
+    written_down = [log.callback()] if ranks.is_first() else []
+    callbacks = [progress.callback(), held_out.callback(), *written_down, keeper]
     trainer, plan, arguments = _built(plan, arguments, run, weights, policy, tokenizer, dataset, recorded, callbacks)
     keeper.trainer = trainer
 
     def engine() -> Engine:
-        return policy_engine(trainer, tokenizer, plan.settings.completions_per_step)
+        return policy_engine(trainer, tokenizer, plan.settings.completions_per_card)
 
     held_out.engine = engine
     warm = WarmStart(settings, run, that_fit(trained_on, tokenizer, settings), rewards, arguments, stop)
     record = describe_run(plan.settings, questions, functions, weights)
     record |= describe_trainer(plan, arguments, trainer, mended)
-    run.write(record | warm.facts())
+    ranks.by_first(lambda: run.write(record | warm.facts()))
     with stop.listening(), fetching(sixteen_bit_name(settings.model), stop):
         with answering(policy):
             rows = screened(trainer.train_dataset, trained_on, engine, tokenizer.chat_template, settings, run, stop)
         trainer.train_dataset = rows
         if start is None and stop.signal is None:
             held_out.begin(policy, tokenizer, lambda: warm.begin(policy, tokenizer, engine))
-            run.write(record | warm.facts())
+            ranks.by_first(lambda: run.write(record | warm.facts()))
+        ranks.agree_on(stop)
         if stop.signal is None:
             trainer.train(resume_from_checkpoint=start)
-    if trainer.state.global_step >= settings.max_steps or held_out.stands_still:
-        run.write(run.read() | {"adapter": held_out.take_best(policy, trainer.state.global_step)})
-        save_adapter(run, policy, tokenizer)
-        clear_bests(run)
-    return trainer.state.global_step
+    reached: int = trainer.state.global_step
+
+    def finish() -> None:
+        if reached >= settings.max_steps or held_out.stands_still:
+            run.write(run.read() | {"adapter": held_out.take_best(policy, reached)})
+            save_adapter(run, policy, tokenizer)
+            clear_bests(run)
+
+    ranks.by_first(finish)
+    return reached
+
+
+def begun(run: RunFolder, record: dict[str, Any]) -> tuple[str | None, int]:
+    """Where the run starts, its folder brought back to there, and what it is written into it."""
+    start, done = where_to_start(run, ranks.count())
+    clear_bests(run, after=done)
+    run.write(record)
+    return start, done
 
 
 def _built(
     plan: Plan, arguments: dict[str, Any], run: RunFolder, weights: list[float], *parts: Any
 ) -> tuple[Any, Plan, dict[str, Any]]:
     """The trainer, with the plan and the arguments that hold: others, where vLLM does not load on a processor."""
+    trainer, reason = None, ""
     try:
-        return build_trainer(arguments, *parts), plan, arguments
+        trainer = build_trainer(arguments, *parts)
     except VllmNotLoaded as error:
-        if plan.settings.vllm == "require":
-            raise
-        print(f"{error}: {ROLLOUTS_WITHOUT}.")
-        plan = plan.without_vllm()
-        arguments = trainer_arguments(plan.settings, plan.choice, weights, run)
-        return build_trainer(arguments, *parts), plan, arguments
+        reason = str(error)
+    reason = next(filter(None, ranks.gathered(reason)), "")
+    if not reason:
+        return trainer, plan, arguments
+    if plan.settings.vllm == "require":
+        raise VllmNotLoaded(reason)
+    print(f"{reason}: {ROLLOUTS_WITHOUT}.")
+    plan = plan.without_vllm()
+    arguments = trainer_arguments(plan.settings, plan.choice, weights, run)
+    return build_trainer(arguments, *parts), plan, arguments

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from kit import ranks
 from kit.chat_templates import fitted
 from kit.checkpointing.resuming import Rewards
 from kit.checkpointing.saving import check_weights, restore_adapter
@@ -79,15 +80,13 @@ class WarmStart:
         Returns:
             Is the policy another one than before?
         """
-        facts = self._facts()
-        if self._settings.warm_start == "off" or facts.get("done") is False:
+        if self._settings.warm_start == "off" or ranks.told(self._facts().get("done")) is False:
             return False
-        if self._run.warm_start.is_dir():
+        if ranks.told(self._run.warm_start.is_dir()):
             restore_adapter(policy, self._run.warm_start)
         else:
-            if "look" not in facts and self._settings.warm_start == "auto":
-                facts = self._write(facts | {"look": self._looked(policy, tokenizer, engine())})
-            if not self._is_wanted(facts) or not self._trained(policy, tokenizer, engine):
+            wanted = ranks.by_first(lambda: self._is_wanted(self._with_look(policy, tokenizer, engine)))
+            if not wanted or not self._trained(policy, tokenizer, engine):
                 return False
         _refer_to(policy)
         return True
@@ -105,10 +104,15 @@ class WarmStart:
         write_whole(self._run.warm_start_file, json.dumps(facts, indent=1) + "\n")
         return facts
 
-    def _looked(self, policy: Any, tokenizer: Any, engine: Engine) -> dict[str, Any]:
+    def _with_look(self, policy: Any, tokenizer: Any, engine: Callable[[], Engine]) -> dict[str, Any]:
+        """The facts, with a look at a few groups where that decides."""
+        facts = self._facts()
+        if "look" in facts or self._settings.warm_start != "auto":
+            return facts
         with same_random_numbers(), answering(policy):
             chosen = self._questions[:_LOOK_GROUPS]
-            return dict(look(engine, chosen, self._settings, tokenizer.chat_template, self._rewards))
+            seen = look(engine(), chosen, self._settings, tokenizer.chat_template, self._rewards)
+        return self._write(facts | {"look": dict(seen)})
 
     def _is_wanted(self, facts: dict[str, Any]) -> bool:
         """Decide by the look, and say so."""
@@ -126,35 +130,50 @@ class WarmStart:
 
     def _trained(self, policy: Any, tokenizer: Any, engine: Callable[[], Engine]) -> bool:
         template = tokenizer.chat_template
-        with same_random_numbers():
+
+        def in_format() -> float:
             with answering(policy):
-                replies = self._replies(engine(), self._short_enough(tokenizer), template)
-            if self._stop.signal is not None:
-                return False
-            kept = _worth_learning(replies)
-            facts = self._facts() | _counted(replies, kept)
-            if len(kept) < _FEWEST:
-                self._write(facts | {"done": False})
-                print(
-                    f"no warm start: {len(kept)} of {len(replies)} replies are in format, with a worked example or "
-                    "without, too few to learn from: a larger base may find more, or a --worked-example that is "
-                    "nearer to your questions"
-                )
+                return format_share(engine(), self._questions[:_TRIED], self._settings, template)
+
+        with same_random_numbers():
+            kept, facts = ranks.by_first(lambda: self._material(policy, tokenizer, engine))
+            ranks.agree_on(self._stop)
+            if self._stop.signal is not None or not kept:
                 return False
             for number in range(1, _PASSES + 1):
                 self._learn(policy, tokenizer, kept, number)
+                ranks.agree_on(self._stop)
                 if self._stop.signal is not None:
                     return False
-                with answering(policy):
-                    share = format_share(engine(), self._questions[:_TRIED], self._settings, template)
+                share = ranks.by_first(in_format)
                 facts |= {"passes": number, "format_after": share}
                 print(f"{share:.0%} of {_TRIED} completions are in format after pass {number}")
                 if share >= _SURE:
                     break
         check_weights(policy, 0)
+        ranks.by_first(lambda: self._keep(policy, tokenizer, facts))
+        return True
+
+    def _keep(self, policy: Any, tokenizer: Any, facts: dict[str, Any]) -> None:
         self._write(facts | {"done": True})
         save_weights(policy, tokenizer, self._run.warm_start)
-        return True
+
+    def _material(
+        self, policy: Any, tokenizer: Any, engine: Callable[[], Engine]
+    ) -> tuple[list[OwnReply], dict[str, Any]]:
+        """The replies to learn from, none where they are too few, and what is to be said of them."""
+        with answering(policy):
+            replies = self._replies(engine(), self._short_enough(tokenizer), tokenizer.chat_template)
+        kept = _worth_learning(replies)
+        facts = self._facts() | _counted(replies, kept)
+        if self._stop.signal is not None or len(kept) >= _FEWEST:
+            return kept, facts
+        self._write(facts | {"done": False})
+        print(
+            f"no warm start: {len(kept)} of {len(replies)} replies are in format, with a worked example or without, "
+            "too few to learn from: a larger base may find more, or a --worked-example that is nearer to your questions"
+        )
+        return [], facts
 
     def _replies(self, engine: Engine, questions: list[Row], template: str) -> list[OwnReply]:
         """As many as the user says, or as it takes to learn from right ones alone, where that is within reach."""
@@ -221,11 +240,14 @@ class WarmStart:
     def _sft_arguments(self) -> dict[str, Any]:
         """The fields of TRL's SFTConfig: the number types and the memory are those of the training that follows."""
         settings = self._settings
-        at_once = min(_ROWS, settings.per_device_train_batch_size)
-        as_in_training = ("bf16", "fp16", "gradient_checkpointing", "optim", "weight_decay", "seed")
-        return {name: self._arguments[name] for name in as_in_training} | {
+        rows = max(1, _ROWS // ranks.count())
+        at_once = min(rows, settings.per_device_train_batch_size)
+        as_in_training = (
+            "bf16", "fp16", "gradient_checkpointing", "optim", "weight_decay", "seed", "ddp_find_unused_parameters",
+        )  # fmt: skip
+        return {name: self._arguments[name] for name in as_in_training if name in self._arguments} | {
             "num_train_epochs": 1, "per_device_train_batch_size": at_once,
-            "gradient_accumulation_steps": _ROWS // at_once, "learning_rate": _RATE, "lr_scheduler_type": "linear",
+            "gradient_accumulation_steps": rows // at_once, "learning_rate": _RATE, "lr_scheduler_type": "linear",
             "warmup_steps": 2, "max_length": settings.max_prompt_length + settings.max_completion_length,
             "completion_only_loss": True, "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
             "logging_strategy": "no",

@@ -3,7 +3,7 @@
 import pytest
 
 from kit.planning.step_size import with_steps
-from kit.settings.knobs import read_settings
+from kit.settings.reading import read_settings
 
 
 @pytest.fixture

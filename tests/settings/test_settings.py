@@ -3,7 +3,8 @@
 import pytest
 
 from kit.cli.errors import UserError
-from kit.settings.knobs import Settings, read_settings
+from kit.settings.knobs import Settings
+from kit.settings.reading import read_settings
 from kit.settings.trainer_fields import trainer_fields
 
 

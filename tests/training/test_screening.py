@@ -2,7 +2,7 @@
 
 import json
 
-from kit.settings.knobs import read_settings
+from kit.settings.reading import read_settings
 from kit.storage.run_folder import RunFolder, read_jsonl
 from tests.conftest import run_script
 

@@ -11,7 +11,7 @@ import pytest
 from kit.cli.errors import UserError
 from kit.cli.signals import StopRequest
 from kit.prompts import parse_reply
-from kit.settings.knobs import read_settings
+from kit.settings.reading import read_settings
 from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.task.worked_example import OWN, read_worked_example
 from kit.training import warm_start

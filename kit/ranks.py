@@ -1,0 +1,230 @@
+"""The processes of one run: which of them this is, and how they agree.
+
+A launcher (``accelerate launch``, ``torchrun``) starts one process a card, each with the same command. Each holds the
+whole model and learns from its share of a step's completions; torch's DDP, which transformers' Trainer wraps around
+the policy, averages the gradients. All else that happens once in a run (files, held-out scores, decisions) the first
+process does and tells the others, by this module. Where there is one process, it is the first, and nothing here costs
+anything.
+
+Values go over gloo, also beside NCCL: they are small, lie in ordinary memory, and gloo notices when a process is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from kit.cli.errors import UserError, first_line
+from kit.cli.signals import StopRequest
+
+T = TypeVar("T")
+
+_LONGEST_WAIT = timedelta(hours=6)  # the others wait while the first asks questions, or fetches a model
+_GONE = ("connection closed by peer", "connection reset by peer", "timed out waiting", "nccl")
+_SHARDED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+
+_PATIENCE_S = 4.0
+
+_group: Any = None  # gloo's, of all processes; None where there is one
+_agreed_on: list[Exception] = []  # that this process is the one to raise
+
+
+def count() -> int:
+    """How many processes make the run (torch's world size)."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return int(os.environ.get("RANK", "0")) if count() > 1 else 0
+
+
+def on_this_machine() -> int:
+    """How many of them run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if count() > 1 else 1
+
+
+def is_first() -> bool:
+    """Is this the process that writes, shows and decides?"""
+    return rank() == 0
+
+
+class OtherRankFailed(UserError):
+    """What another process failed of, said by the first."""
+
+
+def join() -> None:
+    """Meet the other processes; must come before anything that looks at the hardware. Only the first is heard then.
+
+    Raises:
+        UserError: the launcher splits the model, which the kit's engines do not, or starts fewer than it was told to.
+    """
+    global _group
+    _check_launcher()
+    if count() == 1 or _group is not None:
+        return
+    import torch
+
+    if not is_first():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 (as long as the process)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.distributed.init_process_group("nccl", timeout=_LONGEST_WAIT)
+    else:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"  # it would number processors, which torch cannot load to
+        torch.distributed.init_process_group("gloo", timeout=_LONGEST_WAIT)
+    _group = torch.distributed.new_group(backend="gloo", timeout=_LONGEST_WAIT)
+
+
+def leave() -> None:
+    """Part from the others at the end of a run that went well."""
+    global _group
+    if _group is not None:
+        import torch
+
+        wait()
+        torch.distributed.destroy_process_group()
+        _group = None
+
+
+def refuse_launcher(script: str) -> None:
+    """Refuse to be one of several processes.
+
+    Raises:
+        UserError: this is the first of several; the others end without a word.
+    """
+    if count() == 1:
+        return
+    if not is_first():
+        sys.exit(UserError.exit_status)
+    raise UserError(
+        f"{script} is for one process, and a launcher started {count()}: run python {script} without it; what many "
+        "cards answer faster is asked of a server (evaluate.py --server)"
+    )
+
+
+def gathered(value: T) -> list[T]:
+    """The values of all processes, by rank."""
+    if _group is None:
+        return [value]
+    import torch
+
+    values: list[Any] = [None] * count()
+    torch.distributed.all_gather_object(values, value, group=_group)
+    return values
+
+
+def told(value: T) -> T:
+    """The first process's value."""
+    if _group is None:
+        return value
+    import torch
+
+    box = [value]
+    torch.distributed.broadcast_object_list(box, src=0, group=_group)
+    return box[0]
+
+
+def wait() -> None:
+    """Go on when all have come here."""
+    gathered(None)
+
+
+def by_first(do: Callable[[], T]) -> T:
+    """What the first process gets by ``do``, told to all; the others wait. What it raises ends them all."""
+    return told(together(lambda: do() if is_first() else None))  # type: ignore[return-value]
+
+
+def together(do: Callable[[], T]) -> T:
+    """``do()`` in each process; where it fails in one, all end: the first with the sentence, the others silently.
+
+    Raises:
+        OtherRankFailed: in the first process, with what another says is wrong.
+        Exception: what ``do`` raised, in the process where it did, unless the first can say it.
+    """
+    result, error = None, None
+    try:
+        result = do()
+    except Exception as caught:
+        if _group is None:
+            raise
+        error = caught
+    if _group is None:
+        return result  # type: ignore[return-value]
+    failures = gathered(None if error is None else _as_told(error))
+    failed = next((number for number, failure in enumerate(failures) if failure is not None), None)
+    if failed is None:
+        return result  # type: ignore[return-value]
+    problems, status, is_foreseen = failures[failed]  # type: ignore[misc]
+    if error is not None and (failed == 0 == rank() or (failed == rank() and not is_foreseen)):
+        _agreed_on.append(error)
+        raise error
+    if is_first() and is_foreseen:
+        failure = OtherRankFailed(*(f"process {failed} of {count()}: {problem}" for problem in problems))
+        failure.exit_status = status
+        raise failure
+    time.sleep(0 if is_foreseen else _PATIENCE_S / 2)  # the launcher ends the others as soon as one is gone
+    sys.exit(status)
+
+
+@contextmanager
+def heard_once() -> Iterator[None]:
+    """What all processes raise alike, the first alone says: the launcher ends the others while they wait a moment."""
+    try:
+        yield
+    except Exception as error:
+        if not is_first() and error not in _agreed_on:
+            time.sleep(_PATIENCE_S)
+        raise
+
+
+def agree_on(stop: StopRequest) -> None:
+    """Whoever was asked to stop: all were."""
+    if _group is not None:
+        stop.signal = next((number for number in gathered(stop.signal) if number is not None), None)
+
+
+def is_of_lost_process(error: Exception) -> bool:
+    """Does this error of torch's mean that another process is gone?"""
+    said = str(error).lower()
+    return _group is not None and isinstance(error, RuntimeError) and any(words in said for words in _GONE)
+
+
+def _as_told(error: Exception) -> tuple[tuple[str, ...], int, bool]:
+    if isinstance(error, UserError):
+        return error.problems, error.exit_status, True
+    return (first_line(error),), 1, False
+
+
+def _check_launcher() -> None:
+    for variable, name in _SHARDED.items():
+        if os.environ.get(variable, "").lower() in ("1", "true"):
+            raise UserError(
+                f"accelerate is configured for {name}, which splits a model that does not fit a card; 4-bit weights in "
+                "Unsloth and vLLM are whole on each: launch with --multi_gpu and without it"
+            )
+    wanted = _asked_of_accelerate()
+    if count() == 1 and wanted > 1:
+        raise UserError(
+            f"accelerate launch --cpu --num_processes {wanted} starts one process on one machine: use "
+            f"torchrun --nproc_per_node {wanted} train_lora.py …"
+        )
+
+
+def _asked_of_accelerate() -> int:
+    """The processes that ``accelerate launch --cpu``, if that started this one, was told to start."""
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true"):
+        return 1
+    import psutil
+
+    try:
+        words = [word for part in psutil.Process().parent().cmdline() for word in part.split("=", 1)]
+        place = next((place for place, word in enumerate(words) if word.replace("-", "_") == "__num_processes"), None)
+        return 1 if place is None else int(words[place + 1])
+    except (psutil.Error, AttributeError, ValueError, IndexError):
+        return 1
