@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from kit.cli.errors import UserError, first_line
 from kit.cli.signals import StopRequest
@@ -32,6 +32,8 @@ _PATIENCE_S = 4.0
 
 _group: Any = None  # gloo's, of all processes; None where there is one
 _agreed_on: list[Exception] = []  # that this process is the one to raise
+_work: Callable[[Any], Any] | None = None
+_TASK, _END = "task", "end"
 
 
 def count() -> int:
@@ -136,8 +138,60 @@ def wait() -> None:
 
 
 def by_first(do: Callable[[], T]) -> T:
-    """What the first process gets by ``do``, told to all; the others wait. What it raises ends them all."""
-    return told(together(lambda: do() if is_first() else None))  # type: ignore[return-value]
+    """What the first process gets by ``do``, told to all; meanwhile the others help, where ``do`` calls ``shared``.
+
+    Raises:
+        Exception: what ``do`` raised, in the first process; the others end.
+    """
+    if _group is None:
+        return do()
+    if is_first():
+        result, error = _tried(do)
+        told((_END, result, None if error is None else _as_told(error)))
+        if error is not None:
+            _agreed_on.append(error)
+            raise error
+        return result  # type: ignore[return-value]
+    message: Any = told(None)
+    while message[0] == _TASK:
+        gathered(_outcome_of(message[1]))
+        message = told(None)
+    if message[2]:
+        _end_quietly(*message[2][1:])
+    return message[1]  # type: ignore[no-any-return]
+
+
+def help_with(work: Callable[[Any], Any]) -> None:
+    """``work`` is what ``shared`` does from now on, in each process."""
+    global _work
+    _work = work
+
+
+def shared(task: Any) -> list[Any]:
+    """What each process gets by ``help_with``'s work at the same task; called by the first, within ``by_first``.
+
+    Raises:
+        UserError: it failed in one of them.
+    """
+    told((_TASK, task))
+    outcomes = gathered(_outcome_of(task))
+    for number, (_, problem) in enumerate(outcomes):
+        if problem:
+            raise UserError(f"process {number} of {count()}: {problem}")
+    return [result for result, _ in outcomes]
+
+
+def _outcome_of(task: Any) -> tuple[Any, str]:
+    assert _work is not None
+    result, error = _tried(lambda: _work(task))
+    return result, "" if error is None else first_line(error)
+
+
+def _tried(do: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    try:
+        return do(), None
+    except Exception as error:
+        return None, error
 
 
 def together(do: Callable[[], T]) -> T:
@@ -147,15 +201,9 @@ def together(do: Callable[[], T]) -> T:
         OtherRankFailed: in the first process, with what another says is wrong.
         Exception: what ``do`` raised, in the process where it did, unless the first can say it.
     """
-    result, error = None, None
-    try:
-        result = do()
-    except Exception as caught:
-        if _group is None:
-            raise
-        error = caught
     if _group is None:
-        return result  # type: ignore[return-value]
+        return do()
+    result, error = _tried(do)
     failures = gathered(None if error is None else _as_told(error))
     failed = next((number for number, failure in enumerate(failures) if failure is not None), None)
     if failed is None:
@@ -168,6 +216,10 @@ def together(do: Callable[[], T]) -> T:
         failure = OtherRankFailed(*(f"process {failed} of {count()}: {problem}" for problem in problems))
         failure.exit_status = status
         raise failure
+    return _end_quietly(status, is_foreseen)
+
+
+def _end_quietly(status: int, is_foreseen: bool) -> NoReturn:
     time.sleep(0 if is_foreseen else _PATIENCE_S / 2)  # the launcher ends the others as soon as one is gone
     sys.exit(status)
 

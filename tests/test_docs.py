@@ -8,8 +8,11 @@ from tests.conftest import ROOT, run_script
 
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("README*.md"))]
 CODE = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "kit").rglob("*.py"))
-OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
-OF_OTHERS = {"--no-deps", "--install"}  # pip's, and WSL's
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9_-]+")
+OF_OTHERS = {  # pip's, WSL's, accelerate's, torchrun's, vLLM's
+    "--no-deps", "--install", "--multi_gpu", "--num_processes", "--num_machines", "--machine_rank", "--main_process_ip",
+    "--main_process_port", "--nproc_per_node", "--data-parallel-size",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 from kit.checkpointing.resuming import as_recorded, check_run_folder
@@ -13,7 +14,7 @@ from kit.planning.hardware import Machine, detect, matrix_flops, requirements_fo
 from kit.planning.model_shape import ModelShape, model_shape
 from kit.planning.plan import Plan, make_plan
 from kit.planning.run_cost import RunCost, estimate_run_cost, estimate_run_cost_here
-from kit.settings.knobs import WARM_START_MOST, Settings
+from kit.settings.knobs import BATCH_KNOBS, WARM_START_MOST, Settings
 
 _PHASES = {
     ALWAYS: "all the time",
@@ -39,13 +40,16 @@ def print_plan(settings: Settings, longest_prompt: int | None = None) -> None:
     plan = make_plan(_of_its_run(settings), machine, shape, longest_prompt)
     if not machine.has_cuda:
         print(f"{machine.lack}: this is the plan for its processor; --gpu NAME plans for a card, {', '.join(NAMES)}\n")
-    print(f"{settings.model} on {machine.name}, {machine.memory_gib:.1f} GiB, {machine.free_gib:.1f} free\n")
+    where = machine.name if settings.gpus == 1 else f"{settings.gpus} x {machine.name}, of which each has what follows"
+    print(f"{settings.model} on {where}: {machine.memory_gib:.1f} GiB, {machine.free_gib:.1f} free\n")
     print(memory_table(plan, machine))
     print("\nchosen")
     for reason in plan.reasons:
         print(f"  {reason}")
     print(f"  packages: pip install --no-deps -r {requirements}\n")
     print(_what_it_takes(plan, shape, machine))
+    if settings.gpus > 1:
+        print(_beside_one_card(plan, shape, machine))
 
 
 def _of_its_run(settings: Settings) -> Settings:
@@ -75,10 +79,7 @@ def memory_table(plan: Plan, machine: Machine) -> str:
 def _what_it_takes(plan: Plan, shape: ModelShape, machine: Machine) -> str:
     assert plan.layout is not None
     settings = plan.settings
-    if machine.card is not None:
-        takes = estimate_run_cost(shape, settings, plan.layout, machine.card)
-    else:
-        takes = estimate_run_cost_here(shape, settings, plan.layout, matrix_flops())
+    takes = _cost(plan, shape, machine)
     looks = settings.max_steps // settings.eval_every + 2 if settings.eval_every else 0  # before, after, and between
     answering = looks * takes.rollout_s * settings.eval_questions / settings.completions_per_card
     seconds = takes.step_s * settings.max_steps + answering
@@ -92,6 +93,42 @@ def _what_it_takes(plan: Plan, shape: ModelShape, machine: Machine) -> str:
     return time + (
         f"download {takes.download_gb:.1f} GB, on disk {takes.disk_gb:.1f} GB with checkpoints and merged weights, "
         f"and {shape_gguf_gb(shape):.1f} GB for each f16 GGUF"
+    )
+
+
+def _cost(plan: Plan, shape: ModelShape, machine: Machine) -> RunCost:
+    assert plan.layout is not None
+    if machine.card is not None:
+        return estimate_run_cost(shape, plan.settings, plan.layout, machine.card)
+    return estimate_run_cost_here(shape, plan.settings, plan.layout, matrix_flops())
+
+
+def _beside_one_card(plan: Plan, shape: ModelShape, machine: Machine) -> str:
+    """What sharing a step out gains; the recipe's completions stay as many, so that it is the same run."""
+    settings = plan.settings
+    whole, share = settings.completions_per_step, settings.completions_per_card
+    shared = f"{settings.gpus} cards share the {whole} completions of a step: {share} each"
+    if machine.card is None:
+        return f"{shared}. Processes on one machine share its cores too, so that nothing is gained"
+    one = dataclasses.replace(plan.made_from[0], gpus=1, given=plan.made_from[0].given - {"gpus"})
+    if not one.given & set(BATCH_KNOBS):
+        one = dataclasses.replace(one, per_device_train_batch_size=whole, gradient_accumulation_steps=1)
+    elif set(BATCH_KNOBS) <= one.given:
+        one = dataclasses.replace(one, gradient_accumulation_steps=one.gradient_accumulation_steps * settings.gpus)
+    try:
+        alone = _cost(make_plan(one, machine, shape), shape, machine).step_s
+    except UserError:
+        return f"{shared}. One card alone does not hold it"
+    here = _cost(plan, shape, machine).step_s
+    if math.isnan(alone):
+        return shared
+    gain = alone / here
+    said = f"{shared}. A step takes about {here:.1f} s, on one card alone {alone:.1f} s: {gain:.1f} times as fast"
+    if gain > settings.gpus / 2:
+        return said
+    return (
+        f"{said}, for {settings.gpus} times the cards: writing a token takes as long for {share} completions as for "
+        f"{whole}. --batch-size and --gradient-accumulation-steps give each card more, which is another recipe"
     )
 
 

@@ -10,7 +10,6 @@ from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import Rewards, where_to_start
 from kit.checkpointing.saving import checkpointing
 from kit.cli.signals import StopRequest
-from kit.generation.engine import Engine
 from kit.generation.vllm_engine import VllmNotLoaded
 from kit.models import loading
 from kit.models.base_check import mend_padding
@@ -28,6 +27,7 @@ from kit.training.preflight import rehearse
 from kit.training.run_log import RunLog
 from kit.training.run_record import describe_run, describe_trainer, save_adapter
 from kit.training.screening import screened
+from kit.training.shared_engine import engine_of_all
 from kit.training.step_progress import StepProgress
 from kit.training.trainer import as_dataset, build_trainer, prepare_reporting, that_fit, trainer_arguments
 from kit.training.warm_start import WarmStart
@@ -81,9 +81,8 @@ def train(
     trainer, plan, arguments = _built(plan, arguments, run, weights, policy, tokenizer, dataset, recorded, callbacks)
     keeper.trainer = trainer
 
-    def engine() -> Engine:
-        return policy_engine(trainer, tokenizer, plan.settings.completions_per_card)
-
+    at_once = plan.settings.completions_per_card
+    engine = engine_of_all(lambda: policy_engine(trainer, tokenizer, at_once), policy, at_once)
     held_out.engine = engine
     warm = WarmStart(settings, run, that_fit(trained_on, tokenizer, settings), rewards, arguments, stop)
     record = describe_run(plan.settings, questions, functions, weights)
