@@ -78,7 +78,7 @@ def train_and_report() -> None:
     plan = make_plan(wanted, machine, known_shape(settings.model), longest)
     print(*plan.reasons, sep="\n")
     run, mirror = opened_by_first(plan.settings)
-    stop = StopRequest(leaves_at_the_second=ranks.count() == 1)
+    stop = StopRequest(leaves_at_the_second=ranks.count() == 1, is_heard=ranks.is_first())
     with explained(run, plan.settings):
         reached = train(plan, questions, rewards, run, mirror, stop, write_report)
     if ranks.is_first():
@@ -86,7 +86,8 @@ def train_and_report() -> None:
         if mirror:
             mirror.finish()
     if not run.has_adapter:
-        print(f"stopped after step {reached}: the same command goes on from there", file=sys.stderr)
+        if ranks.is_first():
+            print(f"stopped after step {reached}: the same command goes on from there", file=sys.stderr)
         sys.exit(stop.exit_status)
     print_next_commands(run, plan.settings)
 

@@ -68,6 +68,8 @@ def join() -> None:
     """
     global _group
     _check_launcher()
+    if count() == 1:
+        _see_one_card()
     if count() == 1 or _group is not None:
         return
     import torch
@@ -81,6 +83,12 @@ def join() -> None:
         os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"  # it would number processors, which torch cannot load to
         torch.distributed.init_process_group("gloo", timeout=_LONGEST_WAIT)
     _group = torch.distributed.new_group(backend="gloo", timeout=_LONGEST_WAIT)
+
+
+def _see_one_card() -> None:
+    """One process takes one card, the first that it sees: transformers would make batches larger, and spread them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
 
 
 def leave() -> None:
@@ -213,9 +221,7 @@ def together(do: Callable[[], T]) -> T:
         _agreed_on.append(error)
         raise error
     if is_first() and is_foreseen:
-        failure = OtherRankFailed(*(f"process {failed} of {count()}: {problem}" for problem in problems))
-        failure.exit_status = status
-        raise failure
+        raise OtherRankFailed(*(f"process {failed} of {count()}: {problem}" for problem in problems))
     return _end_quietly(status, is_foreseen)
 
 

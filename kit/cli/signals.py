@@ -14,12 +14,12 @@ class StopRequest:
     """Remembers that somebody asked to stop; ``signal`` is the signal's number, or ``None``.
 
     A launcher of several processes repeats to each what it was sent itself, and kills those that take too long: there
-    the second signal is no wish of anybody's, and does not leave at once.
+    the second signal is no wish of anybody's, and does not leave at once; and one that says so is enough.
     """
 
-    def __init__(self, leaves_at_the_second: bool = True) -> None:
+    def __init__(self, leaves_at_the_second: bool = True, is_heard: bool = True) -> None:
         self.signal: int | None = None
-        self._leaves = leaves_at_the_second
+        self._leaves, self._is_heard = leaves_at_the_second, is_heard
 
     @property
     def exit_status(self) -> int:
@@ -47,6 +47,6 @@ class StopRequest:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)
-        else:
+        elif self._is_heard:
             again = b" (Ctrl-C again leaves at once)" if self._leaves else b""
             os.write(2, b"\nstopping: a checkpoint is saved after this step%b\n" % again)

@@ -146,7 +146,12 @@ def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, callb
         raise UserError(f"TRL refuses these settings: {first_line(error)}") from error
     trainer.remove_callback(PrinterCallback)
     log_limited(trainer)
-    for parameter in trainer.model.parameters():
-        if parameter.requires_grad:  # TRL casts LoRA to bfloat16, where small updates round away
-            parameter.data = parameter.data.float()
+    hold_adapter_in_float32(trainer.model)
     return trainer
+
+
+def hold_adapter_in_float32(model: Any) -> None:
+    """TRL's trainers cast LoRA on a 4-bit base to bfloat16, and leave it so: there small updates round away."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()

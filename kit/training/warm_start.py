@@ -32,7 +32,7 @@ from kit.task.worked_example import read_worked_example, with_example
 from kit.training.own_replies import OwnReply, format_share, look, replies_in_parts
 from kit.training.policy_engine import answering, same_random_numbers
 from kit.training.run_record import save_weights
-from kit.training.trainer import that_fit
+from kit.training.trainer import hold_adapter_in_float32, that_fit
 
 _LOOK_GROUPS = 4
 # From these shares on, of groups that earn different rewards and of completions in format, GRPO finds its way alone.
@@ -230,6 +230,7 @@ class WarmStart:
                 model=policy, processing_class=tokenizer, train_dataset=datasets.Dataset.from_list(rows),
                 args=SFTConfig(output_dir=folder, **self._sft_arguments()), callbacks=[Advancing()],
             )  # fmt: skip
+            hold_adapter_in_float32(policy)
             datasets.enable_progress_bars()
             trainer.remove_callback(PrinterCallback)
             with _unprepared_again(policy):

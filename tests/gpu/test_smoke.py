@@ -16,8 +16,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
+import requests
 
 from kit.storage.run_folder import RunFolder, read_jsonl
 from tests.conftest import ROOT, run_script
@@ -140,3 +142,72 @@ def test_the_export_passed_its_gate(trained):
     checks = json.loads(run.export_file.read_text())["checks"]
     assert {"adapter", "merged"} < set(checks)
     assert all(check["passed"] for of in checks.values() for check in of.values())
+
+
+@pytest.mark.skipif(
+    torch.cuda.device_count() < 2 and "IMITATED_CAPABILITY" not in os.environ, reason="there is one card"
+)
+def test_two_cards_make_one_run(folder, demo_base):
+    """vLLM in each of two processes, the step at full length before, held-out questions answered by both."""
+    run = RunFolder(folder / "two")
+    done = run_script(
+        "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, "train_lora.py", "--config",
+        "tests/short.yaml", "--vllm", "require", "--model", demo_base, "--dataset", folder / "data" / "train.jsonl",
+        "--output-dir", run.path, "--max-steps", 2, "--batch-size", 8, "--save-steps", 1, "--eval-questions", 8,
+        env=os.environ | {"IMITATED_CARDS": "2"},
+    )  # fmt: skip
+    assert "vLLM generates the rollouts" in done.stdout
+    assert [row["step"] for row in run.steps()] == [1, 2]
+    assert len(read_jsonl(run.samples_file)) == 2 * 16
+    assert max(row["sampling_difference"] for row in run.steps()) < MOST_DIFFERENCE
+    assert len(read_jsonl(run.held_out / "step-2.jsonl")) == 8
+    assert run.has_adapter
+
+
+def test_a_server_with_two_engines_answers_for_a_model(folder, demo_base, tmp_path):
+    """`vllm serve` on two cards, or in two processes of a processor, as docs/more-cards.md has it."""
+    imitated = "IMITATED_CAPABILITY" in os.environ
+    if not imitated and torch.cuda.device_count() < 2:
+        pytest.skip("there is one card")
+    data = ("--dataset", folder / "data" / "heldout.jsonl", "--limit", 60, "--max-completion-length", 48)
+    run_script("evaluate.py", demo_base, *data, "--vllm", "off", "--output-dir", tmp_path / "here")
+    environment = {name: value for name, value in os.environ.items() if name != "IMITATED_CAPABILITY"}
+    if imitated:
+        environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "PYTHONPATH": ""}
+    port = 20_000 + os.getpid() % 20_000
+    with running(
+        "-m", "vllm.entrypoints.cli.main", "serve", demo_base, "--data-parallel-size", 2, "--port", port, "--host",
+        "127.0.0.1", "--dtype", "float32", "--max-model-len", 512, "--enforce-eager", env=environment,
+    ) as server:  # fmt: skip
+        wait_until_it_serves(f"http://127.0.0.1:{port}/health", server)
+        served = run_script(
+            "evaluate.py", demo_base, *data, "--server", f"http://127.0.0.1:{port}", "--output-dir", tmp_path / "there"
+        )
+    assert "as served" in served.stdout
+    here, there = (
+        {line["question"]: line["reply"] for line in read_jsonl(next((tmp_path / place / "transcripts").iterdir()))}
+        for place in ("here", "there")
+    )
+    assert len(there) == 60
+    assert sum(here[question] == there[question] for question in there) >= 58  # near-ties may fall otherwise
+
+
+@contextmanager
+def running(*arguments, **options):
+    """A program of this interpreter in the background, with all that it starts."""
+    process = subprocess.Popen([sys.executable, *map(str, arguments)], start_new_session=True, **options)
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_until_it_serves(address, process):
+    while process.poll() is None:
+        try:
+            if requests.get(address, timeout=5).ok:
+                return
+        except requests.RequestException:
+            time.sleep(1)
+    raise AssertionError(f"the server ended with status {process.returncode}")

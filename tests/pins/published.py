@@ -59,7 +59,11 @@ def pins(lock: str, python: str) -> list[str]:
 
 def metadata(lock: str, python: str) -> list[dict[str, Any]]:
     """Name, version, requirements and address of every wheel of a lock; fails where one does not exist."""
-    wanted = "\n".join(pins(lock, python))
+    return metadata_of("\n".join(pins(lock, python)), python)
+
+
+def metadata_of(wanted: str, python: str) -> list[dict[str, Any]]:
+    """The same of packages as NAME==VERSION, a line each."""
     kept = CACHE / f"{python}-{hashlib.sha256(wanted.encode()).hexdigest()[:24]}.json"
     if not kept.exists():
         with tempfile.TemporaryDirectory() as scratch:
@@ -90,6 +94,11 @@ def metadata(lock: str, python: str) -> list[dict[str, Any]]:
 def source(lock: str, python: str, package: str, file: str) -> str:
     """The text of one file of a pinned package, read out of its wheel."""
     (row,) = [row for row in metadata(lock, python) if row["name"] == canonicalize_name(package)]
+    return source_in(row, file)
+
+
+def source_in(row: dict[str, Any], file: str) -> str:
+    """The text of one file of the package that a row of ``metadata_of`` is of."""
     kept = CACHE / f"{row['name']}-{row['version']}" / file
     if not kept.exists():
         on_disk = row["url"].startswith("file:")  # an index may be a folder

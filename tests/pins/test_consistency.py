@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from tests.pins.published import PYTHONS, environment, metadata, pins, source
+from tests.pins.published import PYTHONS, environment, metadata, metadata_of, pins, source, source_in
 
 pytestmark = pytest.mark.pins
 
@@ -82,3 +82,11 @@ def test_a_broken_pin_is_found(published):
     assert any(sentence.startswith("trl ") and "vllm" in sentence for sentence in conflicts(too_new, "3.12"))
     lacking = [row for row in rows if row["name"] != "xgrammar"]
     assert any("xgrammar" in sentence and "not pinned" in sentence for sentence in conflicts(lacking, "3.12"))
+
+
+def test_verl_takes_the_adapter_folder():
+    """docs/more-cards.md: it hands ``lora_adapter_path`` to PEFT, whose form the adapter has."""
+    (verl,) = metadata_of("verl==0.9.1", "3.12")
+    assert "lora_adapter_path:" in source_in(verl, "verl/trainer/config/model/hf_model.yaml")
+    engine = source_in(verl, "verl/workers/engine/fsdp/transformer_impl.py")
+    assert "PeftModel.from_pretrained(module, local_adapter_path" in engine

@@ -7,6 +7,8 @@ import sys
 import time
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from kit.cli.errors import UserError
 from kit.cli.signals import StopRequest
@@ -52,6 +54,15 @@ def test_more_is_in_format_after_it_and_no_text_but_its_own_is_learned(warm):
     in_format = [sum(line["in_format"] for line in read_jsonl(folder.held_out / f"{name}.jsonl")) / 60
                  for name in ("base", "warm-start")]  # fmt: skip
     assert in_format == [base["heldout"]["format_rate"], after["heldout"]["format_rate"]]
+
+
+def test_it_leaves_the_adapter_in_float32(warm):
+    """In bfloat16, as TRL's supervised trainer casts it, most of GRPO's updates would round away."""
+    run, _ = warm
+    for folder in (RunFolder(run).warm_start, RunFolder(run).adapter):
+        weights = load_file(folder / "adapter_model.safetensors")
+        assert {weight.dtype for weight in weights.values()} == {torch.float32}
+        assert any((weight.bfloat16() != weight).any() for weight in weights.values())
 
 
 def test_a_kl_term_compares_with_where_grpo_begins(warm):

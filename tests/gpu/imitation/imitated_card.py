@@ -7,6 +7,7 @@ it says nothing of speed, CUDA graphs, the kernels themselves, or the memory tha
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -19,13 +20,14 @@ from torch.overrides import TorchFunctionMode
 
 NAME = "imitated card"
 TOTAL, FREE = 12 * 2**30, 11 * 2**30
+CARDS, OWN = int(os.environ.get("IMITATED_CARDS", "1")), int(os.environ.get("LOCAL_RANK", "0"))
 _CPU = torch.device("cpu")
 _NOTHING = (
     "reset_peak_memory_stats reset_max_memory_allocated synchronize empty_cache ipc_collect set_device manual_seed "
     "manual_seed_all seed_all set_rng_state set_rng_state_all _lazy_init init set_per_process_memory_fraction "
     "set_stream _sleep"
 )
-_ZERO = "current_device memory_allocated memory_reserved max_memory_allocated max_memory_reserved utilization"
+_ZERO = "memory_allocated memory_reserved max_memory_allocated max_memory_reserved utilization"
 
 
 def put_in(major: int, minor: int) -> None:
@@ -39,7 +41,7 @@ def put_in(major: int, minor: int) -> None:
     torch.version.cuda = torch.version.cuda or "13.0"
     torch._C._cuda_getCurrentRawStream = _says(0)
     accelerator = {
-        "is_available": _says(True), "device_count": _says(1), "current_device_index": _says(0),
+        "is_available": _says(True), "device_count": _says(CARDS), "current_device_index": _says(OWN),
         "current_accelerator": _says(torch.device("cuda")), "current_stream": lambda *_: _Stream(),
         "synchronize": _says(None), "empty_cache": _says(None), "set_device_index": _says(None),
     }  # fmt: skip
@@ -47,6 +49,7 @@ def put_in(major: int, minor: int) -> None:
         setattr(torch.accelerator, name, answer)
     torch.compile = lambda function=None, *_, **__: function if function is not None else (lambda same: same)
     _stay_on_the_processor()
+    _meet_by_gloo()
 
 
 def _keep_vllm_to_one_library() -> None:
@@ -71,7 +74,8 @@ def _answers(major: int, minor: int) -> dict[str, Any]:
         **{name: _says(None) for name in _NOTHING.split()},
         **{name: _says(0) for name in _ZERO.split()},
         **{name: _says(True) for name in ("is_available", "is_initialized", "_is_compiled")},
-        "is_current_stream_capturing": _says(False), "is_bf16_supported": _says(major >= 8), "device_count": _says(1),
+        "is_current_stream_capturing": _says(False), "is_bf16_supported": _says(major >= 8),
+        "device_count": _says(CARDS), "current_device": _says(OWN),
         "get_device_properties": _says(properties), "get_device_name": _says(NAME), "memory_stats": _says({}),
         "get_device_capability": _says((major, minor)), "get_arch_list": _says([f"sm_{major}{minor}"]),
         "mem_get_info": _says((FREE, TOTAL)), "memory_summary": _says(""),
@@ -166,3 +170,27 @@ def _stay_on_the_processor() -> None:
 
     torch.Tensor.to, torch.load, torch.autocast.__init__ = to, load_here, autocast_here
     torch.set_default_device = lambda device: set_default(_here(device))
+
+
+def _meet_by_gloo() -> None:
+    """Processes that would meet by NCCL meet by gloo, and DDP is given no cards."""
+    import torch.distributed as distributed
+
+    init, new_group = distributed.init_process_group, distributed.new_group
+    wrapped = torch.nn.parallel.DistributedDataParallel
+    enter = wrapped.__init__
+
+    def init_here(backend: Any = None, *args: Any, **kwargs: Any) -> None:
+        kwargs.pop("device_id", None)
+        init("gloo", *args, **kwargs)
+
+    def new_group_here(ranks: Any = None, timeout: Any = None, backend: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return new_group(ranks, timeout, "gloo", *args, **kwargs)
+
+    def enter_here(self: Any, module: Any, *_: Any, **kwargs: Any) -> None:
+        kwargs |= {"device_ids": None, "output_device": None}
+        enter(self, module, **kwargs)
+
+    for module in (distributed, distributed.distributed_c10d):
+        module.init_process_group, module.new_group = init_here, new_group_here
+    wrapped.__init__ = enter_here
