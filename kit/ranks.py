@@ -108,14 +108,22 @@ def refuse_launcher(script: str) -> None:
     Raises:
         UserError: this is the first of several; the others end without a word.
     """
-    if count() == 1:
-        return
-    if not is_first():
-        sys.exit(UserError.exit_status)
-    raise UserError(
-        f"{script} is for one process, and a launcher started {count()}: run python {script} without it; what many "
-        "cards answer faster is asked of a server (evaluate.py --server)"
-    )
+    if count() > 1:
+        refuse(
+            f"{script} is for one process, and a launcher started {count()}: run python {script} without it; what many "
+            "cards answer faster is asked of a server (evaluate.py --server)"
+        )
+
+
+def refuse(problem: str) -> NoReturn:
+    """Refuse what all processes find wrong: the first says it, the others end without a word.
+
+    Raises:
+        UserError: in the first.
+    """
+    if is_first():
+        raise UserError(problem)
+    sys.exit(UserError.exit_status)
 
 
 def gathered(value: T) -> list[T]:
@@ -262,7 +270,7 @@ def _as_told(error: Exception) -> tuple[tuple[str, ...], int, bool]:
 def _check_launcher() -> None:
     for variable, name in _SHARDED.items():
         if os.environ.get(variable, "").lower() in ("1", "true"):
-            raise UserError(
+            refuse(
                 f"accelerate is configured for {name}, which splits a model that does not fit a card; 4-bit weights in "
                 "Unsloth and vLLM are whole on each: launch with --multi_gpu and without it"
             )

@@ -7,7 +7,6 @@ from typing import Any
 
 from kit import ranks
 from kit.checkpointing.resuming import Rewards
-from kit.cli.errors import UserError
 from kit.settings.knobs import KNOBS, Settings
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row, fingerprint
@@ -17,7 +16,7 @@ def check_alike(settings: Settings, questions: list[Row], rewards: Rewards) -> N
     """Refuse processes that were started with different commands, or that read different files.
 
     Raises:
-        UserError: naming what differs, in every process.
+        UserError: naming what differs.
     """
     known: dict[str, Any] = {
         name: value for name, value in settings.as_config().items()
@@ -29,7 +28,7 @@ def check_alike(settings: Settings, questions: list[Row], rewards: Rewards) -> N
     first, *others = ranks.gathered(known)
     differs = dict.fromkeys(name for other in others for name in (*first, *other) if first.get(name) != other.get(name))
     if differs:
-        raise UserError(
+        ranks.refuse(
             f"the processes of this run were not started alike ({', '.join(differs)}): give each machine the same "
             "command, and the same files"
         )
@@ -39,14 +38,14 @@ def check_seen_by_all(run: RunFolder) -> None:
     """Refuse a run folder that another machine does not see: the first process writes it, all read it.
 
     Raises:
-        UserError: in every process.
+        UserError: it names the process.
     """
     mark = run.path / ranks.told(f".seen-{uuid.uuid4().hex}")
     ranks.by_first(mark.touch)
     seen = ranks.gathered(mark.exists())
     ranks.by_first(mark.unlink)
     if not all(seen):
-        raise UserError(
+        ranks.refuse(
             f"--output-dir {run.path} is not seen by process {seen.index(False)} of {len(seen)}: name a folder that "
             "all machines share"
         )

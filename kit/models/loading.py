@@ -57,7 +57,7 @@ def load_for_training(plan: Plan) -> tuple[Any, Any, Plan]:
     reasons = ranks.gathered(reason)
     if any(reasons) and not all(reasons):  # those that have loaded it would hold its memory
         without = next(number for number, said in enumerate(reasons) if said)
-        raise UserError(f"process {without} of {len(reasons)}: {reasons[without]}, and the others do: use --vllm off")
+        ranks.refuse(f"process {without} of {len(reasons)}: {reasons[without]}, and the others do: use --vllm off")
     if loaded is None:
         if plan.settings.vllm == "require":
             raise UserError(f"{reason}: --vllm auto goes on without it")
