@@ -35,6 +35,7 @@ def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Setting
     arguments = dict(vars(_parser(description).parse(argv)))
     config = arguments.pop("config", None)
     problems = Problems()
+    from_file: dict[str, Any]
     from_file, is_record = (problems.catch(_read_config, Path(config)) or ({}, False)) if config else ({}, False)
     settings = Settings()
     further: dict[str, Any] = {}
@@ -53,13 +54,11 @@ def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Setting
             )
             settings.further |= {} if converted is None else {name: converted}
     problems.catch(_take_epochs, settings)
-    whole, cards = (
-        settings.completions_per_step,
-        settings.gpus,
-    )  # of a run.yaml's run, before this machine's are counted
     problems.catch(_count_cards, settings)
-    of_the_record = whole if is_record and cards != settings.gpus else None
-    settings = problems.catch(shared_out, settings, of_the_record) or settings
+    cards = from_file.get("gpus", 1) if is_record else 0  # of the run that a run.yaml is of
+    if cards != settings.gpus and isinstance(cards, int):
+        whole = settings.completions_per_card * cards
+        settings = problems.catch(shared_out, settings, whole or None) or settings
     problems.catch(_check_groups, settings)
     if settings.report_to != "none" and importlib.util.find_spec(settings.report_to) is None:
         problems.found.append(f"--report-to {settings.report_to} is not installed: pip install {settings.report_to}")
