@@ -37,13 +37,13 @@ _TASK, _END = "task", "end"
 
 
 def count() -> int:
-    """How many processes make the run (torch's world size)."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes make the run (torch's world size), as a launcher says."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 def rank() -> int:
     """Which of them this is, from 0."""
-    return int(os.environ.get("RANK", "0")) if count() > 1 else 0
+    return int(os.environ["RANK"]) if count() > 1 else 0
 
 
 def on_this_machine() -> int:

@@ -35,8 +35,10 @@ def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Setting
     arguments = dict(vars(_parser(description).parse(argv)))
     config = arguments.pop("config", None)
     problems = Problems()
-    from_file: dict[str, Any]
-    from_file, is_record = (problems.catch(_read_config, Path(config)) or ({}, False)) if config else ({}, False)
+    from_file: dict[str, Any] = {}
+    is_record = False
+    if config and (said := problems.catch(_read_config, Path(config))):
+        from_file, is_record = said
     settings = Settings()
     further: dict[str, Any] = {}
     for source, values in ((f"--config {config}: ", from_file), ("", arguments)):
