@@ -191,6 +191,12 @@ def _meet_by_gloo() -> None:
         kwargs |= {"device_ids": None, "output_device": None}
         enter(self, module, **kwargs)
 
+    def gather_into(output: Any, tensor: Any, group: Any = None, async_op: bool = False) -> None:
+        parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size(group))]  # gloo wants other shapes
+        distributed.all_gather(parts, tensor.contiguous(), group)
+        output.copy_(torch.stack(parts).view_as(output))
+
     for module in (distributed, distributed.distributed_c10d):
         module.init_process_group, module.new_group = init_here, new_group_here
+        module.all_gather_into_tensor = gather_into
     wrapped.__init__ = enter_here
