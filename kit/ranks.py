@@ -244,15 +244,20 @@ def heard_once() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not is_first() and error not in _agreed_on:
+        if not is_first() and not any(known in (error, error.__cause__) for known in _agreed_on):
             time.sleep(_PATIENCE_S)
         raise
 
 
-def agree_on(stop: StopRequest) -> None:
-    """Whoever was asked to stop: all were."""
-    if _group is not None:
-        stop.signal = next((number for number in gathered(stop.signal) if number is not None), None)
+def agree_on(stop: StopRequest) -> bool:
+    """Is it time to stop? Whoever was asked to, all were; a signal that comes meanwhile counts the next time.
+
+    Where processes must go the same way, ask this and not ``stop.signal``, which may have come to one of them alone.
+    """
+    agreed = next((number for number in gathered(stop.signal) if number is not None), None)
+    if agreed is not None:
+        stop.signal = agreed
+    return agreed is not None
 
 
 def is_of_lost_process(error: Exception) -> bool:

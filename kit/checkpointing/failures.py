@@ -41,8 +41,8 @@ def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
             ) from error
         if ranks.is_of_lost_process(error):
             raise RunStopped(
-                "another process of this run is gone; where it said why, that stands above: the same command goes on "
-                "from the last checkpoint",
+                f"another process of this run is gone, or cannot be reached ({first_line(error)}); where it said why, "
+                "that stands above: the same command goes on from the last checkpoint",
                 *_what_is_kept(run),
             ) from error
         if is_lost(error):

@@ -220,7 +220,7 @@ def where_to_start(run: RunFolder, processes: int = 1) -> tuple[str | None, int]
     step = step_of(start) if start else 0
     if start:
         print(f"continuing {run.path} after step {step}")
-        before = run.read()["settings"].get("gpus", 1)
+        before = run.read()["settings"].get("gpus", 1) if run.exists() else processes
         if before != processes:
             print(
                 f"so far by {before} processes, from now on by {processes}: as many completions a step, drawn with "

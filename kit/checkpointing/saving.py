@@ -45,15 +45,15 @@ def checkpointing(
             if state.global_step >= state.max_steps:
                 check_weights(self.trainer.model, state.global_step)
                 return  # the adapter itself comes next
-            ranks.agree_on(stop)
+            stops = ranks.agree_on(stop)
             waited = ranks.told(time.monotonic() - self.saved_at)
             at_step = state.global_step % settings.save_steps == 0
-            self.due |= at_step or waited > 60 * settings.save_minutes or stop.signal is not None
+            self.due |= at_step or waited > 60 * settings.save_minutes or stops
             used_up = self.trainer._step % (args.steps_per_generation * args.num_iterations) == 0
             if self.due and used_up:
                 check_weights(self.trainer.model, state.global_step)
                 control.should_save = True
-                control.should_training_stop |= stop.signal is not None
+                control.should_training_stop |= stops
 
         def on_save(self, args, state, *_, **__):
             ranks.wait()  # each process puts its random state there

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
+from kit.generation.asked_at_once import asked_at_once
 from kit.generation.engine import Completion, Conversation, Engine, Finished, FinishReason, Sampling
 from kit.generation.runtime import Room
 from kit.llama_cpp.server import ask, running_server
@@ -33,15 +33,7 @@ class _LlamaCpp:
         self._address, self._slots = address, slots
 
     def generate(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Finished]:
-        pool = ThreadPoolExecutor(self._slots)
-        try:  # a slot that is done takes the next prompt at once; nothing waits for the slowest of a batch
-            asked = {
-                pool.submit(self._ask, prompt, sampling, place): place for place, prompt in enumerate(conversations)
-            }
-            for reply in as_completed(asked):
-                yield [(asked[reply], reply.result())]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        return asked_at_once(lambda prompt, place: self._ask(prompt, sampling, place), conversations, self._slots)
 
     def _ask(self, messages: Conversation, sampling: Sampling, place: int) -> Completion:
         seed = sampling.seed + place

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 
 from kit.cli.errors import UserError, first_line
-from kit.generation.engine import Completion, Conversation, Finished, FinishReason, Sampling
-from kit.llama_cpp.server import REPLY_TIMEOUT_S, Answer, answered
+from kit.generation.asked_at_once import asked_at_once
+from kit.generation.engine import Completion, Conversation, Finished, Sampling
+from kit.llama_cpp.server import REPLY_TIMEOUT_S, answered
 
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 # What servers would take from a model's own settings where a request leaves it out, under each one's name for it.
 _NO_SETTINGS_OF_ITS_OWN = {
     "top_p": 1.0, "top_k": 0, "min_p": 0.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
@@ -35,7 +37,7 @@ def served_model(address: str, wanted: str, path: str) -> str:
         UserError: nobody answers there, it has several models or others, or says that it serves another folder.
     """
     try:
-        reply = _session().get(f"{_base(address)}/models", timeout=20)
+        reply = _session(address).get(f"{_base(address)}/models", timeout=20)
         reply.raise_for_status()
         models = {model["id"]: model.get("root") for model in reply.json()["data"]}
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
@@ -61,13 +63,10 @@ class ServerEngine:
         self._address, self._name, self._at_once = address, name, at_once
 
     def generate(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Finished]:
-        pool = ThreadPoolExecutor(self._at_once)
         try:
-            asked = {
-                pool.submit(self._ask, prompt, sampling, place): place for place, prompt in enumerate(conversations)
-            }
-            for reply in as_completed(asked):
-                yield [(asked[reply], _completion(reply.result()))]
+            yield from asked_at_once(
+                lambda messages, place: self._ask(messages, sampling, place), conversations, self._at_once
+            )
         except requests.HTTPError as error:
             raise UserError(f"{self._address} refused a prompt: {error.response.text[:300]}") from error
         except requests.RequestException as error:
@@ -75,21 +74,15 @@ class ServerEngine:
                 f"{self._address} stopped answering ({type(error).__name__}): with the server up again, the same "
                 "command goes on"
             ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
-    def _ask(self, messages: Conversation, sampling: Sampling, place: int) -> Answer:
+    def _ask(self, messages: Conversation, sampling: Sampling, place: int) -> Completion:
         request = {
             "model": self._name, "messages": messages, "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature, "seed": sampling.seed + place, **_NO_SETTINGS_OF_ITS_OWN,
         }  # fmt: skip
-        with _session() as session:
-            return answered(session, f"{_base(self._address)}/chat/completions", request, REPLY_TIMEOUT_S)
-
-
-def _completion(answer: Answer) -> Completion:
-    ended: FinishReason = "length" if answer.truncated else "stop"
-    return Completion(answer.text, answer.tokens, ended)
+        with _session(self._address) as session:
+            answer = answered(session, f"{_base(self._address)}/chat/completions", request, REPLY_TIMEOUT_S)
+        return Completion(answer.text, answer.tokens, "length" if answer.truncated else "stop")
 
 
 def _base(address: str) -> str:
@@ -97,9 +90,10 @@ def _base(address: str) -> str:
     return f"{address.rstrip('/').removesuffix('/v1')}/v1"
 
 
-def _session() -> requests.Session:
-    """With the key that servers started with one ask for, where the environment has it."""
+def _session(address: str) -> requests.Session:
+    """With the key that some servers ask for, where the environment has it; to this machine, by no proxy."""
     session = requests.Session()
+    session.trust_env = urlsplit(address).hostname not in _THIS_MACHINE
     if key := os.environ.get("OPENAI_API_KEY"):
         session.headers["Authorization"] = f"Bearer {key}"
     return session

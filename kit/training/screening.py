@@ -64,8 +64,7 @@ def screened(
                 _screen(rows, engine(), template, settings, run, stop)
 
     ranks.by_first(screen)
-    ranks.agree_on(stop)
-    if stop.signal is not None:
+    if ranks.agree_on(stop):
         return dataset
     kept = json.loads(run.screen_file.read_text(encoding="utf-8"))["kept"]
     check_enough(len(kept), settings)

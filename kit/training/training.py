@@ -92,11 +92,10 @@ def train(
         with answering(policy):
             rows = screened(trainer.train_dataset, trained_on, engine, tokenizer.chat_template, settings, run, stop)
         trainer.train_dataset = rows
-        if start is None and stop.signal is None:
+        if not ranks.agree_on(stop) and start is None:
             held_out.begin(policy, tokenizer, lambda: warm.begin(policy, tokenizer, engine))
             ranks.by_first(lambda: run.write(record | warm.facts()))
-        ranks.agree_on(stop)
-        if stop.signal is None:
+        if not ranks.agree_on(stop):
             trainer.train(resume_from_checkpoint=start)
     reached: int = trainer.state.global_step
 

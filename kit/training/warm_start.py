@@ -137,13 +137,11 @@ class WarmStart:
 
         with same_random_numbers():
             kept, facts = ranks.by_first(lambda: self._material(policy, tokenizer, engine))
-            ranks.agree_on(self._stop)
-            if self._stop.signal is not None or not kept:
+            if ranks.agree_on(self._stop) or not kept:
                 return False
             for number in range(1, _PASSES + 1):
                 self._learn(policy, tokenizer, kept, number)
-                ranks.agree_on(self._stop)
-                if self._stop.signal is not None:
+                if ranks.agree_on(self._stop):
                     return False
                 share = ranks.by_first(in_format)
                 facts |= {"passes": number, "format_after": share}
@@ -223,7 +221,7 @@ class WarmStart:
             class Advancing(TrainerCallback):
                 def on_step_end(self, _, __, control, **___):
                     bar.advance()
-                    control.should_training_stop |= stop.signal is not None
+                    control.should_training_stop |= ranks.agree_on(stop)
 
             datasets.disable_progress_bars()  # five of them, for a second's work
             trainer = SFTTrainer(

@@ -1,7 +1,6 @@
 """Several cards: a step is shared out among them, and stays the same step, however many there are."""
 
-import subprocess
-import sys
+import os
 
 import pytest
 
@@ -15,7 +14,6 @@ from kit.planning.plan_report import print_plan
 from kit.settings.knobs import Settings
 from kit.settings.reading import read_settings
 from kit.storage.run_folder import RunFolder
-from tests.conftest import ROOT
 from tests.planning.test_plan import QWEN
 
 
@@ -95,8 +93,4 @@ def test_one_process_takes_one_card(monkeypatch, seen, left):
     if seen is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     ranks.join()
-    shown = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"], capture_output=True, text=True,
-        check=True, cwd=ROOT,
-    )  # fmt: skip
-    assert shown.stdout.strip() == left
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == left

@@ -194,6 +194,21 @@ def test_asked_to_stop_it_saves_a_checkpoint(chain, tmp_path, number, to):
 
 
 @pytest.mark.slow
+def test_one_that_is_asked_to_stop_in_the_warm_start_stops_all(chain, tmp_path):
+    """Its supervised steps average gradients too: one that left them alone would leave the others waiting."""
+    run = RunFolder(tmp_path / "run")
+    arguments = training(chain, run.path, "--warm-start", 96, *share(8))
+    process = launched(2, *arguments)
+    until(lambda: len(read_jsonl(run.warm_start_replies)) == 96, process)
+    os.kill(workers(process)[1], signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert not run.steps()
+    trained(2, *arguments)
+    assert [row["step"] for row in run.steps()] == [1, 2, 3]
+
+
+@pytest.mark.slow
 def test_a_reward_that_fails_in_one_process_ends_all_with_one_sentence(chain, tmp_path):
     options = ("--rewards", f"{ROOT / SCRIPT}:fails", "--save-steps", "1", *share(8))
     began = time.monotonic()
