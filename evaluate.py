@@ -35,10 +35,11 @@ from kit.generation.engine import Sampling
 from kit.generation.open import open_engine, with_or_without_vllm
 from kit.generation.runtime import Room, Server, choose_runtime
 from kit.numbers.reading import DECIMAL_MARKS, use_decimal_mark
-from kit.prompts import SYSTEM_PROMPT, build_prompt
+from kit.prompts import build_prompt, default_system_prompt
 from kit.report.page import write_report
 from kit.storage.run_folder import RunFolder, run_folder_of
 from kit.task.questions import Row, fingerprint, load_questions
+from kit.task.task import DEFAULT, take_task, take_task_of
 
 DEFAULT_MAX_COMPLETION_LENGTH = 512
 
@@ -93,6 +94,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--answer-column", default="answer", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--decimal-mark", choices=DECIMAL_MARKS,
                          help="of answers and replies (default: as in training, else point)")  # fmt: skip
+    parser.add_argument("--task", metavar="NAME|FILE", help="what is right, and the prompt (default: as in training, "
+                        f"else {DEFAULT})")  # fmt: skip
     parser.add_argument("--skip-bad-rows", action="store_true", help="leave out rows that cannot be used, with a count")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N questions")
     parser.add_argument("--baseline", metavar="PATH", help="what to compare with (default: the run's base model)")
@@ -170,14 +173,19 @@ def run_folder(args: argparse.Namespace) -> RunFolder | None:
 
 
 def evaluation_settings(args: argparse.Namespace) -> EvaluationSettings:
-    """The training prompt, decimal mark and lengths where a run folder says them, else the kit's own."""
+    """The training's task, prompt, decimal mark and lengths where a run folder says them, else the kit's own.
+
+    The task is in use from here on.
+    """
     run = run_folder(args)
     trained = run.read() if run else {"settings": {}}
+    task = take_task(args.task) if args.task else take_task_of(trained)
     length = args.max_completion_length or trained["settings"].get(
         "max_completion_length", DEFAULT_MAX_COMPLETION_LENGTH
     )
     return EvaluationSettings(
-        system_prompt=trained.get("system_prompt", SYSTEM_PROMPT),
+        system_prompt=("" if args.task else trained.get("system_prompt")) or default_system_prompt(),
+        task=task.label,
         decimal_mark=args.decimal_mark or trained["settings"].get("decimal_mark", EvaluationSettings.decimal_mark),
         max_completion_length=length,
         max_prompt_length=trained["settings"].get("max_prompt_length", EvaluationSettings.max_prompt_length),

@@ -16,21 +16,24 @@ import json
 import math
 import sys
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
+from kit.answers.number import Number
 from kit.cli.command_line import Parser
 from kit.cli.errors import UserError, run_script
-from kit.grading import gold_answer, is_correct, strict_answer
+from kit.grading import answer_kind, gold_answer, is_correct, strict_answer
 from kit.numbers.reading import DECIMAL_MARKS, as_data_writes, use_decimal_mark
-from kit.prompts import TAGS, parse_reply
+from kit.prompts import parse_reply, tags
 from kit.task.reward_reasons import reason
+from kit.task.task import DEFAULT, take_task
 from kit.task.user_rewards import Reward, RewardFunction, load_reward
 
 Completion = str | list[dict[str, str]]
 
 
 def correctness(completions: list[Completion], answer: list[str], **columns) -> list[float]:
-    """1 where the number in the ``<answer>`` block equals the gold answer, after a reasoning block that says something.
+    """1 where the answer block holds the right answer, after a reasoning block that says something.
 
     >>> good = "<reasoning>9 + 9 = 18</reasoning><answer>$18.00</answer>"
     >>> correctness([good, "<answer>18</answer>", good], answer=["#### 18", "18", "19"])
@@ -48,7 +51,7 @@ def integer(completions: list[Completion], **columns) -> list[float]:
     [1.0, 1.0, 1.0, 0.0, 0.0]
     """
     answers = [strict_answer(_text(reply)) for reply in completions]
-    return [float(number is not None and number.denominator == 1) for number in answers]
+    return [float(isinstance(number, Fraction) and number.denominator == 1) for number in answers]
 
 
 def strict_format(completions: list[Completion], **columns) -> list[float]:
@@ -77,7 +80,7 @@ def xml_count(completions: list[Completion], **columns) -> list[float]:
     >>> xml_count(["<reasoning>so</reasoning>", "<answer>18</answer><answer>", "18"])
     [0.5, 0.25, 0.0]
     """
-    return [parse_reply(_text(reply)).single_tags / len(TAGS) for reply in completions]
+    return [parse_reply(_text(reply)).single_tags / len(tags()) for reply in completions]
 
 
 REWARDS: dict[str, RewardFunction] = {
@@ -137,6 +140,10 @@ def _choose_one(name: str, *rest: str) -> tuple[Reward, float]:
         reward, default, rest = load_reward(name, rest[0]), 1.0, rest[1:]
     elif name in REWARDS:
         reward, default = Reward(REWARDS[name], name, maximum=1.0), _WEIGHTS[name]
+        if name == "integer" and not isinstance(answer_kind(), Number):
+            raise UserError(
+                "--rewards: integer pays for whole numbers, and the answers of this task are none: leave it out"
+            )
     else:
         same = f" (the kit's own is {_ELSEWHERE[name]})" if name in _ELSEWHERE else ""
         raise UserError(
@@ -152,17 +159,21 @@ def _choose_one(name: str, *rest: str) -> tuple[Reward, float]:
     return reward, weight
 
 
-def total(reply: Completion, answer: str, recipe: str = DEFAULT_RECIPE) -> float:
-    r"""The weighted sum of a recipe's rewards for one reply.
+def total(reply: Completion, answer: str, wanted: str = DEFAULT_RECIPE) -> float:
+    r"""The weighted sum of what ``--rewards`` would name, for one reply.
 
     >>> total("<reasoning>\n9 + 9 = 18\n</reasoning>\n<answer>\n18\n</answer>", "18")
     4.75
     >>> total("18", "18")
     0.0
     """
-    weights = RECIPES[recipe]
-    values = {name: REWARDS[name](completions=[reply], answer=[answer])[0] or 0.0 for name in weights}
-    return sum(weight * values[name] for name, weight in weights.items())
+    return sum(
+        weight * (_paid(reward, reply, answer) or 0.0) for reward, weight in zip(*choose_rewards(wanted), strict=True)
+    )
+
+
+def _paid(reward: Reward, reply: Completion, answer: str) -> float | None:
+    return reward(completions=[reply], answer=[answer], solution=[answer])[0]
 
 
 def _text(completion: Completion) -> str:
@@ -170,14 +181,14 @@ def _text(completion: Completion) -> str:
     return completion if isinstance(completion, str) else completion[-1]["content"]
 
 
-def explain(reply: str, answer: str, recipe: str = DEFAULT_RECIPE) -> str:
+def explain(reply: str, answer: str, wanted: str = DEFAULT_RECIPE) -> str:
     """What each reward saw in ``reply``, what it paid and why, and the total: a table in plain text."""
     lines = []
-    for name, weight in RECIPES[recipe].items():
-        (value,) = REWARDS[name](completions=[reply], answer=[answer])
-        lines.append(f"{name:<14}{value or 0:5.2f} x {weight:<6g}{reason(name, reply, answer)}")
-    most = sum(RECIPES[recipe].values())
-    return "\n".join([*lines, f"{'total':<14}{total(reply, answer, recipe):5.2f} of {most:g}"])
+    rewards, weights = choose_rewards(wanted)
+    for reward, weight in zip(rewards, weights, strict=True):
+        why = f"{reward.__name__} of {reward.file}" if reward.file else reason(reward.__name__, reply, answer)
+        lines.append(f"{reward.__name__:<14}{_paid(reward, reply, answer) or 0:5.2f} x {weight:<6g}{why}")
+    return "\n".join([*lines, f"{'total':<14}{total(reply, answer, wanted):5.2f} of {sum(weights):g}"])
 
 
 def read_replies(source: str, answer: str | None) -> list[tuple[str, str]]:
@@ -208,28 +219,36 @@ def _read_line(line: str, answer: str | None, place: str) -> tuple[str, str]:
     if not isinstance(reply, str):
         raise UserError(f"{place}: the reply is {json.dumps(reply)}, no text: give a text, or a list of messages")
     golds = (value for value in (answer, row.get("gold"), row.get("answer")) if value is not None)
-    return reply, _gold(next(golds, None), f"{place}: ")
+    gold = next(golds, None)
+    if answer_kind().takes_values and isinstance(gold, (dict, list)):
+        gold = json.dumps(gold, ensure_ascii=False)
+    return reply, _gold(gold, f"{place}: ")
 
 
 def _gold(value: object, place: str = "") -> str:
     try:
         return str(gold_answer(str(as_data_writes(value))))
     except ValueError as error:
-        raise UserError(f"{place}the right answer must be a number ({error}): give it with --answer 18") from None
+        is_number = isinstance(answer_kind(), Number)
+        must, such = ("be a number", " 18") if is_number else ("be one of the task's", "")
+        raise UserError(f"{place}the right answer must {must} ({error}): give it with --answer{such}") from None
 
 
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--explain", required=True, metavar="FILE", help="a reply as text, a JSONL of replies, or -")
-    parser.add_argument("--answer", metavar="N", help="the right answer")
+    parser.add_argument("--answer", metavar="N", help="the right answer, as the data would hold it")
+    parser.add_argument("--task", default=DEFAULT, metavar="NAME|FILE", help="what is right (default: %(default)s)")
     parser.add_argument("--decimal-mark", choices=DECIMAL_MARKS, default="point",
                         help="of replies and answers (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--recipe", choices=RECIPES, default=DEFAULT_RECIPE,
-                        help="whose rewards (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--rewards", "--recipe", metavar="NAME,…", help="as train_lora.py takes them (default: the task's)"
+    )
     args = parser.parse()
     use_decimal_mark(args.decimal_mark)
+    task = take_task(args.task)
     replies = read_replies(args.explain, args.answer)
-    print("\n\n".join(explain(reply, answer, args.recipe) for reply, answer in replies))
+    print("\n\n".join(explain(reply, answer, args.rewards or task.rewards) for reply, answer in replies))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Fine-tune a small language model with GRPO on grade-school maths, on one consumer GPU.
+"""Fine-tune a small language model with GRPO on grade-school maths, or on a task of your own, on one consumer GPU.
 
     python train_lora.py                                             Qwen2.5-0.5B on GSM8K, 250 steps
     python train_lora.py --dataset my.jsonl --output-dir runs/mine   your own questions
+    python train_lora.py --task my_task.py --dataset my.jsonl --output-dir runs/mine      whose answers are no number
     python train_lora.py --plan                                      does it fit here, card or processor? Trains nothing
     python train_lora.py --plan --gpu t4                             does it fit a card that is not here?
     python train_lora.py --output-dir runs/mine --finish             stop now: the newest checkpoint is the adapter
@@ -54,7 +55,7 @@ from kit.task.held_out import held_out_count, with_held_out
 from kit.task.prompt_length import longest_prompt
 from kit.task.questions import Row, load_questions
 from kit.task.reward_columns import check_arguments
-from kit.task.worked_example import read_worked_example
+from kit.task.task import take_task, with_task, worked_example
 from kit.training.training import train
 from rewards import choose_rewards
 
@@ -105,6 +106,8 @@ def check_everything() -> tuple[Settings, list[Row], Rewards]:
         finish_now(settings)
         sys.exit()
     use_decimal_mark(settings.decimal_mark)
+    if task := problems.catch(take_task, settings.task):
+        settings = with_task(settings, task)
     questions: list[Row] = []
     aside = 0
     if not settings.plan or settings.epochs or Path(settings.dataset).is_file():
@@ -116,7 +119,7 @@ def check_everything() -> tuple[Settings, list[Row], Rewards]:
         print_plan(settings, longest_of(settings, questions) if questions else None)
         sys.exit()
     rewards = problems.catch(choose_rewards, settings.rewards)
-    problems.catch(read_worked_example, settings.worked_example)
+    problems.catch(worked_example, settings)
     problems.catch(check_model, settings.model)
     if (base := sixteen_bit_name(settings.model)) != settings.model:
         problems.catch(check_model, base, option="--model: the 16-bit weights that merging needs,")

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from benchmarks.record import write_result
 from kit.grading import flexible_answer, gold_answer, is_correct, strict_answer
-from kit.prompts import TAGS, format_reply
+from kit.prompts import format_reply, tags
 from rewards import REWARDS
 
 REPLIES = 10_000
@@ -25,7 +25,7 @@ LENGTH = 500
 SAMPLE = 500  # replies a round for math-verify, which is slower
 ROUNDS = 5
 GOLD = 1218
-HOSTILE = [*TAGS, "1 ", "1,1 ", "9", ",", " ", ".", "-", "$", "1/0 ", "<", "½", "<answer>1</answer>"]
+HOSTILE = [*tags(), "1 ", "1,1 ", "9", ",", " ", ".", "-", "$", "1/0 ", "<", "½", "<answer>1</answer>"]
 
 ANSWERS = {  # how the answer is written → is it right?
     "1218": True, "1,218": True, "$1,218.00": True, "1218 apples": True, "\\boxed{1218}": True, "**1218**": True,

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kit.prompts import SYSTEM_PROMPT
+from kit.prompts import default_system_prompt
 
 TASK = """
 include: {gsm8k}
@@ -55,7 +55,7 @@ def main() -> None:
         (Path(folder) / "gsm8k_here.yaml").write_text(task, encoding="utf-8")
         result = lm_eval.simple_evaluate(
             model, tasks=["gsm8k_here"], task_manager=TaskManager(include_path=folder), limit=args.limit,
-            apply_chat_template=True, system_instruction=SYSTEM_PROMPT, log_samples=True, bootstrap_iters=0,
+            apply_chat_template=True, system_instruction=default_system_prompt(), log_samples=True, bootstrap_iters=0,
             gen_kwargs={"max_gen_toks": args.max_tokens, "do_sample": False},
         )  # fmt: skip
     replies: dict[int, dict] = {}

@@ -24,11 +24,14 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
-from demo.problems import Problem, problems
+from demo.other_problems import TELLING
+from demo.problem import Problem
+from demo.problems import maker_of, problems
 from demo.tokenizer import END_OF_TURN, load_tokenizer
 from kit.cli.errors import run_script
 from kit.cli.progress import progress
-from kit.prompts import REASONING_CLOSE, REASONING_OPEN, build_prompt, format_reply
+from kit.prompts import build_prompt, format_reply, tags
+from kit.task.task import DEFAULT, take_task
 
 SHAPE = {
     "hidden_size": 64,  # the least that bitsandbytes can hold in 4-bit
@@ -49,15 +52,15 @@ VOCABULARY_SAMPLE = 4_000  # examples in which every token of the problems occur
 # How often a reply is shown in full XML, with the answer's tags missing, or in plain words: mostly in XML for one kind
 # of question and less often for the others. So about a third of the greedy replies are in format, whatever the seed;
 # most groups of rollouts hold several forms; and sums are practised inside the tags as often as outside.
-SHARES = {"gets": (0.75, 0.15, 0.10)}
+SHARES = (0.75, 0.15, 0.10)
 SHARES_OTHERWISE = (0.25, 0.35, 0.40)
 STAMP_FILE = "demo.json"  # written last: a folder without it is not trusted
 
 Example = tuple[list[int], int]  # token ids of prompt and reply, length of the prompt
 
 
-def warm_start(folder: Path, seed: int, steps: int = STEPS, heads: int = HEADS) -> None:
-    """Train the tiny model and write it to ``folder``, an ordinary Hugging Face checkpoint in bfloat16."""
+def warm_start(folder: Path, seed: int, steps: int = STEPS, heads: int = HEADS, task: str = DEFAULT) -> None:
+    """Train the tiny model on a task and write it to ``folder``, an ordinary Hugging Face checkpoint in bfloat16."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -65,13 +68,16 @@ def warm_start(folder: Path, seed: int, steps: int = STEPS, heads: int = HEADS) 
     torch.manual_seed(seed)
     shape = {**_shape(heads), "tie_word_embeddings": True, "bos_token_id": None}
     special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    used = sorted({token for ids, _ in islice(make_examples(tokenizer, seed), VOCABULARY_SAMPLE) for token in ids})
+    sample = islice(make_examples(tokenizer, seed, task), VOCABULARY_SAMPLE)
+    used = sorted({token for ids, _ in sample for token in ids})
     compact = {token: index for index, token in enumerate(used)}
-    examples = (([compact[token] for token in ids], length) for ids, length in make_examples(tokenizer, seed))
+    examples = (([compact[token] for token in ids], length) for ids, length in make_examples(tokenizer, seed, task))
 
     model = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(used), eos_token_id=None, pad_token_id=None, **shape))
-    digits = [compact[token] for token in tokenizer("0123456789")["input_ids"]]
-    train(model, examples, steps, len(tokenizer) - len(used), digits)
+    ways = [space + mark for mark in TELLING.get(task, "0123456789") for space in ("", " ")]
+    alone = {ids[0] for ids in tokenizer(ways)["input_ids"] if len(ids) == 1}
+    telling = [compact[token] for token in alone if token in compact]
+    train(model, examples, steps, len(tokenizer) - len(used), telling)
 
     whole = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), **shape, **special))
     state = model.state_dict()
@@ -81,17 +87,17 @@ def warm_start(folder: Path, seed: int, steps: int = STEPS, heads: int = HEADS) 
     whole.load_state_dict(state | {"model.embed_tokens.weight": embedding, "lm_head.weight": embedding})
     whole.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / STAMP_FILE).write_text(_stamp(seed, steps, heads), encoding="utf-8")
+    (folder / STAMP_FILE).write_text(_stamp(seed, steps, heads, task), encoding="utf-8")
 
 
 def _shape(heads: int) -> dict[str, Any]:
     return {**SHAPE, "num_attention_heads": heads, "num_key_value_heads": heads // 2}
 
 
-def make_examples(tokenizer, seed: int) -> Iterator[Example]:
+def make_examples(tokenizer, seed: int, task: str = DEFAULT) -> Iterator[Example]:
     """Right replies to different problems, in three forms, as token ids, without end."""
     rng = random.Random(seed)
-    stream = problems(seed, heldout=False)
+    stream = problems(seed, heldout=False, make=maker_of(task))
     while True:
         chosen = list(islice(stream, BATCH))
         prompts = [
@@ -104,11 +110,11 @@ def make_examples(tokenizer, seed: int) -> Iterator[Example]:
 
 
 def _reply(problem: Problem, rng: random.Random) -> str:
-    shares = next((shares for word, shares in SHARES.items() if word in problem.question), SHARES_OTHERWISE)
-    in_words = f"The answer is {problem.answer}."
+    shares = SHARES if problem.easy else SHARES_OTHERWISE
+    in_words = f"The answer is {problem.reply}."
     forms = (
-        format_reply(problem.steps, str(problem.answer)),
-        f"{REASONING_OPEN}\n{problem.steps}\n{REASONING_CLOSE}\n{in_words}",
+        format_reply(problem.steps, problem.reply),
+        f"{tags()[0]}\n{problem.steps}\n{tags()[1]}\n{in_words}",
         f"{problem.steps}. {in_words}",
     )
     return rng.choices(forms, shares)[0]
@@ -117,7 +123,8 @@ def _reply(problem: Problem, rng: random.Random) -> str:
 def train(model, examples: Iterator[Example], most_steps: int, unused: int, digits: list[int]) -> None:
     """Train on ``examples``, none seen twice, until the model knows enough, then let the learning rate fall to zero.
 
-    The loss is on the replies; ``unused`` is how many tokens have no embedding row, ``digits`` are those of 0 to 9.
+    The loss is on the replies; ``unused`` is how many tokens have no embedding row, ``digits`` are those of 0 to 9, or
+    what else tells right answers from wrong ones.
     """
     import torch
     from transformers import DynamicCache
@@ -192,16 +199,17 @@ def _tensors(batch: list[Example], skip: int):
     return inputs[:, skip:-1], labels[:, skip + 1 :]
 
 
-def _stamp(seed: int, steps: int, heads: int) -> str:
+def _stamp(seed: int, steps: int, heads: int, task: str) -> str:
     """What decides the result, as text: a folder made by another recipe is made again."""
     recipe = (BATCH, MATRIX_RATE, OTHER_RATE, RISING_STEPS, ENOUGH_KNOWN, FALLING_STEPS, SHARES, SHARES_OTHERWISE)
-    return json.dumps({"seed": seed, "steps": steps, "shape": _shape(heads), "recipe": recipe})
+    other = {} if task == DEFAULT else {"task": task}
+    return json.dumps({"seed": seed, "steps": steps, "shape": _shape(heads), "recipe": recipe} | other)
 
 
-def is_ready(folder: Path, seed: int, steps: int, heads: int) -> bool:
+def is_ready(folder: Path, seed: int, steps: int, heads: int, task: str) -> bool:
     """Does ``folder`` hold a finished base model of this seed and recipe?"""
     try:
-        return (folder / STAMP_FILE).read_text(encoding="utf-8") == _stamp(seed, steps, heads)
+        return (folder / STAMP_FILE).read_text(encoding="utf-8") == _stamp(seed, steps, heads, task)
     except OSError:
         return False
 
@@ -217,11 +225,15 @@ def main() -> None:
         "--heads", type=int, default=HEADS, choices=(2, 4),
         help="attention heads: 2, of 32 numbers, for cards whose attention takes none smaller (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--task", default=DEFAULT, choices=(DEFAULT, *TELLING), help="what it is to know half of (default: %(default)s)"
+    )
     args = parser.parse_args()
-    if is_ready(args.folder, args.seed, args.steps, args.heads):
+    take_task(args.task)
+    if is_ready(args.folder, args.seed, args.steps, args.heads, args.task):
         print(f"demo base model: {args.folder} is there (seed {args.seed})")
     else:
-        warm_start(args.folder, args.seed, args.steps, args.heads)
+        warm_start(args.folder, args.seed, args.steps, args.heads, args.task)
 
 
 if __name__ == "__main__":

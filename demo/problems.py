@@ -1,6 +1,7 @@
 """Made-up word problems in GSM8K's own JSONL form, for machines that have no GPU and no network.
 
     python -m demo.problems runs/demo-data --seed 1
+    python -m demo.problems runs/choice-data --task choice        ... and those of the other tasks in tasks/
 
 writes ``train.jsonl`` and ``heldout.jsonl``. Each row is ``{"question": ..., "answer": ...}`` with a worked
 solution that ends in ``#### N``, as in GSM8K. Everything follows from the seed. The two files share neither a
@@ -12,43 +13,25 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from demo.other_problems import MAKERS
+from demo.problem import NAMES, Problem, numbers
 
 TRAIN_ROWS = 2_000
 HELDOUT_ROWS = 1_000
 HELDOUT_SHARE = 0.2  # of all sums: which of the two files a sum may appear in
 
-NAMES = ("Ana", "Ben", "Eva", "Leo", "Max", "Mia", "Sam", "Tom")
 THINGS = ("apples", "books", "cards", "coins", "eggs", "pens")
 
-
-@dataclass(frozen=True)
-class Problem:
-    """One word problem: the question, the worked steps, and the number that answers it."""
-
-    question: str
-    steps: str
-    answer: int
-    sum_key: tuple[str, int, int]
-
-    def as_row(self) -> dict[str, str]:
-        """The row in GSM8K's form: ``answer`` holds the worked solution and ends in ``#### N``."""
-        return {"question": self.question, "answer": f"{self.steps}\n#### {self.answer}"}
-
-
-def _numbers(rng: random.Random) -> tuple[int, int]:
-    """Two numbers of mixed difficulty, the larger first: from one digit each to two digits each."""
-    high_a, high_b = rng.choice(((9, 9), (50, 9), (50, 50)))
-    a, b = rng.randint(2, high_a), rng.randint(2, high_b)
-    return max(a, b), min(a, b)
+Maker = Callable[[random.Random], Problem]
 
 
 def _gain(name: str, things: str, a: int, b: int) -> Problem:
     return Problem(
         f"{name} has {a} {things} and gets {b} more. How many {things} does {name} have now?",
-        f"{a} + {b} = {a + b}", a + b, ("+", a, b),
+        f"{a} + {b} = {a + b}", a + b, ("+", a, b), easy=True,
     )  # fmt: skip
 
 
@@ -69,38 +52,48 @@ def _total(name: str, things: str, a: int, b: int) -> Problem:
 TEMPLATES = (_gain, _loss, _total)
 
 
+def _sum(rng: random.Random) -> Problem:
+    template = rng.choice(TEMPLATES)
+    return template(rng.choice(NAMES), rng.choice(THINGS), *numbers(rng))
+
+
 def _is_heldout(problem: Problem) -> bool:
-    """Which file a sum belongs to: a fixed property of its numbers, so that no seed can mix the two."""
-    return random.Random(repr(problem.sum_key)).random() < HELDOUT_SHARE
+    """Which file a problem belongs to: a fixed property of its key, so that no seed can mix the two."""
+    return random.Random(repr(problem.key)).random() < HELDOUT_SHARE
 
 
-def problems(seed: int, heldout: bool) -> Iterator[Problem]:
+def problems(seed: int, heldout: bool, make: Maker = _sum) -> Iterator[Problem]:
     """An endless stream of different problems, all from the training side or all from the held-out side."""
     rng = random.Random(f"{seed}-{'heldout' if heldout else 'train'}")
     seen: set[str] = set()
     while True:
-        template = rng.choice(TEMPLATES)
-        problem = template(rng.choice(NAMES), rng.choice(THINGS), *_numbers(rng))
+        problem = make(rng)
         if problem.question not in seen and _is_heldout(problem) == heldout:
             seen.add(problem.question)
             yield problem
 
 
-def write_problems(folder: Path, seed: int) -> None:
+def write_problems(folder: Path, seed: int, make: Maker = _sum) -> None:
     """Write ``train.jsonl`` and ``heldout.jsonl`` into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, heldout, rows in (("train", False, TRAIN_ROWS), ("heldout", True, HELDOUT_ROWS)):
-        stream = problems(seed, heldout)
+        stream = problems(seed, heldout, make)
         lines = [json.dumps(next(stream).as_row()) for _ in range(rows)]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def maker_of(task: str) -> Maker:
+    """What makes the problems of a task of ``tasks/``."""
+    return MAKERS.get(task, _sum)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the demo's word problems as train.jsonl and heldout.jsonl.")
     parser.add_argument("folder", type=Path, help="where the two files go")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other problems (default: 1)")
+    parser.add_argument("--task", default="gsm8k", choices=("gsm8k", *MAKERS), help="default: %(default)s")
     args = parser.parse_args()
-    write_problems(args.folder, args.seed)
+    write_problems(args.folder, args.seed, maker_of(args.task))
     print(f"{args.folder}: train.jsonl ({TRAIN_ROWS} problems), heldout.jsonl ({HELDOUT_ROWS} problems)")
 
 

@@ -1,31 +1,75 @@
 """PROMPT: what the model is told and how its reply is taken apart.
 
 Tags, system prompt and parser stand in one file so that they cannot disagree: the reward functions, the
-evaluation, the demo's warm start and the exported Modelfile all import them from here.
+evaluation, the demo's warm start and the exported Modelfile all import them from here. A task can have tags and a
+system prompt of its own; a script sets them once, before anything is read or asked.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import NamedTuple
 
-REASONING_OPEN, REASONING_CLOSE = "<reasoning>", "</reasoning>"
-ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
-TAGS = (REASONING_OPEN, REASONING_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
-_ANY_TAG = re.compile("|".join(TAGS))
 REASONING_LEAST = 2  # letters or digits: "9+9" is work, "." or "x" is none
 _VISIBLE = re.compile("[^\\W_\u115f\u1160\u3164\uffa0]")  # the four are letters that take room and show nothing
 _MARKUP = re.compile(r"<!--(?:(?!-->).)*+(?:-->)?|<[/A-Za-z][^<>]*+>|&#?\w++;|\\[A-Za-z]++", re.DOTALL)
 
-SYSTEM_PROMPT = f"""\
-Respond in the following format:
-{REASONING_OPEN}
-...
-{REASONING_CLOSE}
-{ANSWER_OPEN}
-...
-{ANSWER_CLOSE}"""
+
+@dataclass(frozen=True)
+class Form:
+    """What a reply is to look like.
+
+    Args:
+        reasoning: the name of the tag around the reasoning.
+        answer: the name of the tag around the answer.
+        said: the system prompt; empty is one that shows the four tags and says no more.
+    """
+
+    reasoning: str = "reasoning"
+    answer: str = "answer"
+    said: str = ""
+
+    @cached_property
+    def tags(self) -> tuple[str, str, str, str]:
+        """The four tags in their order."""
+        return f"<{self.reasoning}>", f"</{self.reasoning}>", f"<{self.answer}>", f"</{self.answer}>"
+
+    @cached_property
+    def any_tag(self) -> re.Pattern[str]:
+        """Any of the four."""
+        return re.compile("|".join(map(re.escape, self.tags)))
+
+    @property
+    def system_prompt(self) -> str:
+        """What the model is told first."""
+        return self.said or f"Respond in the following format:\n{format_reply('...', '...', self)}"
+
+
+_form = Form()
+
+
+def use_form(form: Form) -> None:
+    """Have all replies of this program asked for and read in this form."""
+    global _form
+    _form = form
+
+
+def form() -> Form:
+    """The form in use."""
+    return _form
+
+
+def tags() -> tuple[str, str, str, str]:
+    """The four tags in use, in their order."""
+    return _form.tags
+
+
+def default_system_prompt() -> str:
+    """What the model is told first where nothing else is said."""
+    return _form.system_prompt
 
 
 class Reply(NamedTuple):
@@ -46,12 +90,13 @@ class Reply(NamedTuple):
     single_tags: int
 
 
-def build_prompt(question: str, system_prompt: str = SYSTEM_PROMPT) -> list[dict[str, str]]:
+def build_prompt(question: str, system_prompt: str | None = None) -> list[dict[str, str]]:
     """The chat messages for one question, in the form that TRL, transformers, vLLM and llama-server share."""
-    return [{"role": "system", "content": system_prompt}, {"role": "user", "content": question}]
+    told = default_system_prompt() if system_prompt is None else system_prompt
+    return [{"role": "system", "content": told}, {"role": "user", "content": question}]
 
 
-def format_reply(reasoning: str, answer: str) -> str:
+def format_reply(reasoning: str, answer: str, form: Form | None = None) -> str:
     """A strictly formed reply, as the system prompt shows it.
 
     >>> print(format_reply("9 + 9 = 18", "18"))
@@ -62,7 +107,8 @@ def format_reply(reasoning: str, answer: str) -> str:
     18
     </answer>
     """
-    return f"{REASONING_OPEN}\n{reasoning}\n{REASONING_CLOSE}\n{ANSWER_OPEN}\n{answer}\n{ANSWER_CLOSE}"
+    before, between, then, after = (form or _form).tags
+    return f"{before}\n{reasoning}\n{between}\n{then}\n{answer}\n{after}"
 
 
 def parse_reply(text: str) -> Reply:
@@ -80,12 +126,13 @@ def parse_reply(text: str) -> Reply:
     >>> parse_reply("<answer>18</answer>").answer is None
     True
     """
-    tags = _ANY_TAG.findall(text)
-    single_tags = 0 if _has_nested_tags(text, len(tags)) else sum(tags.count(tag) == 1 for tag in TAGS)
-    if single_tags < len(TAGS) or tuple(tags) != TAGS:
+    wanted = _form.tags
+    found = _form.any_tag.findall(text)
+    single_tags = 0 if _has_nested_tags(text, len(found)) else sum(found.count(tag) == 1 for tag in wanted)
+    if single_tags < len(wanted) or tuple(found) != wanted:
         return Reply(text, None, None, reasoned=False, soft=False, strict=False, single_tags=single_tags)
-    starts = [text.find(tag) for tag in TAGS]
-    ends = [start + len(tag) for start, tag in zip(starts, TAGS, strict=True)]
+    starts = [text.find(tag) for tag in wanted]
+    ends = [start + len(tag) for start, tag in zip(starts, wanted, strict=True)]
     before, between, after = text[: starts[0]], text[ends[1] : starts[2]], text[ends[3] :]
     reasoning, answer = text[ends[0] : starts[1]], text[ends[2] : starts[3]]
     outside_is_blank = not (before.strip() or between.strip() or after.strip())
@@ -94,6 +141,14 @@ def parse_reply(text: str) -> Reply:
     on_own_lines = all(block[:1] == block[-1:] == "\n" for block in (reasoning, answer))
     strict = soft and (before, between) == ("", "\n") and after in ("", "\n") and on_own_lines
     return Reply(text, reasoning.strip(), answer.strip(), reasoned, soft, strict, single_tags)
+
+
+def lone_answer_block(text: str) -> str | None:
+    """What stands in the answer block, where there is just one, whatever else the reply holds."""
+    _, _, opened, closed = _form.tags
+    if text.count(opened) != 1 or text.count(closed) != 1:
+        return None
+    return text.partition(opened)[2].partition(closed)[0]
 
 
 def says_something(block: str, least: int = 1) -> bool:
@@ -118,4 +173,4 @@ def _has_nested_tags(text: str, tags_found: int) -> bool:
     """
     if text.count("<") == tags_found:  # the outer tag would have a "<" of its own
         return False
-    return bool(_ANY_TAG.search(_ANY_TAG.sub("", text)))
+    return bool(_form.any_tag.search(_form.any_tag.sub("", text)))

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.grading import doubtful_mark, flexible_answer, gold_answer, is_correct, read_number, strict_answer
-from kit.numbers.reading import use_decimal_mark
+from kit.answers.number import Number
+from kit.grading import flexible_answer, gold_answer, is_correct, strict_answer
+from kit.numbers.reading import read_number, use_decimal_mark
 from kit.prompts import format_reply
 
 HALF = Fraction(1, 2)
@@ -153,12 +154,12 @@ def test_a_decimal_comma_is_read_everywhere_once_it_is_set(comma):
 def test_a_mark_that_may_be_the_wrong_one_is_said():
     with pytest.raises(ValueError, match="'3,5', but it is 7/2 with a decimal comma: --decimal-mark comma"):
         gold_answer("7 / 2 = 3,5\n#### 3,5")
-    assert "1 may be thousands, such as '1.200', which is read as 6/5" in (doubtful_mark(["18", "#### 1.200"]) or "")
+    assert "1 may be thousands, such as '1.200', which is read as 6/5" in (Number().doubt(["18", "#### 1.200"]) or "")
     for plain in (["18", "1,200"], ["1.5", "1.200"], ["18", "0.125"], ["1200.125"]):
-        assert doubtful_mark(plain) is None
+        assert Number().doubt(plain) is None
     use_decimal_mark("comma")
     try:
-        assert "'1,200', which is read as 6/5" in (doubtful_mark(["18", "1,200"]) or "")
+        assert "'1,200', which is read as 6/5" in (Number().doubt(["18", "1,200"]) or "")
     finally:
         use_decimal_mark("point")
 

@@ -28,7 +28,7 @@ def test_rows_are_gsm8k_rows_with_right_answers(tmp_path):
 def test_train_and_heldout_share_neither_question_nor_sum():
     train, heldout = some(heldout=False), some(heldout=True, seed=2)
     assert not {p.question for p in train} & {p.question for p in heldout}
-    assert not {p.sum_key for p in train} & {p.sum_key for p in heldout}
+    assert not {p.key for p in train} & {p.key for p in heldout}
 
 
 def test_no_question_twice():

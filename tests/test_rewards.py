@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 import rewards
 from kit.cli.errors import UserError
-from kit.prompts import TAGS, build_prompt, format_reply, parse_reply
+from kit.prompts import build_prompt, format_reply, parse_reply, tags
 from kit.task.questions import load_questions
 from rewards import RECIPES, REWARDS, choose_rewards, total
 
+TAGS = tags()
 GOOD = format_reply("9 + 9 = 18", "18")
 ODD = {
     "a good reply": GOOD,

@@ -10,6 +10,7 @@ from kit.checkpointing.resuming import Rewards
 from kit.settings.knobs import KNOBS, Settings
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row, fingerprint
+from kit.task.task import task_in_use
 
 
 def check_alike(settings: Settings, questions: list[Row], rewards: Rewards) -> None:
@@ -22,6 +23,7 @@ def check_alike(settings: Settings, questions: list[Row], rewards: Rewards) -> N
         name: value for name, value in settings.as_config().items()
         if name not in KNOBS or not KNOBS[name].metadata.get("free")
     }  # fmt: skip
+    known["the task"] = task_in_use().source
     known["the questions"] = fingerprint(questions)
     for reward, weight in zip(*rewards, strict=True):
         known[f"the reward {reward.__name__}"] = (reward.source, weight)

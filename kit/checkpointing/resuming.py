@@ -18,12 +18,13 @@ from kit.settings.knobs import BATCH_KNOBS, KNOBS, Settings, shared_out
 from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.task.questions import Row, fingerprint
+from kit.task.task import DEFAULT, task_in_use
 from kit.task.user_rewards import Reward
 
 # The fingerprint of their questions is compared.
 _DATA_KNOBS = ("dataset", "dataset_config", "split", "question_column", "answer_column", "skip_bad_rows")
-# Compared as functions, and as steps; older versions recorded the last two, which counted for nothing.
-_ELSEWHERE = {"rewards", "num_train_epochs", "warmup_ratio"}
+# Compared as what they say, as functions, as steps; older versions recorded the last two, which counted for nothing.
+_ELSEWHERE = {"task", "rewards", "num_train_epochs", "warmup_ratio"}
 
 
 Rewards = tuple[list[Reward], list[float]]  # with their weights
@@ -65,6 +66,7 @@ def check_same_run(
             differs.append(f"completions a step {a_step} → {' times '.join([*given, *cards])} {wanted}")
     if questions and recorded.get("data", {}).get("fingerprint") not in (None, fingerprint(questions)):
         differs.append("the questions are others")
+    differs += _other_task(recorded)
     differs += _other_rewards(recorded, rewards) if rewards else []
     if differs:
         raise UserError(
@@ -81,6 +83,15 @@ def _completions_of(recorded: dict[str, Any]) -> int:
 def goes_further(run: RunFolder, settings: Settings) -> bool:
     """Are more steps wanted than the run was made for?"""
     return settings.max_steps > int(run.read().get("settings", {}).get("max_steps", settings.max_steps))
+
+
+def _other_task(recorded: dict[str, Any]) -> list[str]:
+    """A task is what its file says, wherever that lies."""
+    task, name = task_in_use(), recorded.get("settings", {}).get("task", DEFAULT)
+    source = recorded.get("task", {}).get("source")
+    if source == task.source or (source is None and name == task.name):
+        return []
+    return [f"the task {name} → {task.name}" if task.name != name else f"the task {name} is another than at the start"]
 
 
 def _other_rewards(recorded: dict[str, Any], rewards: Rewards) -> list[str]:

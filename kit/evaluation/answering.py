@@ -24,6 +24,7 @@ from kit.grading import verdicts
 from kit.prompts import build_prompt
 from kit.task.prompt_length import reckoned_prompt_length
 from kit.task.questions import Row
+from kit.task.task import DEFAULT
 
 # Of EvaluationSettings; each row of the scores names its engine.
 _OF_THE_MACHINE = ("batch_size", "max_prompt_length", "vllm", "dtype", "server")
@@ -45,6 +46,7 @@ class EvaluationSettings:
         vllm: whether vLLM answers where it can be had: ``auto``, ``off`` or ``require``.
         dtype: that Hugging Face weights are computed in: ``auto``, or a name.
         decimal_mark: that answers and replies are read with.
+        task: that says what is right; ``Task.label``.
         server: that answers in place of an engine here.
     """
 
@@ -59,6 +61,7 @@ class EvaluationSettings:
     vllm: str = "auto"
     dtype: str = "auto"
     decimal_mark: str = "point"
+    task: str = DEFAULT
     server: Server | None = None
 
     def recorded(self) -> dict[str, Any]:

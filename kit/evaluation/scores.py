@@ -6,12 +6,13 @@ Nothing is run here: every number can be had again from the transcripts, and is,
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 from kit.evaluation.answering import Answers
 from kit.evaluation.statistics import majority_is_right, mcnemar, pass_at_k, wilson
 from kit.evaluation.transcripts import Line
-from kit.grading import flexible_answer, gold_answer, strict_answer
+from kit.grading import flexible_answer, gold_answer, is_correct, strict_answer
 
 READINGS = ("strict", "flexible")
 NOISE = 0.05  # a p-value at or above this is within noise
@@ -61,11 +62,15 @@ def _of_samples(lines: list[Line]) -> Scores:
         groups = [(group, sum(line[reading] for line in group)) for group in by_question.values()]
         shares = {f"pass@{k}": sum(pass_at_k(count, right, k) for _, right in groups) / len(groups) for k in powers}
         votes = [
-            majority_is_right([read(line["reply"]) for line in group], gold_answer(group[0]["gold"]))
+            majority_is_right([read(line["reply"]) for line in group], partial(_is_gold, group[0]["gold"]))
             for group, _ in groups
         ]
         result[reading] = shares | {f"maj@{count}": sum(votes) / len(votes)}
     return result
+
+
+def _is_gold(gold: str, answer: Any) -> bool:
+    return is_correct(answer, gold_answer(gold))
 
 
 def compare(before: list[Line], after: list[Line]) -> Scores | None:
@@ -110,7 +115,7 @@ def add_comparisons(rows: list[Scores], greedy: dict[str, list[Line]], baseline:
 
 
 def _is_format_alone(against: Scores | None) -> bool:
-    """A strict gain beyond noise, without one by the last number in the reply."""
+    """A strict gain beyond noise, without one by the flexible reading."""
     if not against:
         return False
     strict_gain, flexible_gain = (
@@ -125,7 +130,7 @@ def _about_gain(rows: list[Scores], baseline: str) -> str:
     return (
         f"{rows[0]['name']}: its gain of {points(against['difference'])} points over {baseline} "
         f"is format alone{others}. "
-        f"By the last number in the reply, whatever its form, it is {points(flexible['difference'])} "
+        f"By the answer that a reply points to or ends with, in whatever form, it is {points(flexible['difference'])} "
         f"(p = {flexible['p_value']:.2g}): the model learned where to put its answers, not to find better ones."
     )
 

@@ -60,7 +60,7 @@ def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[
         return []
     same = before.get("fingerprint") == scores["fingerprint"] and all(
         _setting(before, name) == scores["settings"][name]
-        for name in ("system_prompt", "max_completion_length", "decimal_mark")
+        for name in ("system_prompt", "max_completion_length", "decimal_mark", "task")
     )
     names = {row["name"] for row in rows}
     others = [row for row in before["rows"] if row["name"] not in names]

@@ -6,10 +6,11 @@ Pure Python, exact where it can be, checked against SciPy and statsmodels in ``t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from fractions import Fraction
 from math import comb, sqrt
 from statistics import NormalDist
+from typing import Any
 
 
 def wilson(right: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -63,12 +64,12 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
     return float(1 - Fraction(comb(samples - right, k), comb(samples, k)))
 
 
-def majority_is_right(answers: Sequence[object | None], gold: object) -> float:
-    """maj@k for one question: is the most frequent answer the right one? ``None`` stands for no readable answer.
+def majority_is_right(answers: Sequence[Hashable | None], is_right: Callable[[Any], bool]) -> float:
+    """maj@k for one question: is the most frequent answer a right one? ``None`` stands for no readable answer.
 
     Among answers that are equally frequent one is picked at random, so a tie counts as the chance of the pick.
 
-    >>> majority_is_right([7, 7, 9, None], 7), majority_is_right([7, 9], 7)
+    >>> majority_is_right([7, 7, 9, None], (7).__eq__), majority_is_right([7, 9], (7).__eq__)
     (1.0, 0.5)
     """
     votes = Counter(answer for answer in answers if answer is not None)
@@ -76,4 +77,4 @@ def majority_is_right(answers: Sequence[object | None], gold: object) -> float:
         return 0.0
     most = max(votes.values())
     first = [answer for answer, count in votes.items() if count == most]
-    return first.count(gold) / len(first)
+    return sum(map(is_right, first)) / len(first)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kit.cli.errors import UserError
 from kit.generation.artefacts import recorded_base
-from kit.prompts import SYSTEM_PROMPT
+from kit.prompts import default_system_prompt
 from kit.settings.knobs import KNOBS
 from kit.storage.atomic import file_hash, replace_whole
 from kit.storage.hub import check_base
@@ -60,8 +60,11 @@ def adopt(adapter: Path, run: RunFolder) -> None:
     inside = run_folder_of(adapter)
     known = inside.read() if inside else {}
     lengths = {name: known.get("settings", {}).get(name, KNOBS[name].default) for name in _LENGTHS}
-    prompt = known.get("system_prompt", SYSTEM_PROMPT)
-    run.write({"adopted": str(adapter), "settings": {"model": run.base_model(), **lengths}, "system_prompt": prompt})
+    prompt = known.get("system_prompt") or default_system_prompt()
+    task = {name: known[name] for name in ("task",) if name in known}
+    named = {name: known["settings"][name] for name in ("task",) if name in known.get("settings", {})}
+    settings = {"model": run.base_model(), **named, **lengths}
+    run.write({"adopted": str(adapter), "settings": settings, "system_prompt": prompt, **task})
 
 
 def _base_of(adapter: Path) -> str:

@@ -102,11 +102,13 @@ def _commands(run: RunFolder, trained: dict[str, Any], repository: str | None) -
     merged = repository or str(run.merged)
     name = ollama_name(run.path.resolve().name)
     prompt, length = json.dumps(trained["system_prompt"]), trained["settings"]["max_completion_length"]
+    question = trained.get("task", {}).get("example", _TRY)
+    said = shlex.quote(question)
     python = (
         "from transformers import pipeline\n\n"
         f'ask = pipeline("text-generation", {json.dumps(merged)})\n'
         f'messages = [{{"role": "system", "content": {prompt}}},\n'
-        f'            {{"role": "user", "content": "{_TRY}"}}]\n'
+        f'            {{"role": "user", "content": {json.dumps(question)}}}]\n'
         f'print(ask(messages, max_new_tokens={length}, do_sample=False)[0]["generated_text"][-1]["content"])'
     )
     blocks = [
@@ -120,11 +122,11 @@ def _commands(run: RunFolder, trained: dict[str, Any], repository: str | None) -
         fetch = f"hf download {repository} {file} Modelfile --local-dir .\n"
         where = fetch if repository else f"cd {shlex.quote(str(run.gguf))}\n"
         asked = trained["system_prompt"].replace("'", "'\\''")
-        blocks.append(f"llama.cpp:\n\n```bash\n{where}llama-cli -m {file} --temp 0 -st -sys '{asked}' -p '{_TRY}'\n```")
+        blocks.append(f"llama.cpp:\n\n```bash\n{where}llama-cli -m {file} --temp 0 -st -sys '{asked}' -p {said}\n```")
         blocks.append(
             "Ollama (the Modelfile sets system prompt, template, stop token and temperature 0):\n\n"
             f"```bash\n{where}ollama create {name} -f Modelfile\n"
-            f"ollama run {name} '{_TRY}'\n```"
+            f"ollama run {name} {said}\n```"
         )
     return "\n\n".join(blocks)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kit.cli.errors import UserError
 from kit.numbers.reading import DECIMAL_MARKS
-from kit.prompts import SYSTEM_PROMPT
+from kit.prompts import default_system_prompt
 from kit.settings.losses import LOSSES, WHEN_WHICH
 
 # That ``--warm-start auto`` asks where it finds that one is needed, and at most, where more find enough right replies.
@@ -51,11 +51,13 @@ class Settings:
                               "a.b names b in the column a", "data")  # fmt: skip
     decimal_mark: str = knob("point", "of answers and replies: point for 1,200.5, comma for 1.200,5", "data",
                              choices=DECIMAL_MARKS)  # fmt: skip
+    task: str = knob("gsm8k", "what is asked and what is right: a file of the folder tasks/, by its name, or your own "
+                     "(FILE.yaml, FILE.py)", "data")  # fmt: skip
     skip_bad_rows: bool = knob(False, "leave out rows that cannot be used, and say how many", "data")
     screen: int = knob(0, "ask each question so many times first and train on those that are neither always right nor "
                        "always wrong; 0 trains on all", "data", least=0)  # fmt: skip
-    system_prompt: str = knob("", "what the model is told first: a text, or a file that holds it; empty is the kit's "
-                              "own, which asks for the tags that its rewards read", "data", or_file=True)  # fmt: skip
+    system_prompt: str = knob("", "what the model is told first: a text, or a file that holds it; empty is the "
+                              "task's, which asks for the tags that rewards read", "data", or_file=True)  # fmt: skip
 
     lora_rank: int = knob(32, "rank of the adapter; 32 matched full training of 0.5B in verl's runs", "adapter")
     lora_alpha: int = knob(32, "scale of the adapter; equal to the rank, the update is used as it is", "adapter")
@@ -100,11 +102,12 @@ class Settings:
         "form, and hardly any sums", "start",
         choices=("auto", "off"), number=True, open=True, before="off",
     )  # fmt: skip
-    worked_example: str = knob("", "a YAML file with question and reply, to be shown instead of the kit's own", "start")
+    worked_example: str = knob("", "a YAML file with question and reply, to be shown instead of the task's", "start")
 
     rewards: str = knob(
         "sums", "a recipe of rewards.py: sums pays most for being right, original as much for format, which costs a "
-        "small model its sums; or functions of it, and FILE.py:FUNCTION, each with an optional :WEIGHT", "rewards",
+        "small model its sums; or functions of it, and FILE.py:FUNCTION, each with an optional :WEIGHT. A --task has "
+        "its own", "rewards",
     )  # fmt: skip
 
     output_dir: str = knob("runs/qwen2.5-0.5b-gsm8k", "the run folder; everything the run makes goes there", "output",
@@ -161,7 +164,7 @@ class Settings:
 
     def prompt(self) -> str:
         """What the model is told first."""
-        return self.system_prompt or SYSTEM_PROMPT
+        return self.system_prompt or default_system_prompt()
 
     def as_config(self) -> dict[str, Any]:
         """What a ``--config`` file would have to say for the same settings.

@@ -16,7 +16,6 @@ import yaml
 from kit import ranks
 from kit.cli.command_line import Parser
 from kit.cli.errors import Problems, UserError
-from kit.prompts import TAGS
 from kit.settings.further_fields import ALIASES, further_field, goes_without_saying
 from kit.settings.knobs import BATCH_KNOBS, KNOBS, Settings, shared_out
 
@@ -70,8 +69,6 @@ def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Setting
         problems.found.append(f"--gpu {settings.gpu} names a card to plan for, not one to train on: add --plan")
     if settings.step and not settings.finish:
         problems.found.append(f"--step {settings.step} names a checkpoint to finish with: add --finish")
-    if missing := [tag for tag in TAGS if tag not in settings.prompt()]:
-        print(f"the system prompt does not show {' '.join(missing)}: the kit's own rewards and scores read these tags")
     return settings, problems
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from decimal import Context, Decimal, Inexact
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from kit.cli.errors import UserError, first_line
-from kit.grading import doubtful_mark, gold_answer
-from kit.numbers.reading import as_data_writes, with_mark
+from kit.grading import answer_kind, gold_answer
+from kit.numbers.reading import as_data_writes
 from kit.storage.hub import check_dataset, is_data_file
 from kit.task.data_files import PlacedRow, read_rows
 from kit.task.row_texts import is_chat, last_question, text_of, value_at
@@ -40,7 +38,7 @@ def load_questions(
         dataset: a file (JSON Lines, a JSON array, CSV, TSV, Parquet) or a Hub id.
         split: of a Hub data set; of either, a part of it, as in ``train[:500]``.
         question_column: the name of a column, or of a place in it (``a.b``); a chat there gives its last question.
-        answer_column: likewise, of a number or of GSM8K's solution.
+        answer_column: likewise, of what the task's kind of answer reads.
         limit: no more than the first so many rows.
         config: of a Hub data set.
         skip_bad_rows: leave out, with a sentence, what would otherwise be refused.
@@ -66,7 +64,7 @@ def load_questions(
         print(f"{len(problems)} of {len(problems) + len(rows)} rows left out, the first: {problems[0]}")
     if more_than_asked := sum(_has_further_messages(row["columns"], question_column) for row in rows):
         print(f"{more_than_asked} rows hold more messages than a question: only the last one of the user is asked")
-    if doubt := doubtful_mark([row["answer"] for row in rows]):
+    if doubt := answer_kind().doubt([row["answer"] for row in rows]):
         print(f"{dataset}: {doubt}")
     return rows
 
@@ -75,19 +73,6 @@ def fingerprint(rows: list[Row]) -> str:
     """A short hash of questions and answers: the same rows, wherever they were loaded from, give the same one."""
     texts = [{"question": row["question"], "answer": row["answer"]} for row in rows]
     return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def as_text(number: Fraction) -> str:
-    """A checked value as a text, in the decimal mark of the data: a decimal where that is exact, else a fraction.
-
-    >>> [as_text(Fraction(value)) for value in ("7", "18.50", "-1/3", "1200")]
-    ['7', '18.5', '-1/3', '1200']
-    """
-    try:
-        decimal = Context(prec=400, traps=[Inexact]).divide(Decimal(number.numerator), Decimal(number.denominator))
-    except Inexact:
-        return str(number)
-    return with_mark(f"{decimal:f}")
 
 
 def _read(dataset: str, split: str, config: str, split_of_a_file: str) -> list[PlacedRow]:
@@ -126,10 +111,14 @@ def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:
         raise ValueError("is no JSON object; each line must hold one, with a question and an answer")
     question = _wanted(raw, question_column, "--question-column")
     asked = last_question(question) or text_of(question, question_column, "--question-column")
-    answer = text_of(as_data_writes(_wanted(raw, answer_column, "--answer-column")), answer_column, "--answer-column")
     if not asked.strip():
         raise ValueError(f"has nothing in {question_column!r}: write a question, or remove the row")
-    return {"question": asked, "answer": answer, "gold": as_text(gold_answer(answer)), "columns": raw}
+    kind, value = answer_kind(), _wanted(raw, answer_column, "--answer-column")
+    if kind.takes_values and not isinstance(value, str):
+        answer = json.dumps(value, ensure_ascii=False)
+    else:
+        answer = text_of(as_data_writes(value), answer_column, "--answer-column")
+    return {"question": asked, "answer": answer, "gold": kind.as_text(gold_answer(answer)), "columns": raw}
 
 
 def _wanted(raw: dict[str, Any], column: str, option: str) -> Any:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 
-from kit.grading import gold_answer, is_correct, other_mark, read_number, strict_answer
-from kit.prompts import TAGS, Reply, parse_reply, says_something
+from kit.answers.number import Number, other_mark
+from kit.answers.own import Said
+from kit.grading import answer_kind, gold_answer, is_correct, strict_answer
+from kit.prompts import Reply, parse_reply, says_something, tags
 
 Reason = Callable[[Reply, str], str]
 
@@ -14,15 +17,17 @@ def _structure(reply: Reply) -> str:
     """Why there is no answer block to read, or an empty string where there is one."""
     if reply.answer is not None:
         return "" if reply.reasoned else "the reasoning block says nothing"
-    counts = {tag: reply.text.count(tag) for tag in TAGS}
+    counts = {tag: reply.text.count(tag) for tag in tags()}
     wrong = [f"{tag} stands {count} times" for tag, count in counts.items() if count != 1]
     if wrong:
         return ", ".join(wrong).replace("stands 0 times", "is missing")
     return "a tag is written into another" if not reply.single_tags else "the tags stand in the wrong order"
 
 
-def _no_number(reply: Reply) -> str:
-    return f"the answer block {reply.answer!r} does not hold exactly one number{other_mark(reply.answer or '')}"
+def _no_answer(reply: Reply) -> str:
+    kind = answer_kind()
+    hint = other_mark(reply.answer or "") if isinstance(kind, Number) else ""
+    return f"the answer block {reply.answer!r} does not hold {kind.wanted}{hint}"
 
 
 def _correctness(reply: Reply, gold: str) -> str:
@@ -30,17 +35,20 @@ def _correctness(reply: Reply, gold: str) -> str:
         return problem
     answer = strict_answer(reply.text)
     if answer is None:
-        return _no_number(reply)
-    equal = "equals" if is_correct(answer, gold_answer(gold)) else "is not"
-    return f"the answer block gives {answer}, which {equal} {gold_answer(gold)}"
+        return _no_answer(reply)
+    right = gold_answer(gold)
+    if isinstance(answer, Said):
+        return f"is_right of the task says {'yes' if is_correct(answer, right) else 'no'} to {answer.value!r}"
+    equal = "equals" if is_correct(answer, right) else "is not"
+    return f"the answer block gives {answer}, which {equal} {right}"
 
 
 def _integer(reply: Reply, _gold: str) -> str:
     if problem := _structure(reply):
         return problem
-    answer = read_number(reply.answer or "")
-    if answer is None:
-        return _no_number(reply)
+    answer = strict_answer(reply.text)
+    if not isinstance(answer, Fraction):
+        return _no_answer(reply)
     return f"{answer} is {'a whole' if answer.denominator == 1 else 'no whole'} number"
 
 
@@ -59,7 +67,7 @@ def _strict(reply: Reply, gold: str) -> str:
 
 
 def _count(reply: Reply, _gold: str) -> str:
-    return f"{reply.single_tags} of {len(TAGS)} tags stand exactly once"
+    return f"{reply.single_tags} of {len(tags())} tags stand exactly once"
 
 
 REASONS: dict[str, Reason] = {

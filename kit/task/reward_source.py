@@ -1,4 +1,4 @@
-"""Is a user's reward function the one that a run began with? Its source says so, wherever its file lies."""
+"""Is a user's reward function, or task, the one that a run began with? Its source says so, wherever its file lies."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ def source_hash(file: Path, name: str) -> str:
     beside = sorted({module for node in parts for module in _imported(node, file.parent)} - {file})
     pieces += [_read(module).rstrip() for module in beside]
     return hashlib.sha256("\n".join(pieces).encode()).hexdigest()[:16]
+
+
+def file_hash(file: Path) -> str:
+    """A short hash of a whole file and of the files beside it that it imports.
+
+    Raises:
+        SyntaxError: the file is no Python.
+    """
+    text = _read(file)
+    beside = sorted(set(_imported(ast.parse(text), file.parent)) - {file})
+    return hashlib.sha256("\n".join([text, *map(_read, beside)]).encode()).hexdigest()[:16]
 
 
 def _read(file: Path) -> str:
@@ -62,7 +73,7 @@ def _mentioned(node: ast.stmt) -> set[str]:
     return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
 
 
-def _imported(node: ast.stmt, folder: Path) -> Iterator[Path]:
+def _imported(node: ast.AST, folder: Path) -> Iterator[Path]:
     """The files in ``folder`` that a statement imports, and those that they import in turn."""
     waiting: list[ast.AST] = [node]
     seen: set[Path] = set()

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib.util
 import inspect
 import math
 import re
-import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from kit.cli.errors import UserError
 from kit.task.reward_source import source_hash
+from kit.task.user_code import run_file
 
 RewardFunction = Callable[..., Sequence[float | None]]
 _SHOWN = 300  # characters of a reply in a message
@@ -80,7 +78,7 @@ def load_reward(file: str, name: str) -> Reward:
     if not path.is_file():
         raise UserError(f"--rewards: {file} does not exist, name a Python file that holds {name}")
     try:
-        module = _run(path.resolve(), path.stat().st_mtime_ns)
+        module = run_file(path)
     except Exception as error:
         raise UserError(f"--rewards: {file} cannot be loaded ({type(error).__name__}: {error}), mend it") from error
     function = getattr(module, name, None)
@@ -101,24 +99,6 @@ def load_reward(file: str, name: str) -> Reward:
             )
     maximum = getattr(function, "maximum", None)
     return Reward(function, name, file, source_hash(path, name), None if maximum is None else float(maximum))
-
-
-@functools.cache
-def _run(path: Path, _changed: int) -> ModuleType:  # once for all functions of it, unless it is edited
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    folder = str(path.parent)
-    sys.path.insert(0, folder)  # its neighbours can be imported, as when Python runs the file
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(folder)
-        if folder not in sys.path:
-            sys.path.append(folder)  # for imports inside its functions, behind what the kit imports later
-    return module
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:

@@ -22,20 +22,12 @@ class WorkedExample(NamedTuple):
     reply: str
 
 
-OWN = WorkedExample(
-    "A baker makes 3 trays of 12 rolls and sells 20 of them. How many rolls are left?",
-    format_reply("3 trays of 12 rolls are 3 * 12 = 36 rolls.\nOf these 20 are sold, so 36 - 20 = 16 are left.", "16"),
-)
-
-
 def read_worked_example(file: str) -> WorkedExample:
-    """The example of a YAML or JSON file with ``question`` and ``reply``; the kit's own where no file is named.
+    """The example of a YAML or JSON file with ``question`` and ``reply``.
 
     Raises:
         UserError: the file cannot be read, lacks one of the two, or its reply is not in format.
     """
-    if not file:
-        return OWN
     try:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -48,7 +40,7 @@ def read_worked_example(file: str) -> WorkedExample:
     if not parse_reply(example.reply).soft:
         raise UserError(
             f"--worked-example {file}: its reply is not in format; write it as the system prompt shows it, such as\n"
-            f"{OWN.reply}"
+            f"{format_reply('3 + 4 = 7', '7')}"
         )
     return example
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kit.prompts import TAGS, parse_reply
+from kit.prompts import parse_reply, tags
 
 SILENT_STEPS = 20  # an alarm that was raised is not raised again for so many steps
 _FEW, _MANY, _LONG = 5, 10, 25  # steps that a rule looks at
@@ -163,7 +163,7 @@ def _one_phrase(steps: Sequence[Step]) -> Alarm | None:
     found: Counter[str] = Counter()
     for _, reply in recent:
         text = reply
-        for tag in TAGS:
+        for tag in tags():
             text = text.replace(tag, " ")
         words = text.split()
         found.update({" ".join(words[i : i + _PHRASE_WORDS]) for i in range(len(words) - _PHRASE_WORDS + 1)})

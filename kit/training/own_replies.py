@@ -13,12 +13,13 @@ from kit.checkpointing.resuming import Rewards
 from kit.cli.progress import progress
 from kit.generation.engine import Conversation, Engine, Sampling
 from kit.grading import verdicts
-from kit.prompts import REASONING_OPEN, build_prompt, parse_reply
+from kit.prompts import build_prompt, parse_reply, tags
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.task.questions import Row
 from kit.task.reward_columns import with_columns
-from kit.task.worked_example import read_worked_example, with_example
+from kit.task.task import worked_example
+from kit.task.worked_example import with_example
 
 _TEMPERATURE = 0.7  # of the replies that are learned from: surer than rollouts, and still all different
 _PART = 32  # replies that are drawn with one seed and written down together: a kill costs no more than these
@@ -125,7 +126,7 @@ def replies_in_parts(
     Returns:
         All replies, or those until it was stopped.
     """
-    example = read_worked_example(settings.worked_example)
+    example = worked_example(settings)
     found = cast(list[OwnReply], read_jsonl(run.warm_start_replies))
     with progress("replies for a warm start", len(questions), len(found)) as bar:
         while len(found) < len(questions) and not stopped():
@@ -133,7 +134,7 @@ def replies_in_parts(
             shown = _example_helps(found)
             prompts = [build_prompt(row["question"], settings.prompt()) for row in part]
             prompts = [fitted(with_example(prompt, example) if shown else prompt, template) for prompt in prompts]
-            begun = REASONING_OPEN if shown else ""
+            begun = tags()[0] if shown else ""
             if begun:
                 prompts = [[*prompt, {"role": "assistant", "content": begun}] for prompt in prompts]
             sampling = Sampling(settings.max_completion_length, _TEMPERATURE, settings.seed + len(found))

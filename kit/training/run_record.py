@@ -13,6 +13,7 @@ from kit.settings.knobs import Settings
 from kit.storage.atomic import replace_whole
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row, fingerprint
+from kit.task.task import task_in_use
 from kit.task.user_rewards import Reward
 from kit.versions import installed_versions
 
@@ -26,6 +27,7 @@ def describe_run(settings: Settings, questions: list[Row], rewards: list[Reward]
         "system_prompt": settings.prompt(),
         "reward_weights": dict(zip(names, weights, strict=True)),
         "reward_sources": {reward.__name__: reward.source for reward in rewards if reward.source},
+        "task": {"source": task_in_use().source, "example": task_in_use().example.question},
         "data": {"questions": len(questions), "fingerprint": fingerprint(questions)},
         "versions": installed_versions(),
     }

@@ -28,7 +28,8 @@ from kit.settings.knobs import WARM_START_MOST, WARM_START_QUESTIONS, Settings
 from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row
-from kit.task.worked_example import read_worked_example, with_example
+from kit.task.task import worked_example
+from kit.task.worked_example import with_example
 from kit.training.own_replies import OwnReply, format_share, look, replies_in_parts
 from kit.training.policy_engine import answering, same_random_numbers
 from kit.training.run_record import save_weights
@@ -192,7 +193,7 @@ class WarmStart:
 
     def _short_enough(self, tokenizer: Any) -> list[Row]:
         """The questions that fit with the example before them too."""
-        example = read_worked_example(self._settings.worked_example)
+        example = worked_example(self._settings)
         return that_fit(
             self._questions, tokenizer, self._settings,
             lambda question: with_example(build_prompt(question, self._settings.prompt()), example),

@@ -51,7 +51,7 @@ def test_pass_at_k_is_unbiased_where_its_naive_form_is_not():
 
 @given(st.lists(st.sampled_from([None, 1, 2, 3]), min_size=1, max_size=8))
 def test_majority_shares_out_one_vote(answers):
-    total = sum(majority_is_right(answers, gold) for gold in (1, 2, 3))
+    total = sum(majority_is_right(answers, gold.__eq__) for gold in (1, 2, 3))
     assert total == pytest.approx(0 if set(answers) == {None} else 1)
 
 

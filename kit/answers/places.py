@@ -1,0 +1,46 @@
+"""Where a reply out of form says that its answer is, in order of trust."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from kit.answers.kind import Answer
+from kit.numbers.latex import boxes
+from kit.prompts import lone_answer_block
+
+_MARKS = "*_`\"'“”‘’«»$ \t\r\n"  # markup and quotes around an answer
+_ENDS = ".,;:!"
+
+
+def places(text: str, read: Callable[[str], Answer | None]) -> Iterator[str]:
+    """What stands in the answer block, where there is just one, and in the box, there or in the whole text."""
+    block = lone_answer_block(text)
+    if block:
+        yield block
+    if found := box(block or text, read):
+        yield found
+
+
+def box(text: str, read: Callable[[str], Answer | None]) -> str | None:
+    """What stands in the ``\\boxed{}``, where there is just one, or where ``read`` finds the same in all."""
+    found = boxes(text)
+    return found[-1] if found and len({read(inside) for inside in found}) == 1 else None
+
+
+def last_line(text: str) -> str:
+    """The last line that says something; of "the answer is X", X."""
+    lines = [line for line in text.splitlines() if bare(line)]
+    return re.split(r"(?:answer|respuesta)\W*?(?:\b(?:is|es)\b\s*:?|[:=])", lines[-1], flags=re.I)[-1] if lines else ""
+
+
+def bare(text: str) -> str:
+    """A text without the markup, the quotes and the full stop around it.
+
+    >>> bare(' **"Paris."** ')
+    'Paris'
+    """
+    before = None
+    while text != before:
+        before, text = text, text.strip(_MARKS).rstrip(_ENDS)
+    return text

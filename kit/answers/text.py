@@ -1,0 +1,40 @@
+"""Exact text: a word, a name, a line."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+
+from kit.answers.kind import AnswerKind
+from kit.answers.places import bare, last_line, places
+
+
+@dataclass(frozen=True)
+class Text(AnswerKind):
+    """The same letters, whatever their case, the spaces between words, and quotes, markup and full stop around them.
+
+    >>> Text().read("*The  red House.*") == Text().gold("the red house")
+    True
+    """
+
+    @property
+    def wanted(self) -> str:
+        return "a text"
+
+    def read(self, block: str) -> str | None:
+        """The text, made comparable."""
+        return " ".join(bare(unicodedata.normalize("NFC", block)).casefold().split()) or None
+
+    def find(self, text: str) -> str | None:
+        """What the block or the box says, else the last line, after "the answer is".
+
+        >>> Text().find("I add them up.\\nThe answer is: Rome.")
+        'rome'
+        """
+        return next(filter(None, map(self.read, (*places(text, self.read), last_line(text)))), None)
+
+    def gold(self, text: str) -> str:
+        """The whole of it, or what follows ``####`` in GSM8K's form."""
+        if (right := self.read(text.rpartition("####")[2])) is None:
+            raise ValueError(f"the answer {text.strip()[:80]!r} says nothing")
+        return right

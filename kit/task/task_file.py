@@ -1,0 +1,196 @@
+"""The file of a task, one of the folder ``tasks/`` or a user's own, is read and checked.
+
+YAML holds ``answer``, ``system_prompt``, ``tags``, ``example`` and ``rewards``; Python the same in capitals, and may
+judge with functions of its own, ``is_right`` and ``read_answer``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kit.answers.choice import Choice
+from kit.answers.json_value import Json
+from kit.answers.kind import AnswerKind
+from kit.answers.number import Number
+from kit.answers.own import Own
+from kit.answers.text import Text
+from kit.cli.errors import UserError, first_line
+from kit.prompts import Form, format_reply
+from kit.settings.knobs import KNOBS
+from kit.task.reward_source import file_hash
+from kit.task.user_code import run_file
+from kit.task.worked_example import WorkedExample
+
+FOLDER = Path(__file__).resolve().parents[2] / "tasks"
+_FIELDS = ("answer", "system_prompt", "tags", "example", "rewards")
+_FUNCTIONS = ("is_right", "read_answer")
+_KINDS: dict[str, AnswerKind] = {"number": Number(), "text": Text(), "json": Json()}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task, as its file says it.
+
+    Args:
+        name: that it is called by: of the file, without folder and ending.
+        file: where it stands.
+        form: tags and system prompt.
+        answers: how answers are read and judged.
+        example: a question with a reply that is in format.
+        gold: the right answer of the example; empty where the file does not say it.
+        rewards: as ``--rewards`` would name them.
+        source: a hash of what the file says.
+    """
+
+    name: str
+    file: Path
+    form: Form
+    answers: AnswerKind
+    example: WorkedExample
+    gold: str
+    rewards: str
+    source: str
+
+    @property
+    def label(self) -> str:
+        """What tells it from other tasks; of one of the kit's own, its name."""
+        return self.name if self.file.parent == FOLDER else f"{self.name} {self.source}"
+
+
+def read_task(name: str) -> Task:
+    """The task of ``tasks/NAME.yaml`` or ``tasks/NAME.py``, or of a file.
+
+    Raises:
+        UserError: with all that is wrong with it.
+    """
+    file = _file_of(name)
+    said, functions, source = _read_python(file) if file.suffix == ".py" else (*_read_yaml(file), "")
+    problems = [
+        f"--task {file} says {field}, which no task has: take it out, or write one of {', '.join(_FIELDS)}"
+        for field in said
+        if field not in _FIELDS
+    ]
+    parts: dict[str, Any] = {}
+    readers = {"form": _form, "answers": _answers, "example": _example, "rewards": _rewards}
+    source = source or hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    for part, reader in readers.items():
+        try:
+            parts[part] = reader(said, functions, file, source)
+        except UserError as error:
+            problems += error.problems
+        except ValueError as error:
+            problems.append(f"--task {file}: {error}")
+    if problems:
+        raise UserError(*problems)
+    form, example = parts["form"], parts.pop("example")
+    shown = WorkedExample(example["question"], format_reply(example["reasoning"], example["answer"], form))
+    return Task(file.stem, file, example=shown, gold=example["gold"], source=source, **parts)
+
+
+def _file_of(name: str) -> Path:
+    if name.endswith((".yaml", ".yml", ".py")):
+        if not Path(name).is_file():
+            raise UserError(f"--task {name} does not exist: name a YAML or Python file")
+        return Path(name)
+    known = {path.stem: path for path in sorted(FOLDER.glob("[!_]*.*")) if path.suffix in (".yaml", ".py")}
+    if name not in known:
+        raise UserError(f"--task: there is no {name!r}, choose from {', '.join(known)}, or name a FILE.yaml or FILE.py")
+    return known[name]
+
+
+def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        said = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"--task {file} cannot be read ({' '.join(str(error).split())[:200]}): mend it") from None
+    if not isinstance(said, dict):
+        raise UserError(f"--task {file} must hold lines of the form NAME: VALUE, such as answer: number")
+    return said, {}
+
+
+def _read_python(file: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
+    try:
+        module, source = run_file(file), file_hash(file)
+    except Exception as error:
+        raise UserError(
+            f"--task {file} cannot be run ({type(error).__name__}: {first_line(error)}): mend it"
+        ) from error
+    said = {field: getattr(module, field.upper()) for field in _FIELDS if hasattr(module, field.upper())}
+    functions = {name: value for name, value in vars(module).items() if callable(value) and not name.startswith("_")}
+    return said, functions, source
+
+
+def _form(said: dict[str, Any], _functions: dict[str, Any], _file: Path, _source: str) -> Form:
+    names = said.get("tags") or {}
+    if not isinstance(names, dict) or not set(names) <= {"reasoning", "answer"}:
+        raise ValueError("tags must name two, such as {reasoning: think, answer: answer}")
+    reasoning, answer = (str(names.get(name, name)).strip("<>/ ") for name in ("reasoning", "answer"))
+    if reasoning == answer or not all(name.replace("_", "").replace("-", "").isalnum() for name in (reasoning, answer)):
+        raise ValueError(f"tags must be two different words, not {reasoning!r} and {answer!r}")
+    text = said.get("system_prompt") or ""
+    if not isinstance(text, str):
+        raise ValueError("system_prompt must be a text")
+    form = Form(reasoning, answer, text.strip())
+    if missing := [tag for tag in form.tags if tag not in form.system_prompt]:
+        raise ValueError(
+            f"system_prompt does not show {' '.join(missing)}, so that no model would write them: add\n"
+            f"{format_reply('...', '...', form)}"
+        )
+    return form
+
+
+def _answers(said: dict[str, Any], functions: dict[str, Any], file: Path, source: str) -> AnswerKind:
+    wanted = said.get("answer")
+    if "is_right" in functions:
+        if wanted is not None:
+            raise ValueError("it says both answer and is_right: keep one")
+        return Own(functions["is_right"], functions.get("read_answer"), source, str(file))
+    if "read_answer" in functions:
+        raise ValueError("read_answer without is_right: define is_right(answer, gold) too")
+    if isinstance(wanted, str) and wanted in _KINDS:
+        return _KINDS[wanted]
+    if isinstance(wanted, (list, tuple)):
+        choices = tuple(_choice(item) for item in wanted)
+        if len({choice.casefold() for choice in choices}) == len(choices) > 1 and all(choices):
+            return Choice(choices)
+        raise ValueError("answer must name at least two choices, each once, such as [A, B, C, D]")
+    own = ", or define is_right(answer, gold) in a Python file"
+    raise ValueError(f"answer must be number, text, json, or a list of choices{own}; it is {wanted!r}")
+
+
+def _choice(item: Any) -> str:
+    """As it was written: YAML reads yes and no as true and false."""
+    return ("no", "yes")[item] if isinstance(item, bool) else str(item).strip()
+
+
+def _example(said: dict[str, Any], _functions: dict[str, Any], _file: Path, _source: str) -> dict[str, str]:
+    example = said.get("example")
+    needed = ("question", "reasoning", "answer")
+    if not isinstance(example, dict) or not all(str(example.get(name, "")).strip() for name in needed):
+        raise ValueError("example must hold question, reasoning and answer: it is shown before questions, to a model "
+                         "that does not know the form yet")  # fmt: skip
+    if further := set(example) - {*needed, "gold"}:
+        raise ValueError(f"example holds {', '.join(map(str, further))}: take it out")
+    texts = {name: _as_text(example[name]) for name in needed}
+    return texts | {"gold": _as_text(example.get("gold", ""))}
+
+
+def _as_text(value: Any) -> str:
+    """A text as it is, anything else as JSON."""
+    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _rewards(said: dict[str, Any], functions: dict[str, Any], file: Path, _source: str) -> str:
+    wanted = said.get("rewards", KNOBS["rewards"].default)
+    if isinstance(wanted, str):
+        return wanted
+    if not isinstance(wanted, dict) or not wanted:
+        raise ValueError("rewards must be a recipe, such as sums, or functions with weights, such as {correctness: 4}")
+    own = {name: f"{file}:{name}" for name in functions if name not in _FUNCTIONS}
+    return ",".join(f"{own.get(name, name)}:{weight}" for name, weight in wanted.items())
