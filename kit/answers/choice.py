@@ -33,38 +33,42 @@ class Choice(AnswerKind):
         return "|".join(re.escape(choice) for choice in sorted(self.choices, key=len, reverse=True))
 
     @cached_property
-    def _labelled(self) -> re.Pattern[str]:
-        return re.compile(rf"(?<!\w)(?:\((?P<in>{self._any})\)|(?P<before>{self._any})[).:](?=\s|$))", re.I)
+    def _label(self) -> re.Pattern[str]:
+        return re.compile(rf"(?:\((?P<in>{self._any})\)|(?P<before>{self._any})[).:])(?=\s|$)", re.I)
 
     @cached_property
-    def _mentioned(self) -> re.Pattern[str]:
-        return re.compile(rf"(?<!\w)(?:{self._any})(?!\w)")
+    def _mention(self) -> re.Pattern[str]:
+        return re.compile(rf"(?<!\w)(?!(?-i:[AI] [a-z]))(?:{self._any})(?!\w)")  # "A dog" names no choice A
 
     def read(self, block: str) -> str | None:
         """The choice that a block names: alone, or as a label before what it stands for. One that names two says none.
 
-        >>> [Choice(tuple("ABCD")).read(block) for block in ("(b)", "B) Rome", "A dog", "A) Paris or B) Rome", "A, B")]
+        >>> [Choice(tuple("ABCD")).read(block) for block in ("(b)", "B) A dog", "A dog", "A) Paris or B) Rome", "A, B")]
         ['B', 'B', None, None, None]
         """
         said = bare(block)
         if alone := self._by_key.get(said.strip("()[]").casefold()):
             return alone
-        labels = [match["in"] or match["before"] for match in self._labelled.finditer(said)]
-        starts = self._labelled.match(said) is not None
-        return self._by_key[labels[0].casefold()] if starts and len(labels) == 1 else None
+        if not (label := self._label.match(said)):
+            return None
+        first = self._by_key[(label["in"] or label["before"]).casefold()]
+        return first if self._named(said[label.end() :]) <= {first} else None
 
     def find(self, text: str) -> str | None:
-        """What the block or the box says, else the only choice that the last line names, as it is written.
+        r"""What the block or the box says, else the only choice that the last line names, as it is written.
 
-        >>> Choice(tuple("ABCD")).find("Berlin is B and Rome is D.\\nSo the answer is D, Rome.")
+        >>> Choice(tuple("ABCD")).find("Berlin is B and Rome is D.\nSo the answer is D, Rome.")
         'D'
         """
         for place in places(text, self.read):
             if found := self.read(place):
                 return found
         line = last_line(text)
-        named = set(self._mentioned.findall(line)) - ({"A", "I"} if re.match(r"\s*[AI] [a-z]", line) else set())
-        return self.read(line) or (self._by_key[named.pop().casefold()] if len(named) == 1 else None)
+        named = self._named(line)
+        return self.read(line) or (named.pop() if len(named) == 1 else None)
+
+    def _named(self, text: str) -> set[str]:
+        return {self._by_key[found.casefold()] for found in self._mention.findall(text)}
 
     def gold(self, text: str) -> str:
         """The choice, as it is written in ``choices``."""

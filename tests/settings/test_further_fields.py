@@ -93,5 +93,4 @@ def test_a_system_prompt_is_a_text_or_a_file(read, tmp_path, capsys):
     assert settings.prompt() == settings.as_config()["system_prompt"] == (tmp_path / "prompt.txt").read_text().strip()
     assert capsys.readouterr().out == ""
     assert read("system_prompt: Be brief.")[0].prompt() == "Be brief."
-    assert "does not show <reasoning>" in capsys.readouterr().out
     assert read("seed: 1")[0].prompt().startswith("Respond in the following format")

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from kit.cli.errors import UserError
 from kit.cli.signals import StopRequest
-from kit.prompts import parse_reply
+from kit.prompts import format_reply, parse_reply
 from kit.settings.reading import read_settings
 from kit.storage.run_folder import RunFolder, read_jsonl
-from kit.task.worked_example import OWN, read_worked_example
+from kit.task.worked_example import read_worked_example
 from kit.training import warm_start
 from kit.training.warm_start import WarmStart, questions_for_enough_right
 from tests.conftest import ROOT, run_script
@@ -146,8 +146,8 @@ def test_too_few_in_format_are_not_learned_from(chain, tmp_path):
 
 def test_an_example_of_ones_own(tmp_path):
     file = tmp_path / "example.yaml"
-    file.write_text(json.dumps({"question": "1 + 1?", "reply": OWN.reply}))
-    assert read_worked_example(str(file)) == ("1 + 1?", OWN.reply)
+    file.write_text(json.dumps({"question": "1 + 1?", "reply": format_reply("1 + 1 = 2", "2")}))
+    assert read_worked_example(str(file)) == ("1 + 1?", format_reply("1 + 1 = 2", "2"))
     for content, said in (("- 1", "two texts"), ("{question: a, reply: 2}", "two texts"), ("{", "cannot be read")):
         file.write_text(content)
         with pytest.raises(UserError, match=said):

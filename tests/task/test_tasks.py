@@ -1,0 +1,223 @@
+"""A task is one file: what it says holds in rewards, verdicts and data; what it gets wrong is said in a sentence."""
+
+import json
+import re
+
+import pytest
+
+from kit.cli.errors import UserError
+from kit.grading import flexible_answer, gold_answer, is_correct, strict_answer, verdicts
+from kit.prompts import build_prompt, format_reply
+from kit.settings.reading import read_settings
+from kit.task.questions import load_questions
+from kit.task.task import DEFAULT, take_task, take_task_of, task_in_use, with_task
+from kit.task.task_file import FOLDER
+from rewards import choose_rewards
+from tests.conftest import ROOT, run_script
+
+NAMES = sorted(path.stem for path in FOLDER.iterdir() if path.suffix in (".yaml", ".py"))
+WORDS = re.search(r"```python\n(.*?)```", (ROOT / "docs/your-task.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+
+
+@pytest.fixture(autouse=True)
+def the_usual_task_again():
+    yield
+    take_task(DEFAULT)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Takes a task of this text."""
+
+    def take(text, name="mine.yaml"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return take_task(str(tmp_path / name))
+
+    return take
+
+
+def said(answer):
+    return format_reply("so it is", answer)
+
+
+def is_right(answer, gold):
+    return is_correct(strict_answer(said(answer)), gold_answer(gold))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reply_of_its_example_earns_all_that_there_is(name):
+    task = take_task(name)
+    gold = task.gold or task.example.reply.partition("<answer>")[2].partition("</answer>")[0].strip()
+    rewards, weights = choose_rewards(task.rewards)
+    paid = [reward(completions=[task.example.reply], answer=[gold])[0] for reward in rewards]
+    assert paid == [1.0] * len(weights)
+    nothing = [reward(completions=["I do not know."], answer=[gold])[0] for reward in rewards]
+    assert nothing == [0.0] * len(weights)
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("9 + 4", True), ("(4+9)", True), ("9 + 4 = 13", True), ("9 - -4", False), ("13", False), ("9 + 4 + 0", False),
+        ("9 + 9 - 5", False), ("4 ** 2 - 3", False), ("9.0 + 4", False), ("True * 9 + 4", False), ("9 + 4)", False),
+        ("__import__('os').getpid()", False), ("9 + 4 / 0", False), ("(" * 90 + "9 + 4" + ")" * 90, True),
+        ("9" * 5000, False), ("9 + 4 # 9 + 4", True), ("\x00", False),
+    ],
+)  # fmt: skip
+def test_a_calculation_uses_each_number_once_and_nothing_else(answer, right):
+    take_task("countdown")
+    assert is_right(answer, '{"numbers": [9, 4], "target": 13}') is right
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("B", True), ("b", True), ("(B)", True), ("**B**", True), ("B) Rome", True), ("B. Rome.", True), ("A", False),
+        ("A or B", False), ("A, B, C, D", False), ("A) Paris B) Rome", False), ("Bonn", False), ("", False),
+        ("B. It is not C.", False), ("not A", False),
+    ],
+)  # fmt: skip
+def test_a_choice_is_one_choice(answer, right):
+    take_task("choice")
+    assert is_right(answer, "B") is right
+
+
+def test_what_a_reply_out_of_form_says():
+    take_task("choice")
+    assert flexible_answer("A is a town, B is a river.\nThe answer is B.") == "B"
+    assert flexible_answer("A dog is no cat. A cat is no dog.") is None
+    assert flexible_answer("<answer>C</answer> and so on, or D") == flexible_answer(r"It is \boxed{C}, not D.") == "C"
+    assert verdicts("B", "B") == {"strict": False, "flexible": True, "in_format": False}
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ('{"b": [1.0], "a": true}', True), ('```json\n{"a": true, "b": [1]}\n```', True), ('{"a": 1, "b": [1]}', False),
+        ('{"a": true, "b": [1], "a": false}', False), ('{"a": true, "b": [1], "c": 0}', False), ("{}", False),
+        ('{"a": true, "b": [1]} {"a": true, "b": [2]}', False), ("[" * 5000, False), ("NaN", False),
+    ],
+)  # fmt: skip
+def test_json_is_its_value(own, answer, right):
+    own("answer: json\nexample: {question: q, reasoning: so, answer: {a: 1}}")
+    assert is_right(answer, '{"a": true, "b": [1]}') is right
+
+
+def test_text_is_its_letters(own):
+    own("answer: text\nexample: {question: q, reasoning: so, answer: Lima}")
+    assert all(is_right(answer, "São  Paulo") for answer in ("são paulo", '"São Paulo."', "**São Paulo**"))
+    assert not any(is_right(answer, "São Paulo") for answer in ("Sao Paulo", "São Paulo or Rio", "S ão Paulo", "..."))
+
+
+def test_tags_are_the_tasks_own(own):
+    own("answer: number\ntags: {reasoning: think, answer: result}\nexample: {question: q, reasoning: so, answer: 7}")
+    assert "<think>" in build_prompt("1 + 1?")[0]["content"]
+    assert strict_answer("<think>1 + 1</think><result>2</result>") == 2
+    assert strict_answer("<reasoning>1 + 1</reasoning><answer>2</answer>") is None
+
+
+def test_the_datas_answers_are_of_the_tasks_kind(tmp_path):
+    file = tmp_path / "data.jsonl"
+    file.write_text('{"question": "Which?", "answer": "2"}\n')
+    take_task("choice")
+    with pytest.raises(UserError, match="line 1: the answer '2' is none of A, B, C, D"):
+        load_questions(str(file))
+    game = {"question": "Use 9 and 4 to make 13.", "answer": {"numbers": [9, 4], "target": 13}}
+    file.write_text(json.dumps(game))
+    take_task("countdown")
+    (row,) = load_questions(str(file))
+    assert json.loads(row["gold"]) == game["answer"]
+    take_task(DEFAULT)
+    with pytest.raises(UserError, match=r"'answer' is an object, not a text; .* answer.target"):
+        load_questions(str(file))
+
+
+PLAIN = "example: {question: q, reasoning: so, answer: 7}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PLAIN, "answer must be number, text, json, or a list of choices"),
+        (PLAIN + "answer: numbers", "it is 'numbers'"),
+        (PLAIN + "answer: [A, a]", "at least two choices, each once"),
+        (PLAIN + "answer: [A, B]", "its example does not hold just one of A, B"),
+        (PLAIN + "answer: number\nprompt: hello", "says prompt, which no task has"),
+        (PLAIN + "answer: number\nsystem_prompt: Think.", "does not show <reasoning> </reasoning> <answer> </answer>"),
+        (PLAIN + "answer: number\ntags: {reasoning: answer}", "two different words"),
+        (PLAIN + "answer: number\nrewards: [correctness]", "rewards must be a recipe"),
+        ("answer: number", "example must hold question, reasoning and answer"),
+        ("answer: number\nexample: {question: q, reasoning: so, answer: 7, gold: 8}", "not right, beside its gold '8'"),
+        ("- 1", "must hold lines of the form"),
+        ("answer: [", "cannot be read"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_file_is_said(own, text, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        own(text)
+    with pytest.raises(UserError, match="choose from choice, countdown, gsm8k, person, or name a FILE"):
+        take_task("chioce")
+
+
+def test_yes_and_no_are_words(own):
+    own("answer: [yes, no]\nexample: {question: q, reasoning: so, answer: 'no'}")
+    assert is_right("Yes", "yes")
+    assert not is_right("no", "yes")
+
+
+def test_a_function_that_breaks_is_named(own):
+    task = own(WORDS.replace("words == read_answer(gold)", "1 / len(gold.strip('x'))"), "words.py")
+    with pytest.raises(UserError, match=r"is_right of .*words.py raised ZeroDivisionError.*'xx'"):
+        is_right("a, b, c, d, e", "xx")
+    assert task is task_in_use()
+
+
+def test_the_task_says_what_is_paid_unless_the_user_does(own, capsys):
+    task = own(WORDS, "words.py")
+    settings, _ = read_settings([], "")
+    assert with_task(settings, task).rewards == task.rewards
+    settings, _ = read_settings(["--rewards", "soft_format", "--system-prompt", "Be brief."], "")
+    assert with_task(settings, task).rewards == "soft_format"
+    assert "the system prompt does not show <reasoning>" in capsys.readouterr().out
+    with pytest.raises(UserError, match="integer pays for whole numbers, and the answers of this task are none"):
+        choose_rewards("original")
+
+
+def test_a_task_that_was_edited_judges_no_run_of_before(own, tmp_path):
+    task = own(WORDS, "words.py")
+    trained = {"settings": {"task": str(tmp_path / "words.py")}, "task": {"source": task.source}}
+    assert take_task_of(trained).source == task.source
+    own(WORDS.replace('"in_place": 1', '"in_place": 2'), "words.py")
+    with pytest.raises(UserError, match="is another than it was in training"):
+        take_task_of(trained)
+    assert take_task_of({"settings": {}}).name == DEFAULT
+
+
+def test_a_task_written_from_the_page_alone_trains_and_is_scored(chain, tmp_path):
+    """Five words in order: the page's own file, every command that it names."""
+    task, data = tmp_path / "words.py", tmp_path / "words.jsonl"
+    task.write_text(WORDS, encoding="utf-8")
+    fruits = ["fig", "kiwi", "lime", "pear", "plum", "date", "lemon"]
+    rows = [{"question": ", ".join(fruits[i:] + fruits[:i]), "answer": ", ".join(sorted(fruits[:5]))} for i in range(7)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reply = tmp_path / "reply.txt"
+    reply.write_text("<reasoning>\nf, k, l\n</reasoning>\n<answer>\nfig, kiwi, lime, plum, pear\n</answer>")
+    explained = run_script("rewards.py", "--task", task, "--explain", reply, "--answer", "fig, kiwi, lime, pear, plum")
+    shown = re.search(r"```text\n(correctness.*?)```", (ROOT / "docs/your-task.md").read_text("utf-8"), re.DOTALL)[1]
+    assert explained.stdout.replace(str(task), "words.py") == shown
+    run = tmp_path / "run"
+    trained = run_script(
+        "train_lora.py", "--config", "tests/short.yaml", "--task", task, "--model", chain / "base", "--max-steps", "1",
+        "--rewards", f"correctness,{task}:in_place,soft_format,xml_count", "--dataset", data, "--output-dir", run,
+    )  # fmt: skip
+    assert "1/1" in trained.stdout
+    line = json.loads((run / "metrics.jsonl").read_text())
+    assert set(line["rewards"]) == {"correctness", "in_place", "soft_format", "xml_count"}
+    scored = run_script("evaluate.py", run / "adapter", "--dataset", data, "--limit", "3", "--output-dir", run)
+    assert "strict" in scored.stdout
+    (transcript,) = (run / "transcripts").glob("*.jsonl")
+    assert json.loads(transcript.read_text().splitlines()[0])["gold"] == "fig, kiwi, lime, pear, plum"
+    assert "alphabetical order" in (run / "run.yaml").read_text()
+    other = run_script("train_lora.py", "--config", "tests/short.yaml", "--model", chain / "base", "--max-steps", "1",
+                       "--rewards", "soft_format", "--dataset", data, "--output-dir", run, check=False)  # fmt: skip
+    assert other.returncode == 2
