@@ -203,7 +203,7 @@ def test_a_task_written_from_the_page_alone_trains_and_is_scored(chain, tmp_path
     reply = tmp_path / "reply.txt"
     reply.write_text("<reasoning>\nf, k, l\n</reasoning>\n<answer>\nfig, kiwi, lime, plum, pear\n</answer>")
     explained = run_script("rewards.py", "--task", task, "--explain", reply, "--answer", "fig, kiwi, lime, pear, plum")
-    shown = re.search(r"```text\n(correctness.*?)```", (ROOT / "docs/your-task.md").read_text("utf-8"), re.DOTALL)[1]
+    shown = re.search(r"```\n(correctness .*?)```", (ROOT / "docs/your-task.md").read_text("utf-8"), re.DOTALL)[1]
     assert explained.stdout.replace(str(task), "words.py") == shown
     run = tmp_path / "run"
     trained = run_script(
