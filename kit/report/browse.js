@@ -1,9 +1,16 @@
-// Browsing replies: the page's only script. It asks for nothing and keeps nothing, and whatever a model or a data set
+// The page's only script, for browsing replies. It asks for nothing and keeps nothing, and whatever a model or a data set
 // said goes through textContent alone, so that it stays text.
 "use strict";
 (() => {
   const FLEXIBLE = 2, IN_FORMAT = 4, CUT_OFF = 8; // as in kit/report/replies.py; strict is 1, by the reading's value
   const at = (id) => document.getElementById(id);
+  if (location.protocol === "about:") { // in the notebook's frame "#scores" would be a place of the notebook
+    for (const link of document.querySelectorAll("nav a")) link.addEventListener("click", (event) => {
+      event.preventDefault();
+      at(link.hash.slice(1)).scrollIntoView();
+    });
+  }
+  if (!at("replies")) return;
   const sets = JSON.parse(at("replies").textContent);
   const section = at("browse"), place = at("place"), shown = at("shown");
   const [choose, before, after, reading, search] = ["set", "before", "after", "reading", "search"].map(at);

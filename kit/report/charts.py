@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from markupsafe import Markup
 
@@ -91,11 +92,14 @@ def figure(title: str, keys: Sequence[str], height: int, drawn: Sequence[Markup]
 
 def smooth(values: Sequence[float | None]) -> list[float | None]:
     """A moving average over a twelfth of the curve, so that noise does not hide where it goes."""
-    reach = len(values) // 24
+    reach, last = len(values) // 24, len(values)
+    sums = list(accumulate((value or 0.0 for value in values), initial=0.0))
+    counts = list(accumulate((value is not None for value in values), initial=0))
     found: list[float | None] = []
-    for index in range(len(values)):
-        near = [value for value in values[max(0, index - reach) : index + reach + 1] if value is not None]
-        found.append(sum(near) / len(near) if near else None)
+    for index in range(last):
+        begin, end = max(0, index - reach), min(last, index + reach + 1)
+        count = counts[end] - counts[begin]
+        found.append((sums[end] - sums[begin]) / count if count else None)
     return found
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 from kit.report.held_out_chart import HeldOutScore
 from kit.report.replies import ReplySet
-from kit.storage.run_folder import RunFolder, read_jsonl
+from kit.storage.run_folder import RunFolder
 
 _PAIRS = 3
+_STEP = re.compile(rb'\{"step": (\d+), ')  # as RolloutBatch.samples writes them
 
 
 def state(run: RunFolder, record: dict[str, Any], done: int) -> str:
@@ -39,17 +43,13 @@ def numbers(rows: list[dict[str, Any]], points: list[HeldOutScore], record: dict
 
 def samples(run: RunFolder) -> list[dict[str, Any]]:
     """The best- and the worst-paid completion of an early, a middle and a late step."""
-    kept = read_jsonl(run.samples_file)
-    if not kept:
+    by_step = _lines_by_step(run.samples_file)
+    if not by_step:
         return []
-    steps = list(dict.fromkeys(sample["step"] for sample in kept))
-    wanted = {steps[0], steps[len(steps) // 2], steps[-1]}
-    found = [sample for sample in kept if sample["step"] in wanted]
+    steps = list(by_step)
     chosen = []
-    for step in dict.fromkeys(sample["step"] for sample in found):
-        of_step = sorted(
-            (s for s in found if s["step"] == step), key=lambda s: sum(v or 0 for v in s["rewards"].values())
-        )
+    for step in dict.fromkeys((steps[0], steps[len(steps) // 2], steps[-1])):
+        of_step = sorted(map(json.loads, by_step[step]), key=lambda s: sum(v or 0 for v in s["rewards"].values()))
         chosen += [of_step[-1], of_step[0]] if len(of_step) > 1 else of_step
     return [
         {
@@ -81,6 +81,16 @@ def examples(replies: ReplySet) -> list[dict[str, Any]]:
         }
         for before, after in [*won[:1], *lost[:1], *same[:1]][:_PAIRS]
     ]
+
+
+def _lines_by_step(file: Path) -> dict[str, list[bytes]]:
+    """The lines of samples.jsonl by the step that they begin with, not yet read: a long run has tens of megabytes of
+    them, and the page shows six. One that a kill cut short is left out."""
+    found: dict[str, list[bytes]] = {}
+    for line in file.read_bytes().split(b"\n") if file.exists() else []:
+        if (step := _STEP.match(line)) and line.endswith(b"}}"):
+            found.setdefault(step[1].decode(), []).append(line)
+    return found
 
 
 def _of_steps(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Replies to browse in report.html, in a real browser: the right questions, by keyboard too, and text stays text."""
 
+import html
 import json
 from itertools import product
 
@@ -184,6 +185,18 @@ def test_nothing_is_cut_off_or_scrolls_sideways(run, page, width, dark):
     stacked = page.value("new Set([...document.querySelectorAll('.sides .card')].map(e => e.offsetLeft)).size") == 1
     assert stacked == (width == 360)
     assert (page.value("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 26)") == dark
+
+
+def test_in_the_frame_of_the_notebook_it_is_the_same_page(run, page, tmp_path):
+    framed = tmp_path / "notebook.html"
+    text = html.escape(write_report(run).read_text(encoding="utf-8"))
+    framed.write_text(f'<!doctype html><iframe srcdoc="{text}" style="width:100%; height:900px"></iframe>', "utf-8")
+    page.open(framed, 1340)
+    page.value("frames[0].document.querySelector('nav a:last-child').click()")
+    page.value("frames[0].document.getElementById('next').click()")
+    assert page.value("frames[0].document.getElementById('place').textContent") == f"2 of {len(WAYS)}"
+    assert page.value("frames[0].scrollY") > 500
+    assert (page.requests, page.errors) == ([], [])
 
 
 def test_without_script_charts_tables_and_examples_are_there(run, page):

@@ -9,8 +9,10 @@ from kit.report.held_out_chart import held_out_chart, held_out_scores
 from kit.report.score_chart import score_chart
 
 NUMBER = r"(-?\d+(?:\.\d+)?)"
-DOT = re.compile(rf'<title>([^<]+?) (strict|flexible) [^<]+</title><path class="whisker line\d" d="M{NUMBER} {NUMBER}[HV]'
-                 rf'{NUMBER}"/><circle class="dot line\d" cx="{NUMBER}" cy="{NUMBER}"')  # fmt: skip
+DOT = re.compile(
+    rf'<title>([^<]+?) (strict|flexible) [^<]+</title><path class="whisker line\d" d="M{NUMBER} {NUMBER}[HV]{NUMBER}"/>'
+    rf'<circle class="dot line\d" cx="{NUMBER}" cy="{NUMBER}"'
+)
 
 
 def share(right: int, of: int = 100) -> dict[str, float]:
