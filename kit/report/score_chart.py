@@ -12,7 +12,7 @@ from kit.report.charts import WIDTH, figure, ticks
 READINGS = ("strict", "flexible")
 _LEFT, _RIGHT, _TOP = 6, 58, 6  # the shares stand on the right, so that nothing has to be pointed at
 _NAME, _LINE, _GAP, _AXIS = 19, 15, 8, 24
-_LONGEST_NAME = 48
+_LONGEST_NAME = 38  # letters; the table has the whole of it
 
 
 def score_chart(rows: Sequence[dict[str, Any]], baseline: str) -> list[Markup]:
@@ -41,8 +41,7 @@ def score_chart(rows: Sequence[dict[str, Any]], baseline: str) -> list[Markup]:
                 )
                 for number, reading in enumerate(READINGS)
             ]
-        name = row["name"] if len(row["name"]) <= _LONGEST_NAME else f"{row['name'][: _LONGEST_NAME - 1]}…"
-        drawn.append(Markup('<text class="name" x="{}" y="{}">{}</text>').format(_LEFT, top + 13, name))
+        drawn.append(Markup('<text class="name" x="{}" y="{}">{}</text>').format(_LEFT, top + 13, _short(row["name"])))
         for number, reading in enumerate(READINGS):
             drawn.append(_interval(number, reading, row, x, top + _NAME + _LINE * number + _LINE // 2))
     says = "; ".join(
@@ -77,6 +76,12 @@ def told(share: dict[str, float]) -> str:
     """
     words = in_words(share)
     return f"{words['value']} ({words['interval']})"
+
+
+def _short(name: str) -> str:
+    """Long names of files differ at their ends: the middle is left out."""
+    half = _LONGEST_NAME // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half + 1 :]}"
 
 
 def _tick(x: float, value: float, floor: float) -> Markup:

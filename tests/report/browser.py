@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # Chromium reads commands from descriptor 3 and writes answers to 4.
 _ON_PIPES = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
 )
+
+_PATIENCE = 60  # seconds
+
+
+def installed() -> str | None:
+    """A Chromium or Chrome that starts; ``None`` where there is none (Ubuntu's may be a mere note on where it is)."""
+    found = [path for name in _NAMES if (path := shutil.which(name))]
+    return next(
+        (path for path in found if subprocess.run([path, "--version"], capture_output=True).returncode == 0), None
+    )
 
 
 class Page:
@@ -99,6 +110,8 @@ class Page:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._unread:
+            ready, _, _ = select.select([self._answers], [], [], _PATIENCE)
+            assert ready, f"the browser says nothing for {_PATIENCE} s"
             more = os.read(self._answers.fileno(), 1 << 16)
             assert more, "the browser is gone"
             self._unread += more
@@ -107,13 +120,12 @@ class Page:
 
 
 @contextmanager
-def browser(profile: Path) -> Iterator[Page]:
+def browser(program: str, profile: Path) -> Iterator[Page]:
     """A headless Chromium with a profile of its own, ended with the block."""
-    assert CHROMIUM
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     arguments = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe",
+        program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe",
         "--no-first-run", "--hide-scrollbars", f"--user-data-dir={profile}",
     ]  # fmt: skip
     process = subprocess.Popen(

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.report.browser import CHROMIUM, browser
+from tests.report.browser import browser, installed
 
 
 @pytest.fixture(scope="session")
 def page(tmp_path_factory):
-    if CHROMIUM is None:
+    if not (program := installed()):
         pytest.skip("no Chromium on this machine: apt install chromium, or Google Chrome")
-    with browser(tmp_path_factory.mktemp("profile")) as page:
+    with browser(program, tmp_path_factory.mktemp("profile")) as page:
         yield page

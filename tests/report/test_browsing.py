@@ -23,6 +23,7 @@ HOSTILE = [
 JUDGED = [judged for judged in product((False, True), repeat=4) if judged[1] or not judged[0]]
 WAYS = list(product(JUDGED, repeat=2))
 NAMES = ("base", "adapter")
+GONE = "An-uncommonly-long-name-of-a-model-0.5B-Instruct.Q4_K_M"
 
 
 def line(index: int, row: int, judged: tuple[bool, ...]) -> dict:
@@ -58,7 +59,8 @@ def run(tmp_path):
         rows.append(score(name, lines))
         held = [{key: one[key] for key in one if key != "truncated"} for one in lines[::2]]
         append_jsonl(run.held_out / f"{('base', 'step-20')[place]}.jsonl", *held)
-    scores = {"rows": rows, "settings": {}, "fingerprint": "f", "baseline": "base", "remarks": [HOSTILE[0]]}
+    gone = score(GONE, lines)  # a file outside the run folder may be called anything; its replies are not there
+    scores = {"rows": [*rows, gone], "settings": {}, "fingerprint": "f", "baseline": "base", "remarks": [HOSTILE[0]]}
     run.scores_file.write_text(json.dumps(scores))
     held = {"questions": len(WAYS) // 2, "truncated_rate": 0.1, "completion_length": 9.0, "format_rate": 0.5}
     for row, extra in zip(rows, ({"step": 0}, {"step": 20, "rewards": {"r": 1.0}, "reward": 1.0}), strict=True):
@@ -77,11 +79,11 @@ def chosen(page, **fields) -> None:
 def turned_through(page, name: str) -> list[int]:
     """The questions that a filter shows, by turning from the first to the last."""
     page.value(f"document.querySelector('input[value={name}]').click()")
-    page.value("(() => { while (!previous.disabled) previous.click() })()")
+    page.value("(() => { for (let n = 0; n < 999 && !previous.disabled; n++) previous.click() })()")
     return page.value("""(() => {
       const seen = [], number = () => parseInt(document.querySelector("#shown h3").textContent.split(" ")[1]);
       if (document.querySelector("#shown h3")) seen.push(number());
-      while (!next.disabled) { next.click(); seen.push(number()); }
+      for (let n = 0; n < 999 && !next.disabled; n++) { next.click(); seen.push(number()); }
       return seen })()""")
 
 
@@ -162,6 +164,13 @@ def test_replies_of_training_are_there_without_what_its_files_do_not_say(run, pa
     ]
     assert page.value("document.getElementById('filter-cut').hidden")
     assert page.value("[...document.querySelectorAll('[data-set]')].map(e => e.hidden)") == [True, False]
+
+
+def test_a_row_whose_replies_are_gone_is_named(run, page):
+    page.open(write_report(run), 1340)
+    assert page.value("[...document.getElementById('after').options].map(o => o.text)") == list(NAMES)
+    told = page.value("document.querySelector('[data-set]').textContent")
+    assert f"All {len(WAYS)} questions of the scores are here, answered by 2 rows. Of {GONE} the replies" in told
 
 
 @pytest.mark.parametrize("width", [360, 1340])
