@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from kit.report.replies import ReplySet
 from kit.storage.run_folder import RunFolder
 
 _PAIRS = 3
-_STEP = re.compile(rb'\{"step": (\d+), ')  # as RolloutBatch.samples writes them
+_STEP = re.compile(rb'\{"step": \d+')  # as RolloutBatch.samples writes them
 
 
 def state(run: RunFolder, record: dict[str, Any], done: int) -> str:
@@ -49,7 +50,7 @@ def samples(run: RunFolder) -> list[dict[str, Any]]:
     steps = list(by_step)
     chosen = []
     for step in dict.fromkeys((steps[0], steps[len(steps) // 2], steps[-1])):
-        of_step = sorted(map(json.loads, by_step[step]), key=lambda s: sum(v or 0 for v in s["rewards"].values()))
+        of_step = sorted(_read(by_step[step]), key=lambda s: sum(v or 0 for v in s["rewards"].values()))
         chosen += [of_step[-1], of_step[0]] if len(of_step) > 1 else of_step
     return [
         {
@@ -83,14 +84,22 @@ def examples(replies: ReplySet) -> list[dict[str, Any]]:
     ]
 
 
-def _lines_by_step(file: Path) -> dict[str, list[bytes]]:
+def _lines_by_step(file: Path) -> dict[bytes, list[bytes]]:
     """The lines of samples.jsonl by the step that they begin with, not yet read: a long run has tens of megabytes of
-    them, and the page shows six. One that a kill cut short is left out."""
-    found: dict[str, list[bytes]] = {}
+    them, and the page shows six."""
+    found: dict[bytes, list[bytes]] = {}
     for line in file.read_bytes().split(b"\n") if file.exists() else []:
-        if (step := _STEP.match(line)) and line.endswith(b"}}"):
-            found.setdefault(step[1].decode(), []).append(line)
-    return found
+        found.setdefault(line[: line.find(b",")], []).append(line)
+    return {begin: lines for begin, lines in found.items() if _STEP.fullmatch(begin)}
+
+
+def _read(lines: list[bytes]) -> list[dict[str, Any]]:
+    """The rows; one that a kill cut short is left out."""
+    rows = []
+    for line in lines:
+        with suppress(ValueError):
+            rows.append(json.loads(line))
+    return rows
 
 
 def _of_steps(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:

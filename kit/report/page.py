@@ -23,8 +23,8 @@ from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder, read_jsonl
 
 _HERE = Path(__file__).parent
-# Bytes of replies on the page: a browser opens four million at once. GSM8K's 1,319 test
-# questions, answered by six rows, are eight.
+# Bytes of replies on the page, which a browser opens in a second. GSM8K's 1,319 test questions, answered by six rows,
+# are seven million.
 _MOST_OF_SCORES, _MOST_OF_TRAINING = 2_500_000, 1_500_000
 
 

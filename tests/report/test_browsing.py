@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 
 from kit.evaluation.statistics import wilson
+from kit.report import facts
 from kit.report.page import write_report
 from kit.report.replies import ReplySet, browsable, for_script_tag
 from kit.storage.run_folder import RunFolder, append_jsonl
@@ -249,3 +250,15 @@ def test_data_in_a_script_element_is_the_same_and_cannot_end_it(text):
     safe = for_script_tag(json.dumps([text], ensure_ascii=False))
     assert json.loads(safe) == [text]
     assert not set("<>&\u2028\u2029") & set(safe)
+
+
+def test_completions_are_of_an_early_a_middle_and_a_late_step_and_a_line_cut_short_is_left_out(run):
+    for step in range(1, 6):
+        paid = [{"step": step, "question": "q", "gold": "1", "reply": f"{step}-{pay}", "rewards": {"r": pay}} for pay in
+                (1.0, 3.0, 2.0)]  # fmt: skip
+        append_jsonl(run.samples_file, *paid)
+    with run.samples_file.open("a") as file:
+        file.write('{"step": 5, "question": "q", "gold"')
+    shown = [sample["reply"] for sample in facts.samples(run)]
+    assert shown == ["1-3.0", "1-1.0", "3-3.0", "3-1.0", "5-3.0", "5-1.0"]
+    assert all(f"<pre>{reply}</pre>" in write_report(run).read_text() for reply in shown)
