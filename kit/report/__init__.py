@@ -1,1 +1,1 @@
-"""A run folder → one page that needs neither network nor script."""
+"""A run folder → one page that needs no network; its own script is for browsing replies."""

@@ -1,15 +1,16 @@
-"""Small line charts as SVG, drawn without a browser's help: they need no script and follow the page's colours."""
+"""Line charts as SVG, drawn without a browser's help: they need no script and follow the page's colours."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 WIDTH, HEIGHT = 400, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 12, 26
+LEFT, RIGHT, TOP, BOTTOM = 47, 10, 12, 26
 
 
 @dataclass(frozen=True)
@@ -41,18 +42,18 @@ def chart(
         most: the top of the axis, where it is fixed.
         percent: write the axis in per cent.
     """
-    ticks = _ticks(*_bounds(lines, least, most))
-    bottom, top = ticks[0], ticks[-1]
+    values = ticks(*_bounds(lines, least, most))
+    bottom, top = values[0], values[-1]
     first, last = min(steps), max(max(steps), min(steps) + 1)
 
     def x(step: float) -> float:
-        return _LEFT + (WIDTH - _LEFT - _RIGHT) * (step - first) / (last - first)
+        return LEFT + (WIDTH - LEFT - RIGHT) * (step - first) / (last - first)
 
     def y(value: float) -> float:
         share = min(1.0, max(0.0, (value - bottom) / (top - bottom)))
-        return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * share
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
 
-    drawn = [_axis(value, y(value), percent) for value in ticks]
+    drawn = [axis(value, y(value), percent) for value in values]
     drawn += [
         Markup('<text class="tick" x="{}" y="{}" text-anchor="{}">{}</text>').format(
             round(x(step)), HEIGHT - 8, anchor, f"step {step}" if anchor == "start" else step
@@ -64,27 +65,41 @@ def chart(
     for step, words in marks:
         drawn.append(
             Markup('<g class="alarm"><title>{}</title><path d="M{:.1f} {}V{}"/></g>').format(
-                words, x(step), _TOP, HEIGHT - _BOTTOM
+                words, x(step), TOP, HEIGHT - BOTTOM
             )
         )
+    return figure(title, [line.name for line in lines] if len(lines) > 1 else [], HEIGHT, drawn)
+
+
+def figure(title: str, keys: Sequence[str], height: int, drawn: Sequence[Markup], says: str = "") -> Markup:
+    """What was drawn, ``height`` units high and WIDTH wide, under its title and the names of its colours.
+
+    Args:
+        title: above the chart.
+        keys: the names of the lines 0, 1, 2 …
+        height: of the drawing.
+        drawn: its parts.
+        says: what a screen reader says; the title where it is left out.
+    """
     legend = Markup("").join(
-        Markup('<span class="key line{}">{}</span>').format(number, line.name)
-        for number, line in enumerate(lines)
-        if len(lines) > 1
+        Markup('<span class="key line{}">{}</span>').format(number, name) for number, name in enumerate(keys)
     )
     return Markup(
-        '<figure class="chart"><figcaption>{}{}</figcaption>'
+        '<figure class="chart"><figcaption><span>{}</span>{}</figcaption>'
         '<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg></figure>'
-    ).format(title, legend, WIDTH, HEIGHT, escape(title), Markup("").join(drawn))
+    ).format(title, legend, WIDTH, height, says or title, Markup("").join(drawn))
 
 
 def smooth(values: Sequence[float | None]) -> list[float | None]:
     """A moving average over a twelfth of the curve, so that noise does not hide where it goes."""
-    reach = len(values) // 24
+    reach, last = len(values) // 24, len(values)
+    sums = list(accumulate((value or 0.0 for value in values), initial=0.0))
+    counts = list(accumulate((value is not None for value in values), initial=0))
     found: list[float | None] = []
-    for index in range(len(values)):
-        near = [value for value in values[max(0, index - reach) : index + reach + 1] if value is not None]
-        found.append(sum(near) / len(near) if near else None)
+    for index in range(last):
+        begin, end = max(0, index - reach), min(last, index + reach + 1)
+        count = counts[end] - counts[begin]
+        found.append((sums[end] - sums[begin]) / count if count else None)
     return found
 
 
@@ -99,7 +114,7 @@ def _bounds(lines: Sequence[Line], least: float | None, most: float | None) -> t
     return (bottom, top) if top > bottom else (bottom, bottom + 1)
 
 
-def _ticks(bottom: float, top: float) -> list[float]:
+def ticks(bottom: float, top: float) -> list[float]:
     """Three to five round numbers from at most ``bottom`` to at least ``top``."""
     size = 10.0 ** math.floor(math.log10((top - bottom) / 2))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor * 3 >= top - bottom)
@@ -107,11 +122,12 @@ def _ticks(bottom: float, top: float) -> list[float]:
     return [number * step for number in range(first, last + 1)]
 
 
-def _axis(value: float, y: float, percent: bool) -> Markup:
+def axis(value: float, y: float, percent: bool) -> Markup:
+    """A horizontal line of the grid at the height ``y``, with its value on the left."""
     label = f"{value:.0%}" if percent else f"{value:.3g}"
     return Markup(
         '<path class="grid" d="M{} {:.1f}H{}"/><text class="tick" x="{}" y="{:.1f}" text-anchor="end">{}</text>'
-    ).format(_LEFT, y, WIDTH - _RIGHT, _LEFT - 5, y + 4, label)
+    ).format(LEFT, y, WIDTH - RIGHT, LEFT - 5, y + 4, label)
 
 
 def _curve(number: int, line: Line, xs: Sequence[float], y) -> Markup:

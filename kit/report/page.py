@@ -1,24 +1,31 @@
-"""``report.html``: a whole run on one page that needs nothing else, neither network nor script.
+"""``report.html``: a whole run on one page that needs no network, and no script but for browsing replies.
 
     python -m kit.report.page runs/NAME
 
 Rewritten while a run trains, at its end, and after it is evaluated. Everything that a model or a data set said is
-escaped by the template engine.
+escaped by the template engine, or is JSON that the page's script writes as text; and the page itself forbids browsers
+to load anything, or to run any script but that one.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
 
 from kit.cli.errors import UserError, run_script
 from kit.cli.text import visible
+from kit.report import facts, reply_sets
+from kit.report.replies import Browsable, ReplySet, browsable, for_script_tag
 from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder, read_jsonl
 
-_TEMPLATE = Path(__file__).with_suffix(".html.jinja")
-_PAIRS = 3
+_HERE = Path(__file__).parent
+# Bytes of replies on the page, which a browser opens in a second. GSM8K's 1,319 test questions, answered by six rows,
+# are seven million.
+_MOST_OF_SCORES, _MOST_OF_TRAINING = 2_500_000, 1_500_000
 
 
 def write_report(run: RunFolder) -> Path:
@@ -26,9 +33,13 @@ def write_report(run: RunFolder) -> Path:
     from jinja2 import Environment
 
     engine = Environment(autoescape=True, trim_blocks=True, finalize=_shown)
-    template = engine.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    template = engine.from_string(_own("page.html.jinja"))
     write_whole(run.report_file, template.render(_content(run)))
     return run.report_file
+
+
+def _own(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
 
 
 def _shown(value: Any) -> Any:
@@ -39,200 +50,85 @@ def _shown(value: Any) -> Any:
 
 
 def _content(run: RunFolder) -> dict[str, Any]:
+    from kit.report.held_out_chart import held_out_chart, held_out_scores, held_out_table
+    from kit.report.training_charts import training_charts
+
     record = run.read()
     settings = record.get("settings", {})
-    logged, rows = read_jsonl(run.metrics_file), run.steps()
-    done, planned = (rows[-1]["step"] if rows else 0), settings.get("max_steps", 0)
-    state = f"finished after {done} steps" if run.has_adapter else f"step {done} of {planned}"
-    if run.has_adapter and (kept := record.get("adapter", {}).get("step", done)) != done:
-        state += f", its adapter is that of step {kept}, whose held-out answers were better"
+    logged = read_jsonl(run.metrics_file)
+    rows = [row for row in logged if row["step"]]
+    points = held_out_scores(logged)
+    adapter = record.get("adapter", {}) if run.has_adapter else {}
+    kept = adapter.get("step")
+    worse = [
+        (row["step"], alarm["name"]) for row in logged for alarm in row.get("alarms", []) if "base" in alarm["name"]
+    ]
     return {
         "name": run.path.resolve().name,
         "model": settings.get("model", ""),
         "dataset": settings.get("dataset", ""),
-        "state": "trained elsewhere" if "adopted" in record else state,
+        "state": facts.state(run, record, rows[-1]["step"] if rows else 0),
         "card": record.get("machine", {}).get("card"),
-        "numbers": _numbers(rows) + _held_out_numbers(logged) + _warm_start_numbers(record),
+        "numbers": facts.numbers(rows, points, record),
         "alarms": [(row["step"], alarm) for row in logged for alarm in row.get("alarms", [])],
-        "charts": [*_held_out_chart(logged), *(_charts(rows) if rows else [])],
-        "samples": _samples(run),
+        "held_out_chart": held_out_chart(points, kept, kept == 0 and not adapter.get("warm_start"), worse),
+        "held_out_table": held_out_table(points),
+        "charts": training_charts(rows),
+        "samples": facts.samples(run),
         "command": record.get("command", ""),
         "settings": [(name, value) for name, value in settings.items() if value != ""],
         "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
-        **_scores(run),
-        "pairs": _pairs(run),
+        **_scores_and_replies(run, kept),
+        **_style_and_script(),
     }
 
 
-def _numbers(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    if not rows:
-        return []
-    few = max(1, min(5, len(rows) // 2))
+def _scores_and_replies(run: RunFolder, kept: int | None) -> dict[str, Any]:
+    """The scores, and the replies behind them and behind the held-out scores."""
+    content: dict[str, Any] = {"scores": []}
+    sets: list[tuple[ReplySet | None, int]] = []
+    if run.scores_file.exists():
+        from kit.evaluation.scores_file import read_scores
+        from kit.report.score_chart import score_chart, score_table
 
-    def from_to(name: str, form: str) -> str:
-        ends = [[row[name] for row in part if row.get(name) is not None] for part in (rows[:few], rows[-few:])]
-        return " → ".join(format(sum(part) / len(part), form) if part else "?" for part in ends)
-
-    hours = sum(row.get("seconds") or 0 for row in rows) / 3600
-    return [
-        ("reward", from_to("reward", ".2f")),
-        ("in format", from_to("format_rate", ".0%")),
-        ("correct while training", from_to("correct_rate", ".0%")),
-        ("tokens a completion", from_to("completion_length", ".0f")),
-        ("time in steps", f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"),
-    ]
-
-
-def _charts(rows: list[dict[str, Any]]) -> list[Any]:
-    from kit.report.charts import Line, chart
-
-    steps = [row["step"] for row in rows]
-    marks = [(row["step"], alarm["name"]) for row in rows for alarm in row.get("alarms", [])]
-
-    def values(name: str) -> list[float | None]:
-        return [row.get(name) for row in rows]
-
-    def drawn(title: str, *lines: Line, **options: Any) -> list[Any]:
-        there = [line for line in lines if any(value is not None for value in line.values)]
-        return [chart(title, steps, there, marks, **options)] if there else []
-
-    from_zero = {"least": 0.0} if all((value or 0) >= 0 for value in values("reward")) else {}
-    charts = drawn("Reward, all together", Line("reward", values("reward"), values("reward_std")), **from_zero)
-    for name in rows[-1]["rewards"]:
-        mean = [row["rewards"].get(name) for row in rows]
-        std = [row.get("rewards_std", {}).get(name) for row in rows]
-        within = {"least": 0.0, "most": 1.0} if all(0 <= (value or 0) <= 1 for value in mean) else {}
-        charts += drawn(f"Reward: {name}", Line(name, mean, std), **within)
-    shares = {"least": 0.0, "most": 1.0, "percent": True}
-    charts += drawn(
-        "Format and correctness",
-        Line("in format", values("format_rate")), Line("correct", values("correct_rate")), **shares,
-    )  # fmt: skip
-    charts += drawn("Length in tokens", Line("tokens", values("completion_length")), least=0.0)
-    charts += drawn(
-        "Cut off, no spread",
-        Line("cut off", values("truncated_rate")), Line("no spread", values("groups_without_spread")), **shares,
-    )  # fmt: skip
-    charts += drawn("Entropy, nats a token", Line("entropy", values("entropy")), least=0.0)
-    charts += drawn("KL from the base", Line("KL", values("kl")), least=0.0)
-    charts += drawn("vLLM against the trainer, nats a token", Line("", values("sampling_difference")), least=0.0)
-    return charts + drawn("Gradient norm", Line("gradient norm", values("grad_norm")), least=0.0)
-
-
-def _warm_start_numbers(record: dict[str, Any]) -> list[tuple[str, str]]:
-    facts = record.get("warm_start", {})
-    return [("warm start", f"{facts['learned_from']} own replies in format")] if facts.get("done") else []
-
-
-def _held_out_numbers(logged: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    scores = [row["heldout"] for row in logged if row.get("heldout")]
-    return [
-        (f"held out, {name}", " → ".join(f"{score[name]['accuracy']:.0%}" for score in (scores[0], scores[-1])))
-        for name in ("strict", "flexible")
-        if scores
-    ]
-
-
-def _held_out_chart(logged: list[dict[str, Any]]) -> list[Any]:
-    """What the policy answered to the questions that were set aside, with half of the flexible score's interval."""
-    from kit.report.charts import Line, chart
-
-    rows = [row for row in logged if row.get("heldout")]
-    if not rows:
-        return []
-    scores = [row["heldout"] for row in rows]
-    half = [(score["flexible"]["high"] - score["flexible"]["low"]) / 2 for score in scores]
-    lines = [
-        Line("flexible", [score["flexible"]["accuracy"] for score in scores], half),
-        Line("strict", [score["strict"]["accuracy"] for score in scores]),
-        Line("in format", [score["format_rate"] for score in scores]),
-    ]
-    marks = [(row["step"], alarm["name"]) for row in rows for alarm in row.get("alarms", []) if "base" in alarm["name"]]
-    title = f"{scores[0]['questions']} held-out questions"
-    return [chart(title, [row["step"] for row in rows], lines, marks, least=0.0, most=1.0, percent=True)]
-
-
-def _samples(run: RunFolder) -> list[dict[str, Any]]:
-    """The best- and the worst-paid completion of an early, a middle and a late step."""
-    kept = read_jsonl(run.samples_file)
-    if not kept:
-        return []
-    steps = list(dict.fromkeys(sample["step"] for sample in kept))
-    wanted = {steps[0], steps[len(steps) // 2], steps[-1]}
-    found = [sample for sample in kept if sample["step"] in wanted]
-    chosen = []
-    for step in dict.fromkeys(sample["step"] for sample in found):
-        of_step = sorted(
-            (s for s in found if s["step"] == step), key=lambda s: sum(v or 0 for v in s["rewards"].values())
-        )
-        chosen += [of_step[-1], of_step[0]] if len(of_step) > 1 else of_step
-    return [
-        {
-            "step": sample["step"],
-            "question": sample["question"],
-            "gold": sample["gold"].rsplit("####", 1)[-1].strip(),
-            "reply": sample["reply"],
-            "paid": ", ".join(f"{name} {value:g}" for name, value in sample["rewards"].items() if value is not None),
+        scores = read_scores(run.scores_file)
+        content = {
+            "scores": score_table(scores["rows"]),
+            "score_chart": score_chart(scores["rows"], scores.get("baseline") or "base"),
+            "baseline": scores.get("baseline") or "base",
+            "remarks": scores.get("remarks", []),
         }
-        for sample in chosen
-    ]
+        sets.append((reply_sets.of_scores(run, scores), _MOST_OF_SCORES))
+    sets.append((reply_sets.of_training(run, kept), _MOST_OF_TRAINING))
+    there = [(replies, most) for replies, most in sets if replies]
+    browsed = [browsable(replies, most) for replies, most in there]
+    return content | {
+        "pairs": facts.examples(there[0][0]) if there else [],
+        "browsed": browsed,
+        "replies": _data(browsed),
+    }
 
 
-def _scores(run: RunFolder) -> dict[str, Any]:
-    if not run.scores_file.exists():
-        return {"scores": []}
-    from kit.evaluation.scores_file import read_scores
+def _data(browsed: list[Browsable]) -> Any:
+    from markupsafe import Markup
 
-    scores = read_scores(run.scores_file)
-
-    def share(of: dict[str, float]) -> dict[str, str]:
-        return {"value": f"{of['accuracy']:.1%}", "interval": f"{of['low']:.1%} to {of['high']:.1%}"}
-
-    rows = [
-        {
-            "name": row["name"], "strict": share(row["strict"]), "flexible": share(row["flexible"]),
-            "format": f"{row['format_rate']:.0%}", "tokens": f"{row['mean_completion_tokens']:.0f}",
-            "precision": row["precision"],
-        }
-        for row in scores["rows"]
-    ]  # fmt: skip
-    questions = scores["rows"][0]["questions"] if rows else 0
-    return {"scores": rows, "remarks": scores.get("remarks", []), "questions": questions}
+    return Markup(for_script_tag("[" + ",\n".join(replies.json for replies in browsed) + "]"))
 
 
-def _pairs(run: RunFolder) -> list[dict[str, Any]]:
-    """Questions that base and adapter both answered: where they differ in being right, and one where they do not."""
-    if not run.scores_file.exists():
-        return []
-    from kit.evaluation.scores_file import read_scores
-    from kit.evaluation.transcripts import lines_of
+def _style_and_script() -> dict[str, Any]:
+    """The page's own style and script, and the policy that lets a browser take these two and nothing else."""
+    from markupsafe import Markup
 
-    scores = read_scores(run.scores_file)
-    rows = {row["name"]: row for row in scores["rows"]}
-    answered = []
-    for name in ("base", "adapter"):
-        lines = lines_of(run.path, rows[name], scores["fingerprint"]) if name in rows else []
-        answered.append({line["index"]: line for line in lines})
-    base, adapter = answered
-    both = [
-        (before, after)
-        for index, before in base.items()
-        if (after := adapter.get(index)) and after["question"] == before["question"]
-    ]
-    won = [pair for pair in both if pair[1]["strict"] and not pair[0]["strict"]]
-    lost = [pair for pair in both if pair[0]["strict"] and not pair[1]["strict"]]
-    same = [pair for pair in both if pair[0]["strict"] == pair[1]["strict"]]
-    return [
-        {
-            "question": before["question"],
-            "gold": before["gold"],
-            "replies": [
-                {"name": name, "right": row["strict"], "text": row["reply"]}
-                for name, row in (("base", before), ("adapter", after))
-            ],
-        }
-        for before, after in [*won[:1], *lost[:1], *same[:1]][:_PAIRS]
-    ]
+    style, script = _own("page.css"), _own("browse.js")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return {"style": Markup(style), "script": Markup(script), "policy": Markup(policy)}  # ours: nothing to escape
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def main() -> None:

@@ -151,7 +151,13 @@ class HeldOut:
         append_jsonl(
             file,
             *(
-                {"question": row["question"], "gold": row["answer"], "reply": replies[place].text, **judged[place]}
+                {
+                    "question": row["question"],
+                    "gold": row["answer"],
+                    "reply": replies[place].text,
+                    **judged[place],
+                    "truncated": replies[place].truncated,
+                }
                 for place, row in enumerate(self._questions)
             ),
         )

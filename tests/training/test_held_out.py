@@ -64,6 +64,7 @@ def test_a_run_that_makes_the_model_worse_says_so_and_keeps_its_best_step(ruined
     assert not list(RunFolder(run).best.glob("step-*"))
     replies = read_jsonl(RunFolder(run).held_out / "step-6.jsonl")
     assert sum(row["flexible"] for row in replies) / 60 == scored[6]["flexible"]["accuracy"]
+    assert sum(row["truncated"] for row in replies) / 60 == scored[6]["truncated_rate"]
 
 
 def test_a_run_whose_best_step_is_the_base_is_not_exported(chain, tmp_path):
