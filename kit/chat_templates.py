@@ -1,7 +1,8 @@
 """One rule for the prompt's form, in training, every engine, the gate and the Modelfile.
 
 A model without a chat template is refused: engines would each put something else around the question, llama-server even
-without a word. Where the template takes no system role, as Gemma 2's, the system prompt stands before the question.
+without a word. Where the template takes no system role, as Gemma 2's, the system prompt stands before the question. One
+that lets the model think first, as Qwen3's, is told not to: the reasoning that is paid stands in the reply's own tags.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 from kit.cli.errors import UserError, first_line
 
 Messages = list[dict[str, str]]
+UNTHINKING = {"enable_thinking": False}  # for every template; those that do not know the word do as always
+_TOLD_NOT_TO_THINK = "{%- set enable_thinking = false -%}"
 _SYSTEM, _USER = "\x01system\x01", "\x01user\x01"
 _OF_TRANSFORMERS = re.compile(
     r"\{%-?\s*(?:end)?generation\s*-?%\}"
@@ -65,6 +68,16 @@ def check_template(shown: str, template: str) -> None:
         rendered(template, [{"role": "user", "content": _USER}])
     except Exception as error:  # Jinja, and what a template raises itself
         raise UserError(f"{shown}: its chat template cannot be rendered ({first_line(error)})") from None
+
+
+def told_not_to_think(template: str) -> str:
+    """The template that does not let the model think where nobody says so; itself where it never does.
+
+    >>> told_not_to_think("{{ enable_thinking }}")
+    '{%- set enable_thinking = false -%}{{ enable_thinking }}'
+    """
+    thinks = "enable_thinking" in template and not template.startswith(_TOLD_NOT_TO_THINK)
+    return _TOLD_NOT_TO_THINK + template if thinks else template
 
 
 @lru_cache(maxsize=16)
@@ -121,4 +134,6 @@ def rendered(template: str, messages: Messages) -> str:
     environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
     environment.globals |= {"raise_exception": raise_exception, "strftime_now": lambda form: form}
     compiled = environment.from_string(_OF_TRANSFORMERS.sub("", template))
-    return compiled.render(messages=messages, add_generation_prompt=True, bos_token="", eos_token="", tools=None)
+    return compiled.render(
+        messages=messages, add_generation_prompt=True, bos_token="", eos_token="", tools=None, **UNTHINKING
+    )

@@ -8,7 +8,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from kit.chat_templates import fitted
+from kit.chat_templates import UNTHINKING, fitted
 from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder
 
@@ -120,7 +120,7 @@ def ollama_template(tokenizer: Any, adds_bos: bool = True) -> str | None:
 def _rendered(tokenizer: Any) -> str:
     messages = fitted([{"role": role, "content": content} for role, content in _TALK], tokenizer.chat_template)
     clock = {"strftime_now": _THE_DAY.strftime} if _prints_the_day(tokenizer) else {}
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **clock)
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **clock, **UNTHINKING)
 
 
 def _prints_the_day(tokenizer: Any) -> bool:

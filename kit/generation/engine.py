@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from kit.chat_templates import UNTHINKING
+
 Conversation = list[dict[str, str]]
 FinishReason = Literal["stop", "length"]
 
@@ -64,7 +66,8 @@ def rendered_prompt(tokenizer: Any, messages: Conversation) -> str:
     """
     *before, last = messages
     begun = last["role"] == "assistant"
-    text = tokenizer.apply_chat_template(before if begun else messages, add_generation_prompt=True, tokenize=False)
+    asked = before if begun else messages
+    text = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False, **UNTHINKING)
     return text + (last["content"] if begun else "")
 
 

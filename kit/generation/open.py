@@ -5,15 +5,17 @@ Where a server has what lies there, that answers instead.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from kit.chat_templates import fitted, takes_system_role
 from kit.generation import vllm_on_processor
 from kit.generation.artefacts import Artefact, template_of
-from kit.generation.engine import Conversation, Engine, Finished, Sampling
+from kit.generation.engine import Completion, Conversation, Engine, Finished, Sampling
 from kit.generation.llama_cpp_engine import open_gguf
 from kit.generation.runtime import Room, Runtime
 from kit.generation.server_engine import ServerEngine
@@ -22,6 +24,7 @@ from kit.generation.vllm_engine import VllmNotLoaded, open_vllm
 from kit.planning.engine_choice import ANSWERS_WITHOUT
 
 Answered = TypeVar("Answered")
+_NO_THOUGHT = re.compile(r"\A<think>\s*</think>\s*")
 
 
 @contextmanager
@@ -57,13 +60,24 @@ def _opened(artefact: Artefact, runtime: Runtime, room: Room) -> AbstractContext
 
 
 class _Fitted:
-    """An engine whose conversations are brought into the form that its chat template takes."""
+    """An engine whose conversations are brought into the form that its chat template takes.
+
+    Of a template that would let the model think, the thought that it is told not to have is no part of the reply:
+    llama-server gives it back as the reply's beginning.
+    """
 
     def __init__(self, engine: Engine, template: str) -> None:
         self._engine, self._template = engine, template
 
     def generate(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Finished]:
-        return self._engine.generate([fitted(messages, self._template) for messages in conversations], sampling)
+        asked = [fitted(messages, self._template) for messages in conversations]
+        thinks = "enable_thinking" in self._template
+        for batch in self._engine.generate(asked, sampling):
+            yield [(place, _without_thought(reply)) for place, reply in batch] if thinks else batch
+
+
+def _without_thought(reply: Completion) -> Completion:
+    return replace(reply, text=_NO_THOUGHT.sub("", reply.text))
 
 
 def with_or_without_vllm(wish: str, answer: Callable[[str], Answered]) -> Answered:

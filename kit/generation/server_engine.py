@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from kit.chat_templates import UNTHINKING
 from kit.cli.errors import UserError, first_line
 from kit.generation.asked_at_once import asked_at_once
 from kit.generation.engine import Completion, Conversation, Finished, Sampling
@@ -78,7 +79,8 @@ class ServerEngine:
     def _ask(self, messages: Conversation, sampling: Sampling, place: int) -> Completion:
         request = {
             "model": self._name, "messages": messages, "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature, "seed": sampling.seed + place, **_NO_SETTINGS_OF_ITS_OWN,
+            "temperature": sampling.temperature, "seed": sampling.seed + place, "chat_template_kwargs": UNTHINKING,
+            **_NO_SETTINGS_OF_ITS_OWN,
         }  # fmt: skip
         with _session(self._address) as session:
             answer = answered(session, f"{_base(self._address)}/chat/completions", request, REPLY_TIMEOUT_S)

@@ -16,6 +16,7 @@ from typing import IO, Any, NamedTuple
 
 import requests
 
+from kit.chat_templates import UNTHINKING
 from kit.cli.errors import UserError
 from kit.llama_cpp.build import program
 
@@ -131,6 +132,7 @@ def ask(
 ) -> Answer:  # fmt: skip
     """One reply, through the chat template in the file; temperature 0 is greedy."""
     request: dict[str, Any] = {"messages": messages, "max_tokens": max_tokens, "seed": seed, "logprobs": logprobs}
+    request |= {"chat_template_kwargs": UNTHINKING}
     request |= _NO_PENALTIES | {"temperature": temperature, "samplers": ["temperature" if temperature else "top_k"]}
     return answered(_local(), f"{address}/v1/chat/completions", request, REPLY_TIMEOUT_S)
 

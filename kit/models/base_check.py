@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kit.chat_templates import check_template, read_json, template_in
+from kit.chat_templates import check_template, read_json, template_in, told_not_to_think
 from kit.cli.errors import UserError, first_line
 from kit.llama_cpp import build as llama_cpp
 from kit.llama_cpp.gguf import why_not_converted
@@ -98,6 +98,18 @@ def mend_padding(tokenizer: Any, model: str) -> str:
     if own == tokenizer.pad_token:
         return ""
     said = f"pad token {tokenizer.pad_token}: the base has {f'its end of turn {own} as' if own else 'no'} pad token"
+    print(said)
+    return said
+
+
+def mend_thinking(tokenizer: Any) -> str:
+    """Have a tokenizer's template let no model think before it replies; what merging and exports take from it does so
+    too. Returns what is another now than in the base's folder, for people to read."""
+    template = str(tokenizer.chat_template or "")
+    if (told := told_not_to_think(template)) == template:
+        return ""
+    tokenizer.chat_template = told
+    said = "its chat template lets the model think first, and is told not to: the reasoning stands in the reply's tags"
     print(said)
     return said
 

@@ -12,7 +12,7 @@ from kit.checkpointing.saving import checkpointing
 from kit.cli.signals import StopRequest
 from kit.generation.vllm_engine import VllmNotLoaded
 from kit.models import loading
-from kit.models.base_check import mend_padding
+from kit.models.base_check import mend_padding, mend_thinking
 from kit.planning.engine_choice import ROLLOUTS_WITHOUT
 from kit.planning.plan import Plan
 from kit.storage.hub import fetching, sixteen_bit_name
@@ -63,7 +63,7 @@ def train(
     start, done = ranks.by_first(lambda: begun(run, describe_run(plan.settings, questions, functions, weights)))
     policy, tokenizer, plan = loading.load_for_training(plan)  # before TRL is imported: Unsloth patches it
     settings = plan.settings
-    mended = mend_padding(tokenizer, settings.model)
+    mended = "; ".join(filter(None, (mend_padding(tokenizer, settings.model), mend_thinking(tokenizer))))
     trained_on, others = set_aside(questions, settings.eval_questions, settings.seed)
     dataset = as_dataset(trained_on, tokenizer, settings)
     log, progress = RunLog(run, settings, done, maxima(functions), report), StepProgress()
