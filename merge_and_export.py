@@ -3,6 +3,7 @@
 
     python merge_and_export.py runs/NAME --gguf q8_0 q4_k_m
     python merge_and_export.py runs/NAME --gguf q6_k --only-gguf      another type, from merged/ as it is
+    python merge_and_export.py runs/NAME --gguf iq3_xxs --imatrix     few bits, where the run's own answers need them
     python merge_and_export.py runs/NAME --check                      the checks alone, on what the folder holds
     python merge_and_export.py runs/NAME --push-to-hub OWNER/NAME     afterwards, upload it (private)
     python merge_and_export.py ADAPTER --base PATH --output-dir DIR   an adapter of another tool, or a checkpoint
@@ -24,6 +25,7 @@ from kit import ranks
 from kit.cli.command_line import Parser, nearest
 from kit.cli.errors import Problems, UserError, run_script
 from kit.export.adoption import adopt, check_adoption
+from kit.export.calibration import MOST_QUESTIONS, check_calibration
 from kit.export.evidence import evidence_of
 from kit.export.ggufs import check_ggufs, make_ggufs
 from kit.export.hub_upload import check_repository, push
@@ -34,6 +36,7 @@ from kit.export.record import ExportRecord
 from kit.export.staging import check_disk, staging
 from kit.llama_cpp import build as llama_cpp
 from kit.llama_cpp.gguf import NEED_IMATRIX
+from kit.llama_cpp.imatrix import UNCHANGED
 from kit.storage.hub import check_base
 from kit.storage.run_folder import RunFolder
 from kit.storage.weight_files import is_adapter
@@ -44,6 +47,8 @@ def main() -> None:
     args = read_arguments()
     run = check_everything(args)
     llama_cpp.ensure()
+    if args.imatrix:
+        llama_cpp.program("llama-imatrix")  # a llama.cpp of the user's own may lack it
     if is_foreign(args.path):
         adopt(args.path, run)
     record, evidence = ExportRecord(run), evidence_of(run)
@@ -52,7 +57,7 @@ def main() -> None:
             check_ggufs(check_again(record, evidence), record, evidence, scratch)
         else:
             merged = merged_as_it_is(record, evidence) if args.only_gguf else merge(record, evidence, scratch)
-            make_ggufs(merged, args.gguf, record, evidence, scratch)
+            make_ggufs(merged, args.gguf, record, evidence, scratch, args.imatrix)
         record.write()
     if not args.check:
         write_modelfile(run, args.gguf[-1])
@@ -70,6 +75,10 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="run folder that an adapter gets, new")
     parser.add_argument("--gguf", nargs="+", default=["q8_0"], type=str.lower, metavar="TYPE",
                         help="GGUF types, such as f16 q8_0 q4_k_m (default: q8_0)")  # fmt: skip
+    parser.add_argument("--imatrix", action="store_true",
+                        help="round by an importance matrix, which iq3_xxs and smaller need; it is made from the later "
+                        f"half of the run's training questions, at most {MOST_QUESTIONS}, each with its prompt and the "
+                        "model's own last reply")  # fmt: skip
     parser.add_argument("--only-gguf", action="store_true", help="start from merged/ as it is")
     parser.add_argument("--check", action="store_true", help="export nothing, pass what is there by the checks")
     parser.add_argument("--push-to-hub", metavar="REPO", help="upload the export to OWNER/NAME, private")
@@ -93,7 +102,9 @@ def check_everything(args: argparse.Namespace) -> RunFolder:
         problems.catch(check_parts, run, args)
         problems.catch(check_base, run.base_model(), "--base" if args.base else "the base model")
     for name in args.gguf:
-        problems.catch(check_type, name)
+        problems.catch(check_type, name, args.imatrix)
+    if args.imatrix:
+        problems.catch(check_imatrix, run, args)
     if args.push_to_hub:
         problems.catch(check_repository, args.push_to_hub)
     problems.raise_any()
@@ -126,16 +137,29 @@ def check_parts(run: RunFolder, args: argparse.Namespace) -> None:
         )
 
 
-def check_type(name: str) -> None:
+def check_type(name: str, with_imatrix: bool) -> None:
     """Refuse a GGUF type that llama-quantize does not know, or cannot make from weights alone."""
     if name not in llama_cpp.GGUF_TYPES:
         hint = nearest(name, llama_cpp.GGUF_TYPES) or f", choose from {' '.join(llama_cpp.GGUF_TYPES)}"
         raise UserError(f"--gguf: there is no type {name!r}{hint}")
-    if name in NEED_IMATRIX:
+    if name in NEED_IMATRIX and not with_imatrix:
         raise UserError(
             f"--gguf {name}: at so few bits llama-quantize needs an importance matrix, without one the model would be "
-            "useless: choose q2_k, q3_k_m or q4_k_m"
+            "useless: add --imatrix, or choose q2_k, q3_k_m or q4_k_m"
         )
+
+
+def check_imatrix(run: RunFolder | None, args: argparse.Namespace) -> None:
+    """Refuse an importance matrix that nothing would be made with, or that cannot be made."""
+    if args.check:
+        raise UserError("--imatrix is for making GGUF files, and --check makes none: leave out one of the two")
+    if not set(args.gguf) - {*UNCHANGED}:
+        raise UserError(
+            f"--imatrix changes nothing in {' '.join(args.gguf)}: leave it out, or add a smaller type, such as "
+            "--gguf q4_k_m iq3_xxs"
+        )
+    if run:
+        check_calibration(run)
 
 
 def report(run: RunFolder, record: ExportRecord) -> None:
@@ -146,9 +170,11 @@ def report(run: RunFolder, record: ExportRecord) -> None:
         size = f"{entry['bytes'] / 1e6:.0f} MB, {entry['bits_per_weight']:.2f} bits per weight"
         divergence = entry["mean_kl_from_f16"]
         from_f16 = f", {divergence:.4f} nats from f16" if divergence is not None else ""
-        print(f"{run.gguf / entry['file']}: {size}{from_f16}")
-    for note in {entry["note"] for entry in entries if "note" in entry}:
-        print(f"! {note}: K-quants and I-quants of this model are larger than their names say")
+        by_matrix = ", by an importance matrix" if "imatrix" in entry else ""
+        print(f"{run.gguf / entry['file']}: {size}{from_f16}{by_matrix}")
+    for kind, entry in record.ggufs.items():
+        if "note" in entry:
+            print(f"! {kind}: {entry['note']}: K-quants and I-quants of this model are larger than their names say")
     if not (name := gguf_of(run)):
         return
     gguf, folder = shlex.quote(str(run.gguf / name)), shlex.quote(str(run.path))

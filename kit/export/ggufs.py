@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kit.export.calibration import calibrate
 from kit.export.checks.gguf import answers_as_merged, carries_training, metadata_agrees
 from kit.export.evidence import Evidence
 from kit.export.merge import Merged
 from kit.export.record import ExportRecord
-from kit.llama_cpp.gguf import BLOCK, CONVERTED, GgufFile, convert, mean_kl_divergence, quantize, with_readable_weights
+from kit.llama_cpp.divergence import mean_kl_divergence
+from kit.llama_cpp.gguf import BLOCK, CONVERTED, GgufFile, convert, quantize, with_readable_weights
+from kit.llama_cpp.imatrix import UNCHANGED, matrix_used_in
 from kit.storage.atomic import file_hash, replace_whole
 from kit.storage.hub import local_folder
 from kit.storage.run_folder import RunFolder
 
 
-def make_ggufs(merged: Merged, kinds: list[str], record: ExportRecord, evidence: Evidence, scratch: Path) -> None:
-    """Write gguf/NAME.<kind>.gguf for each kind, if all of them pass.
+def make_ggufs(
+    merged: Merged,
+    kinds: list[str],
+    record: ExportRecord,
+    evidence: Evidence,
+    scratch: Path,
+    with_imatrix: bool = False,
+) -> None:
+    """Write gguf/NAME.<kind>.gguf for each kind, if all of them pass; by an importance matrix where one is asked for.
 
     Raises:
         ExportRefused: a check failed; none of the new files has its final name.
     """
     run, name = record.run, record.run.path.resolve().name
     f16 = _f16(merged, record, scratch)
+    imatrix = None
+    if with_imatrix:
+        record.say("reading training questions and their replies for the importance matrix")
+        imatrix = calibrate(evidence, merged.folder, f16, scratch)
     made: dict[str, Path] = {}
     for number, kind in enumerate(kinds, 1):
         record.say(f"exporting {kind} ({number} of {len(kinds)})")
@@ -30,7 +45,7 @@ def make_ggufs(merged: Merged, kinds: list[str], record: ExportRecord, evidence:
         if kind in CONVERTED and kind != "f16":
             convert(merged.folder, made[kind], kind, name)
         elif kind != "f16":
-            quantize(f16, made[kind], kind)
+            quantize(f16, made[kind], kind, None if kind in UNCHANGED else imatrix)
     entries = _verified(made, f16, merged, record, evidence, scratch)
     run.gguf.mkdir(exist_ok=True)
     for kind, file in made.items():
@@ -113,9 +128,13 @@ def _entry(kind: str, gguf: GgufFile, divergence: float | None, merged: Merged, 
         "tensor_types": gguf.tensor_types,
         "mean_kl_from_f16": divergence,
     }
+    if used := matrix_used_in(gguf):
+        entry["imatrix"] = asdict(used)
     odd, matrices = gguf.rows_not_in_blocks
     if odd and ("_k" in kind or kind.startswith(("iq", "tq"))) and kind != "iq4_nl":
+        types = ", ".join(f"{count} {name}" for name, count in gguf.tensor_types.items() if name != "f32")
         entry["note"] = (
-            f"{odd} of {matrices} matrices have rows that {BLOCK} does not divide and fell back to larger types"
+            f"{odd} of {matrices} matrices have rows that {BLOCK} does not divide and fell back to larger types, so that "
+            f"it holds {types}"
         )
     return entry
