@@ -137,6 +137,19 @@ class GgufFile:
         kind = self._tensor(name).tensor_type.name
         return int(kind.lstrip("ITQ")[0]) if "Q" in kind else None
 
+    @property
+    def tensors(self) -> list[Any]:
+        """All of them, as llama.cpp's reader gives them."""
+        return list(self._reader.tensors)
+
+    def name_of(self, name: str) -> str:
+        """What the file calls a tensor of the Hugging Face model (``….weight``).
+
+        Raises:
+            KeyError: the file has no such tensor.
+        """
+        return str(self._tensor(name).name)
+
     def _tensor(self, name: str) -> Any:
         names = gguf_library().get_tensor_name_map(
             self._architecture, int(self.value(f"{self._architecture_name}.block_count"))
@@ -146,6 +159,17 @@ class GgufFile:
         if found is None:
             raise KeyError(name)
         return found
+
+    def in_order(self, found: np.ndarray, name: str, wanted: np.ndarray) -> np.ndarray:
+        """Rows of a matrix in Hugging Face's order, that is nearer ``wanted``.
+
+        Llama's converter takes the two halves of a head in turn, in queries and keys.
+        """
+        if not name.endswith(("q_proj.weight", "k_proj.weight")):
+            return found
+        heads = self.heads(of_keys="k_proj" in name)
+        back = found.reshape(heads, -1, 2, found.shape[1]).swapaxes(1, 2).reshape(found.shape)
+        return min((found, back), key=lambda matrix: float(((matrix - wanted) ** 2).sum()))
 
     def heads(self, of_keys: bool) -> int:
         """Attention heads of the queries, or of the keys and values."""
