@@ -49,13 +49,14 @@ def check_adapter_gguf(adapter: Path, run: RunFolder) -> None:
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     names = list(Tensors(adapter))
     found = [says for key, says in _OTHERWISE.items() if config.get(key)]
+    others = [name for name in names if not name.endswith(_FACTORS)]
     if config.get("peft_type") != "LORA":
         found = [f"is {config.get('peft_type')} and no LoRA"]
-    elif others := [name for name in names if not name.endswith(_FACTORS)]:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        found.append(f"holds {others[0]}{more} besides LoRA's factors (as DoRA, trained biases and embeddings do)")
     elif any("lm_head" in name for name in names) and _is_tied(run):
         found.append("changes the output head, which in this base is the embedding too")
+    elif others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        found.append(f"holds {others[0]}{more} besides LoRA's factors (as DoRA, trained biases and embeddings do)")
     if found:
         raise UserError(
             f"--adapter-gguf: {adapter} {', and '.join(found)}, which llama.cpp's LoRA does not know: leave "
@@ -71,7 +72,7 @@ def _is_tied(run: RunFolder) -> bool:
 def make_adapter_gguf(merged: Merged, record: ExportRecord, scratch: Path) -> tuple[Path, Path]:
     """(the adapter's GGUF, an f16 GGUF of its base), both in ``scratch`` and not looked at yet."""
     record.say("converting the adapter, and its base for it to stand on, to GGUF")
-    base = make_base_gguf(merged, scratch)
+    base = _make_base_gguf(merged, scratch)
     file = scratch / record.run.adapter_gguf.name
     convert_adapter(record.run.adapter, _base_folder(merged, scratch), file)
     return file, base
@@ -82,11 +83,20 @@ def base_gguf_of(run: RunFolder) -> Path | None:
     return next(iter(ggufs_in(run.adapter_base)), None)
 
 
-def make_base_gguf(merged: Merged, scratch: Path) -> Path:
-    """An f16 GGUF of the base, with the tokenizer, the chat template and the greedy settings of merged."""
-    name = Path(merged.base).name
-    file = scratch / f"{name}.f16.gguf"
-    convert(_base_folder(merged, scratch), file, "f16", name)
+def checked_base_gguf(merged: Merged, run: RunFolder, scratch: Path) -> Path:
+    """The f16 GGUF of the base with which an adapter's is checked: the run folder's, or where it is gone a new one."""
+    kept = run.adapter_base / _base_name(merged)
+    return kept if kept.exists() else _make_base_gguf(merged, scratch)
+
+
+def _base_name(merged: Merged) -> str:
+    return f"{Path(merged.base).name}.f16.gguf"
+
+
+def _make_base_gguf(merged: Merged, scratch: Path) -> Path:
+    """With the tokenizer, the chat template and the greedy settings of merged."""
+    file = scratch / _base_name(merged)
+    convert(_base_folder(merged, scratch), file, "f16", Path(merged.base).name)
     return file
 
 
@@ -120,10 +130,10 @@ def verified_adapter(
     Raises:
         ExportRefused: a check failed.
     """
+    if record.run.has_adapter:
+        record.verify(adds_the_change(file, base, record.run.adapter, merged.base))
     prompts = [messages[:-1] for messages in evidence.conversations]
-    checks = [adds_the_change(file, base, record.run.adapter, merged.base)] if record.run.has_adapter else []
-    checks += [metadata_agrees(GgufFile(base), merged.folder), answers_as_merged(base, merged.folder, prompts, file)]
-    record.verify(*checks)
+    record.verify(metadata_agrees(GgufFile(base), merged.folder), answers_as_merged(base, merged.folder, prompts, file))
     (divergence,) = mean_kl_divergence(f16, [base], evidence.text, scratch, adapter=file)
     return {
         "file": record.run.adapter_gguf.name,

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kit.export.adapter_gguf import base_gguf_of, make_adapter_gguf, make_base_gguf, verified_adapter
+from kit.export.adapter_gguf import checked_base_gguf, make_adapter_gguf, verified_adapter
 from kit.export.calibration import calibrate
 from kit.export.checks.gguf import answers_as_merged, carries_training, metadata_agrees
 from kit.export.evidence import Evidence
@@ -76,7 +76,7 @@ def check_ggufs(merged: Merged, record: ExportRecord, evidence: Evidence, scratc
         f16 = held.get("f16") or _f16(merged, record, scratch)
         entries = _verified(held, f16, merged, record, evidence, scratch)
     if adapter:
-        base = base_gguf_of(record.run) or make_base_gguf(merged, scratch)
+        base = checked_base_gguf(merged, record.run, scratch)
         entries[ADAPTER_KIND] = verified_adapter(adapter, base, f16, merged, record, evidence, scratch)
     record.content["gguf"] = entries
 
