@@ -20,6 +20,7 @@ from kit.models.tensors import Tensors
 from kit.storage.atomic import file_hash
 from kit.storage.hub import local_folder
 from kit.storage.run_folder import RunFolder
+from kit.storage.weight_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 _FACTORS = (".lora_A.weight", ".lora_B.weight")
 # llama.cpp multiplies every pair of factors by alpha / rank, whatever of this an adapter asks for.
@@ -40,13 +41,13 @@ def check_adapter_gguf(adapter: Path, run: RunFolder) -> None:
     Raises:
         UserError: with what it has that llama.cpp would drop or take for something else.
     """
-    if not (adapter / "adapter_model.safetensors").is_file():
+    if not (adapter / ADAPTER_WEIGHTS).is_file():
         raise UserError(f"--adapter-gguf: {adapter} holds no adapter: leave the option out")
     if "," in str(run.path.resolve()):
         raise UserError(
             f"--adapter-gguf: llama.cpp takes the comma in {run.path.resolve()} for the end of a file's name: rename it"
         )
-    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     names = list(Tensors(adapter))
     found = [says for key, says in _OTHERWISE.items() if config.get(key)]
     others = [name for name in names if not name.endswith(_FACTORS)]
@@ -74,7 +75,8 @@ def make_adapter_gguf(merged: Merged, record: ExportRecord, scratch: Path) -> tu
     record.say("converting the adapter, and its base for it to stand on, to GGUF")
     base = _make_base_gguf(merged, scratch)
     file = scratch / record.run.adapter_gguf.name
-    convert_adapter(record.run.adapter, _base_folder(merged, scratch), file)
+    name = f"{record.run.path.resolve().name}-adapter"
+    convert_adapter(record.run.adapter, _base_folder(merged, scratch), file, name)
     return file, base
 
 

@@ -10,8 +10,10 @@ from kit.export.weights import load_tokenizer
 from kit.llama_cpp.imatrix import make_imatrix
 from kit.storage.run_folder import RunFolder, read_jsonl
 
-MOST_QUESTIONS = 64  # 14,000 tokens of GSM8K, with which a 0.5B model takes two cores some minutes
-FEWEST_QUESTIONS = 64  # half of them, however short, are the thousand tokens that llama-imatrix wants
+# Qwen2.5-Coder-0.5B after 62 steps: iq3_xxs is 0.168 nats a token from f16 with a matrix of 32 questions (7,000 tokens,
+# three minutes of a core), 0.175 with one of 8, so more would hardly tell. The divergence is measured on others.
+QUESTIONS = 32
+FEWEST_QUESTIONS = 2 * QUESTIONS
 
 
 def check_calibration(run: RunFolder) -> None:
@@ -30,16 +32,16 @@ def check_calibration(run: RunFolder) -> None:
 
 
 def calibrate(evidence: Evidence, merged: Path, f16: Path, scratch: Path) -> Path:
-    """The importance matrix of the model ``f16``, on the later half of its training questions, at most 64.
+    """The importance matrix of the model ``f16``, on the last 32 of its training questions.
 
     Each stands as the model meets it: system prompt, chat template, and its own last reply. Its own, not the gold one:
     the matrix tells which inputs the weights meet while the model writes, and gold answers are in another's words. The
-    divergence is measured on the first thousand tokens of all questions, so mostly on others than these.
+    divergence is measured on the first thousand tokens of all questions, so on others than these.
 
     Raises:
         UserError: llama-imatrix failed, or all of them together are too short for it.
     """
-    talks = evidence.talks[len(evidence.talks) // 2 :][-MOST_QUESTIONS:]
+    talks = evidence.talks[-QUESTIONS:]
     tokenizer = load_tokenizer(merged)
     text = "".join(tokenizer.apply_chat_template(talk, tokenize=False) for talk in talks)
     return make_imatrix(f16, text, f"{len(talks)} training questions with replies", scratch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,27 +10,35 @@ from typing import TYPE_CHECKING, Any
 from kit.cli.errors import UserError
 from kit.llama_cpp.gguf import GgufFile, gguf_library
 from kit.llama_cpp.running import converter, output_of
+from kit.storage.weight_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def convert_adapter(adapter: Path, base: Path, file: Path) -> None:
+def convert_adapter(adapter: Path, base: Path, file: Path, name: str) -> None:
     """Write a PEFT adapter as one GGUF.
 
     In float32: it is small beside its base, and after a short training many of its numbers are so small that float16
-    has few digits left for them.
+    has few digits left for them. The converter sees PEFT's two files alone: from the model card that PEFT writes beside
+    them it would take the base's path on this machine into the file.
 
     Args:
         adapter: PEFT's folder.
         base: a folder with its base's config.json and tokenizer.
         file: what is written.
+        name: what it is called in its metadata, in the converter's spelling.
 
     Raises:
         UserError: the converter failed.
     """
-    command = [*converter("convert_lora_to_gguf.py"), str(adapter), "--base", str(base)]
-    output_of([*command, "--outtype", "f32", "--outfile", str(file)])
+    with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
+        folder = Path(scratch) / name
+        folder.mkdir()
+        for part in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+            (folder / part).symlink_to((adapter / part).resolve())
+        command = [*converter("convert_lora_to_gguf.py"), str(folder), "--base", str(base)]
+        output_of([*command, "--outtype", "f32", "--outfile", str(file)])
 
 
 def is_adapter_gguf(file: Path) -> bool:

@@ -21,6 +21,7 @@ from kit.generation.open import open_engine
 from kit.generation.runtime import Room, choose_runtime
 from kit.llama_cpp.adapter_gguf import convert_adapter
 from kit.llama_cpp.divergence import mean_kl_divergence
+from kit.llama_cpp.gguf import GgufFile
 from kit.storage.run_folder import RunFolder
 from tests.conftest import run_script
 
@@ -77,6 +78,9 @@ def test_its_modelfile_and_what_is_uploaded(made):
     text = write_adapter_modelfile(made.run, made.base).read_text(encoding="utf-8")
     assert "\nFROM ./base/base.f16.gguf\nADAPTER ./short.adapter.gguf\nTEMPLATE " in text
     assert "-f Modelfile.adapter" in text.splitlines()[0]
+    written = GgufFile(made.run.adapter_gguf)
+    assert written.value("general.name") == "Short Adapter"
+    assert written.value("general.base_model.0.name") is None  # a path, which PEFT's model card has
     uploaded = upload_list(made.run)
     assert {"short.adapter.gguf", "Modelfile.adapter"} <= set(uploaded)
     assert "base.f16.gguf" not in uploaded
@@ -92,7 +96,7 @@ def test_twice_the_adapter_and_no_adapter_are_refused(made, tmp_path):
     config = adapter / "adapter_config.json"
     content = json.loads(config.read_text(encoding="utf-8"))
     config.write_text(json.dumps(content | {"lora_alpha": 2 * content["lora_alpha"]}), encoding="utf-8")
-    convert_adapter(adapter, made.run.merged, tmp_path / "twice.gguf")
+    convert_adapter(adapter, made.run.merged, tmp_path / "twice.gguf", "twice")
     with pytest.raises(ExportRefused, match=r"what it adds to .* is 1 of the change off \(and 27 more\)"):
         made.verified(file=tmp_path / "twice.gguf")
     with pytest.raises(ExportRefused, match="was trained and is not in it"):
@@ -139,7 +143,7 @@ def test_the_gate_sees_it_too_where_nobody_has_refused_it(chain, made, tmp_path,
     """What the converter takes all the same must not pass: it drops norms and knows one scale."""
     adapter = trained(chain, tmp_path / "adapter", **config)
     try:
-        convert_adapter(adapter, made.run.merged, tmp_path / "adapter.gguf")
+        convert_adapter(adapter, made.run.merged, tmp_path / "adapter.gguf", "it")
     except UserError:
         assert "rank_pattern" not in config
         return
