@@ -111,7 +111,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--max-completion-length", type=positive_int, metavar="N",
                         help=f"tokens (default: as in training, else {DEFAULT_MAX_COMPLETION_LENGTH})")  # fmt: skip
     parser.add_argument("--base", metavar="PATH",
-                        help="folder or Hub id that adapters stand on (default: as they record it)")  # fmt: skip
+                        help="folder or Hub id that adapters stand on (default: as they record it); a GGUF that an "
+                        "adapter's GGUF stands on")  # fmt: skip
     parser.add_argument("--base-4bit", action="store_true", help="run adapters on the 4-bit base, as they were trained")
     parser.add_argument("--vllm", choices=["auto", "off", "require"], default="auto",
                         help="vLLM answers where it can be had (default: %(default)s)")  # fmt: skip

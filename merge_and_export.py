@@ -3,6 +3,8 @@
 
     python merge_and_export.py runs/NAME --gguf q8_0 q4_k_m
     python merge_and_export.py runs/NAME --gguf q6_k --only-gguf      another type, from merged/ as it is
+    python merge_and_export.py runs/NAME --gguf iq3_xxs --imatrix     few bits, where the run's own answers need them
+    python merge_and_export.py runs/NAME --adapter-gguf               the adapter alone, on a GGUF of the base
     python merge_and_export.py runs/NAME --check                      the checks alone, on what the folder holds
     python merge_and_export.py runs/NAME --push-to-hub OWNER/NAME     afterwards, upload it (private)
     python merge_and_export.py ADAPTER --base PATH --output-dir DIR   an adapter of another tool, or a checkpoint
@@ -17,25 +19,28 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 from pathlib import Path
 
 from kit import ranks
 from kit.cli.command_line import Parser, nearest
 from kit.cli.errors import Problems, UserError, run_script
+from kit.export.adapter_gguf import base_gguf_of, check_adapter_gguf
 from kit.export.adoption import adopt, check_adoption
+from kit.export.calibration import QUESTIONS, check_calibration
 from kit.export.evidence import evidence_of
 from kit.export.ggufs import check_ggufs, make_ggufs
 from kit.export.hub_upload import check_repository, push
 from kit.export.merge import check_again, merge, merged_as_it_is
 from kit.export.model_card import write_card
-from kit.export.modelfile import gguf_of, ollama_name, write_modelfile
+from kit.export.modelfile import write_adapter_modelfile, write_modelfile
 from kit.export.record import ExportRecord
 from kit.export.staging import check_disk, staging
+from kit.export.summary import print_summary
 from kit.llama_cpp import build as llama_cpp
 from kit.llama_cpp.gguf import NEED_IMATRIX
+from kit.llama_cpp.imatrix import UNCHANGED
 from kit.storage.hub import check_base
-from kit.storage.run_folder import RunFolder
+from kit.storage.run_folder import ADAPTER_KIND, RunFolder
 from kit.storage.weight_files import is_adapter
 
 
@@ -44,6 +49,8 @@ def main() -> None:
     args = read_arguments()
     run = check_everything(args)
     llama_cpp.ensure()
+    if args.imatrix:
+        llama_cpp.program("llama-imatrix")  # a llama.cpp of the user's own may lack it
     if is_foreign(args.path):
         adopt(args.path, run)
     record, evidence = ExportRecord(run), evidence_of(run)
@@ -52,12 +59,12 @@ def main() -> None:
             check_ggufs(check_again(record, evidence), record, evidence, scratch)
         else:
             merged = merged_as_it_is(record, evidence) if args.only_gguf else merge(record, evidence, scratch)
-            make_ggufs(merged, args.gguf, record, evidence, scratch)
+            make_ggufs(merged, kinds_of(args), record, evidence, scratch, args.imatrix)
         record.write()
     if not args.check:
-        write_modelfile(run, args.gguf[-1])
+        write_modelfiles(run, args)
     write_card(run, args.push_to_hub)
-    report(run, record)
+    print_summary(run, record)
     if args.push_to_hub:
         print(push(run, args.push_to_hub, private=not args.public))
 
@@ -68,13 +75,27 @@ def read_arguments() -> argparse.Namespace:
                         help="run folder that train_lora.py wrote, or an adapter's folder")  # fmt: skip
     parser.add_argument("--base", metavar="PATH", help="folder or Hub id of the base (default: as recorded)")
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="run folder that an adapter gets, new")
-    parser.add_argument("--gguf", nargs="+", default=["q8_0"], type=str.lower, metavar="TYPE",
-                        help="GGUF types, such as f16 q8_0 q4_k_m (default: q8_0)")  # fmt: skip
+    parser.add_argument("--gguf", nargs="+", type=str.lower, metavar="TYPE",
+                        help="GGUF types, such as f16 q8_0 q4_k_m (default: q8_0; none with --adapter-gguf)",
+                        )  # fmt: skip
+    parser.add_argument("--adapter-gguf", action="store_true",
+                        help="the adapter alone as a GGUF, and an f16 GGUF of the base that it stands on")  # fmt: skip
+    parser.add_argument("--imatrix", action="store_true",
+                        help="round by an importance matrix, which iq3_xxs and smaller need; it is made from the run's "
+                        f"last {QUESTIONS} training questions, each with its prompt and the model's own last reply, in "
+                        "a few minutes for 0.5B on a processor")  # fmt: skip
     parser.add_argument("--only-gguf", action="store_true", help="start from merged/ as it is")
     parser.add_argument("--check", action="store_true", help="export nothing, pass what is there by the checks")
     parser.add_argument("--push-to-hub", metavar="REPO", help="upload the export to OWNER/NAME, private")
     parser.add_argument("--public", action="store_true", help="with --push-to-hub: for everybody to see")
-    return parser.parse()
+    args = parser.parse()
+    args.gguf = args.gguf or ([] if args.adapter_gguf else ["q8_0"])
+    return args
+
+
+def kinds_of(args: argparse.Namespace) -> list[str]:
+    """What is to be in gguf/: types of the merged weights, and the adapter alone."""
+    return [*args.gguf, *([ADAPTER_KIND] if args.adapter_gguf else [])]
 
 
 def check_everything(args: argparse.Namespace) -> RunFolder:
@@ -93,12 +114,16 @@ def check_everything(args: argparse.Namespace) -> RunFolder:
         problems.catch(check_parts, run, args)
         problems.catch(check_base, run.base_model(), "--base" if args.base else "the base model")
     for name in args.gguf:
-        problems.catch(check_type, name)
+        problems.catch(check_type, name, args.imatrix)
+    if args.imatrix:
+        problems.catch(check_imatrix, run, args)
+    if args.adapter_gguf and run:
+        problems.catch(check_adapter_option, run, args)
     if args.push_to_hub:
         problems.catch(check_repository, args.push_to_hub)
     problems.raise_any()
     if not args.check:
-        check_disk(run, args.gguf, with_merge=not args.only_gguf)
+        check_disk(run, kinds_of(args), with_merge=not args.only_gguf)
     return run
 
 
@@ -108,7 +133,7 @@ def is_foreign(path: Path) -> bool:
 
 
 def check_parts(run: RunFolder, args: argparse.Namespace) -> None:
-    """Refuse a run that lacks what the export starts from."""
+    """Refuse a run that lacks what the export starts from, or has what a file that is asked for cannot hold."""
     if args.output_dir:
         raise UserError(f"--output-dir is for an adapter's folder: the export of {run.path} goes into {run.path}")
     if args.check or args.only_gguf:
@@ -126,38 +151,49 @@ def check_parts(run: RunFolder, args: argparse.Namespace) -> None:
         )
 
 
-def check_type(name: str) -> None:
+def check_type(name: str, with_imatrix: bool) -> None:
     """Refuse a GGUF type that llama-quantize does not know, or cannot make from weights alone."""
     if name not in llama_cpp.GGUF_TYPES:
         hint = nearest(name, llama_cpp.GGUF_TYPES) or f", choose from {' '.join(llama_cpp.GGUF_TYPES)}"
         raise UserError(f"--gguf: there is no type {name!r}{hint}")
-    if name in NEED_IMATRIX:
+    if name in NEED_IMATRIX and not with_imatrix:
         raise UserError(
             f"--gguf {name}: at so few bits llama-quantize needs an importance matrix, without one the model would be "
-            "useless: choose q2_k, q3_k_m or q4_k_m"
+            "useless: add --imatrix, or choose q2_k, q3_k_m or q4_k_m"
         )
 
 
-def report(run: RunFolder, record: ExportRecord) -> None:
-    """What there is now, and the exact commands to try it."""
-    print(f"\n{run.merged}/")
-    entries = record.ggufs.values()
-    for entry in entries:
-        size = f"{entry['bytes'] / 1e6:.0f} MB, {entry['bits_per_weight']:.2f} bits per weight"
-        divergence = entry["mean_kl_from_f16"]
-        from_f16 = f", {divergence:.4f} nats from f16" if divergence is not None else ""
-        print(f"{run.gguf / entry['file']}: {size}{from_f16}")
-    for note in {entry["note"] for entry in entries if "note" in entry}:
-        print(f"! {note}: K-quants and I-quants of this model are larger than their names say")
-    if not (name := gguf_of(run)):
-        return
-    gguf, folder = shlex.quote(str(run.gguf / name)), shlex.quote(str(run.path))
-    cli, server = (shlex.quote(str(llama_cpp.program(name))) for name in ("llama-cli", "llama-server"))
-    prompt = shlex.quote(run.read()["system_prompt"])
-    print(f"\nTry it:\n{cli} -m {gguf} --temp 0 -st -sys {prompt} -p 'Ana has 3 apples and gets 4 more. How many now?'")
-    print(f"{server} -m {gguf} --port 8080      # then open http://localhost:8080")
-    print(f"ollama create {ollama_name(run.path.resolve().name)} -f {folder}/gguf/Modelfile")
-    print(f"\nScore all of it:\npython evaluate.py {folder}")
+def check_imatrix(run: RunFolder | None, args: argparse.Namespace) -> None:
+    """Refuse an importance matrix that nothing would be made with, or that cannot be made."""
+    if args.check:
+        raise UserError("--imatrix is for making GGUF files, and --check makes none: leave out one of the two")
+    if not set(args.gguf) - {*UNCHANGED}:
+        raise UserError(
+            f"--imatrix changes nothing in {' '.join(args.gguf)}: leave it out, or add a smaller type, such as "
+            "--gguf q4_k_m iq3_xxs"
+        )
+    if run:
+        check_calibration(run)
+
+
+def check_adapter_option(run: RunFolder, args: argparse.Namespace) -> None:
+    """Refuse a GGUF of an adapter that is none or cannot be one."""
+    if args.check:
+        raise UserError("--adapter-gguf is for making a GGUF, and --check makes none: leave out one of the two")
+    if is_foreign(args.path):
+        check_adapter_gguf(args.path, run)
+    elif run.has_adapter or args.only_gguf:
+        check_adapter_gguf(run.adapter, run)
+
+
+def write_modelfiles(run: RunFolder, args: argparse.Namespace) -> None:
+    """A Modelfile for the last type that was asked for, and one for the adapter alone."""
+    if args.gguf:
+        write_modelfile(run, args.gguf[-1])
+    if args.adapter_gguf and (base := base_gguf_of(run)):
+        write_adapter_modelfile(run, base)
+    elif not run.adapter_gguf.exists():  # an earlier one was of other weights, and is gone
+        run.adapter_modelfile.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

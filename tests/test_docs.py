@@ -9,9 +9,9 @@ from tests.conftest import ROOT, run_script
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("README*.md"))]
 CODE = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "kit").rglob("*.py"))
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9_-]+")
-OF_OTHERS = {  # pip's, WSL's, accelerate's, torchrun's, vLLM's
+OF_OTHERS = {  # pip's, WSL's, accelerate's, torchrun's, vLLM's, llama.cpp's
     "--no-deps", "--install", "--multi_gpu", "--num_processes", "--num_machines", "--machine_rank", "--main_process_ip",
-    "--main_process_port", "--nproc_per_node", "--data-parallel-size",
+    "--main_process_port", "--nproc_per_node", "--data-parallel-size", "--lora",
 }  # fmt: skip
 
 

@@ -21,11 +21,16 @@ _FALLBACK = [
 
 @dataclass(frozen=True)
 class Evidence:
-    """Conversations, each ending with a reply, of which replies and log-probabilities are compared; and all the text
-    that there is, over which the divergence of GGUF files is measured."""
+    """Conversations, each ending with a reply, and all the text that there is in them, over whose beginning the
+    divergence of GGUF files is measured."""
 
-    conversations: list[list[dict[str, str]]]
+    talks: list[list[dict[str, str]]]
     text: str
+
+    @property
+    def conversations(self) -> list[list[dict[str, str]]]:
+        """Those of which replies and log-probabilities are compared."""
+        return self.talks[:_MOST]
 
 
 def evidence_of(run: RunFolder) -> Evidence:
@@ -39,4 +44,4 @@ def evidence_of(run: RunFolder) -> Evidence:
         for question, reply in list(replies.items()) or _FALLBACK
     ]
     text = "\n\n".join("\n".join(message["content"] for message in talk[-2:]) for talk in talks)
-    return Evidence(talks[:_MOST], text)
+    return Evidence(talks, text)

@@ -2,36 +2,61 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kit.export.adapter_gguf import checked_base_gguf, make_adapter_gguf, verified_adapter
+from kit.export.calibration import calibrate
 from kit.export.checks.gguf import answers_as_merged, carries_training, metadata_agrees
 from kit.export.evidence import Evidence
 from kit.export.merge import Merged
 from kit.export.record import ExportRecord
-from kit.llama_cpp.gguf import BLOCK, CONVERTED, GgufFile, convert, mean_kl_divergence, quantize, with_readable_weights
+from kit.llama_cpp.divergence import mean_kl_divergence
+from kit.llama_cpp.gguf import BLOCK, CONVERTED, GgufFile, convert, quantize, with_readable_weights
+from kit.llama_cpp.imatrix import UNCHANGED, matrix_used_in
 from kit.storage.atomic import file_hash, replace_whole
 from kit.storage.hub import local_folder
-from kit.storage.run_folder import RunFolder
+from kit.storage.run_folder import ADAPTER_KIND, RunFolder
 
 
-def make_ggufs(merged: Merged, kinds: list[str], record: ExportRecord, evidence: Evidence, scratch: Path) -> None:
-    """Write gguf/NAME.<kind>.gguf for each kind, if all of them pass.
+def make_ggufs(
+    merged: Merged,
+    kinds: list[str],
+    record: ExportRecord,
+    evidence: Evidence,
+    scratch: Path,
+    with_imatrix: bool = False,
+) -> None:
+    """Write gguf/NAME.<kind>.gguf for each kind, if all of them pass; by an importance matrix where one is asked for.
+
+    The kind ``adapter`` is the adapter alone, and an f16 GGUF of the base in gguf/base/ besides.
 
     Raises:
         ExportRefused: a check failed; none of the new files has its final name.
     """
     run, name = record.run, record.run.path.resolve().name
     f16 = _f16(merged, record, scratch)
+    imatrix = None
+    if with_imatrix:
+        record.say("reading training questions and their replies for the importance matrix")
+        imatrix = calibrate(evidence, merged.folder, f16, scratch)
     made: dict[str, Path] = {}
+    adapter = make_adapter_gguf(merged, record, scratch) if ADAPTER_KIND in kinds else None
+    kinds = [kind for kind in kinds if kind != ADAPTER_KIND]
     for number, kind in enumerate(kinds, 1):
         record.say(f"exporting {kind} ({number} of {len(kinds)})")
         made[kind] = f16 if kind == "f16" else scratch / f"{name}.{kind}.gguf"
         if kind in CONVERTED and kind != "f16":
             convert(merged.folder, made[kind], kind, name)
         elif kind != "f16":
-            quantize(f16, made[kind], kind)
+            quantize(f16, made[kind], kind, None if kind in UNCHANGED else imatrix)
     entries = _verified(made, f16, merged, record, evidence, scratch)
+    if adapter:
+        made[ADAPTER_KIND], base = adapter
+        entries[ADAPTER_KIND] = verified_adapter(*adapter, f16, merged, record, evidence, scratch)
+        run.adapter_base.mkdir(parents=True, exist_ok=True)
+        replace_whole(base, run.adapter_base / base.name)
     run.gguf.mkdir(exist_ok=True)
     for kind, file in made.items():
         replace_whole(file, run.gguf_file(kind))
@@ -45,10 +70,14 @@ def check_ggufs(merged: Merged, record: ExportRecord, evidence: Evidence, scratc
         ExportRefused: a check failed.
     """
     held = {file.name.split(".")[-2]: file for file in sorted(record.run.gguf.glob("*.gguf"))}
+    adapter = held.pop(ADAPTER_KIND, None)
     entries = {}
-    if held:
+    if held or adapter:
         f16 = held.get("f16") or _f16(merged, record, scratch)
         entries = _verified(held, f16, merged, record, evidence, scratch)
+    if adapter:
+        base = checked_base_gguf(merged, record.run, scratch)
+        entries[ADAPTER_KIND] = verified_adapter(adapter, base, f16, merged, record, evidence, scratch)
     record.content["gguf"] = entries
 
 
@@ -64,6 +93,8 @@ def _verified(
     files: dict[str, Path], f16: Path, merged: Merged, record: ExportRecord, evidence: Evidence, scratch: Path
 ) -> dict[str, Any]:
     """The files' entries of export.json by kind, once f16 answers as merged does and each file has passed."""
+    if not files:
+        return {}
     prompts = [messages[:-1] for messages in evidence.conversations]
     checks = [answers_as_merged(f16, merged.folder, prompts)]
     readers = {kind: GgufFile(file) for kind, file in files.items()}
@@ -113,9 +144,13 @@ def _entry(kind: str, gguf: GgufFile, divergence: float | None, merged: Merged, 
         "tensor_types": gguf.tensor_types,
         "mean_kl_from_f16": divergence,
     }
+    if used := matrix_used_in(gguf):
+        entry["imatrix"] = asdict(used)
     odd, matrices = gguf.rows_not_in_blocks
     if odd and ("_k" in kind or kind.startswith(("iq", "tq"))) and kind != "iq4_nl":
+        types = ", ".join(f"{count} {name}" for name, count in gguf.tensor_types.items() if name != "f32")
         entry["note"] = (
-            f"{odd} of {matrices} matrices have rows that {BLOCK} does not divide and fell back to larger types"
+            f"{odd} of {matrices} matrices have rows that {BLOCK} does not divide and fell back to larger types, so "
+            f"that it holds {types}"
         )
     return entry

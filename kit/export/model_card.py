@@ -94,7 +94,9 @@ def _files(export: dict[str, Any]) -> str:
     for entry in export["gguf"].values():
         divergence = entry.get("mean_kl_from_f16")
         shown = "" if divergence is None else f"{divergence:.4f}"
-        lines.append(f"| {entry['file']} | {entry['bytes'] / 1e6:.0f} | {entry['bits_per_weight']:.2f} | {shown} |")
+        bits = f"{entry['bits_per_weight']:.2f}" if "bits_per_weight" in entry else "adapter alone"
+        bits += ", by importance matrix" if "imatrix" in entry else ""
+        lines.append(f"| {entry['file']} | {entry['bytes'] / 1e6:.0f} | {bits} | {shown} |")
     return "\n".join(lines)
 
 
@@ -127,6 +129,12 @@ def _commands(run: RunFolder, trained: dict[str, Any], repository: str | None) -
             "Ollama (the Modelfile sets system prompt, template, stop token and temperature 0):\n\n"
             f"```bash\n{where}ollama create {name} -f Modelfile\n"
             f"ollama run {name} {said}\n```"
+        )
+    if run.adapter_gguf.exists():
+        file = shlex.quote(run.adapter_gguf.name)
+        blocks.append(
+            "llama.cpp, the adapter alone on a GGUF of the base (Ollama: `Modelfile.adapter` names both):\n\n"
+            f"```bash\nllama-server -m BASE.gguf --lora {file}\n```"
         )
     return "\n\n".join(blocks)
 

@@ -24,6 +24,11 @@ _NO_TEMPLATE = """\
 # bare question, without roles and system prompt: update it, or write TEMPLATE here.\
 """
 
+_ON_A_BASE = """\
+# The adapter stands on a GGUF of its base, here in f16, with which it was checked. Another type of the same base may
+# take its place, such as the q4_k_m that others run on: name it after FROM.\
+"""
+
 
 def ollama_name(name: str) -> str:
     """A name that ``ollama create`` takes, from any: small letters without accents, digits, ``.``, ``-`` and ``_``.
@@ -35,7 +40,9 @@ def ollama_name(name: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", plain).replace("-.", ".").strip("-._")[:_LONGEST_NAME] or "model"
 
 
-def modelfile(gguf: str, tokenizer: Any, system_prompt: str, context: int, adds_bos: bool = True) -> str:
+def modelfile(
+    gguf: str, tokenizer: Any, system_prompt: str, context: int, adds_bos: bool = True, adapter: str = ""
+) -> str:
     """The text of a Modelfile that answers as evaluation does: same prompt, the likeliest token each time.
 
     Args:
@@ -44,11 +51,15 @@ def modelfile(gguf: str, tokenizer: Any, system_prompt: str, context: int, adds_
         system_prompt: of the training run.
         context: tokens of prompt and completion together, ``num_ctx``.
         adds_bos: whether Ollama puts the beginning-of-text token before the prompt by itself.
+        adapter: the file name of an adapter's GGUF, where ``gguf`` is one of its base.
     """
     template = ollama_template(tokenizer, adds_bos)
-    name = ollama_name(gguf.removesuffix(".gguf"))
+    name = ollama_name((adapter or gguf).removesuffix(".gguf"))
     lines = [
-        f"# ollama create {name} -f Modelfile && ollama run {name}\nFROM ./{gguf}",
+        f"# ollama create {name} -f Modelfile{'.adapter' if adapter else ''} && ollama run {name}",
+        *([_ON_A_BASE] if adapter else []),
+        f"FROM ./{gguf}",
+        *([f"ADAPTER ./{adapter}"] if adapter else []),
         f'TEMPLATE """{template}"""' if template else _NO_TEMPLATE,
         f'SYSTEM """{system_prompt}"""',
         f'PARAMETER stop "{tokenizer.eos_token}"',
@@ -57,12 +68,26 @@ def modelfile(gguf: str, tokenizer: Any, system_prompt: str, context: int, adds_
         f"PARAMETER num_ctx {context}",
     ]
     if template and _prints_the_day(tokenizer):
-        lines.insert(1, f"# The chat template prints the day it is; here that is {_THE_DAY:%d %B %Y}, on every day.")
+        lines.insert(
+            lines.index(f"FROM ./{gguf}") + 1,
+            f"# The chat template prints the day it is; here that is {_THE_DAY:%d %B %Y}, on every day.",
+        )
     return "\n".join(lines) + "\n"
 
 
 def write_modelfile(run: RunFolder, kind: str) -> Path:
     """Write gguf/Modelfile for the GGUF of one kind, with prompt and lengths from run.yaml."""
+    write_whole(run.modelfile, _modelfile_for(run, run.gguf_file(kind)))
+    return run.modelfile
+
+
+def write_adapter_modelfile(run: RunFolder, base: Path) -> Path:
+    """Write gguf/Modelfile.adapter for the adapter's GGUF on ``base``, a GGUF of its base below gguf/."""
+    write_whole(run.adapter_modelfile, _modelfile_for(run, base, run.adapter_gguf.name))
+    return run.adapter_modelfile
+
+
+def _modelfile_for(run: RunFolder, gguf: Path, adapter: str = "") -> str:
     from transformers import AutoTokenizer
 
     from kit.llama_cpp.gguf import GgufFile
@@ -70,11 +95,9 @@ def write_modelfile(run: RunFolder, kind: str) -> Path:
     trained = run.read()
     context = trained["settings"]["max_prompt_length"] + trained["settings"]["max_completion_length"]
     tokenizer = AutoTokenizer.from_pretrained(str(run.merged))
-    gguf = run.gguf_file(kind)
     adds_bos = GgufFile(gguf).value("tokenizer.ggml.add_bos_token") is not False  # Ollama's default is to add it
-    file = run.modelfile
-    write_whole(file, modelfile(gguf.name, tokenizer, trained["system_prompt"], context, adds_bos))
-    return file
+    name = gguf.relative_to(run.gguf).as_posix()
+    return modelfile(name, tokenizer, trained["system_prompt"], context, adds_bos, adapter)
 
 
 def gguf_of(run: RunFolder) -> str | None:

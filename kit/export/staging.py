@@ -10,10 +10,11 @@ from pathlib import Path
 from kit.export.checks.check import ExportRefused
 from kit.storage.atomic import FULL_ERRORS, is_full
 from kit.storage.hub import weights_bytes
-from kit.storage.run_folder import RunFolder
+from kit.storage.run_folder import ADAPTER_KIND, RunFolder
 
 _SPARE_BYTES = 300e6  # KL's logits and a margin
-_RELATIVE_SIZE = {"f32": 2.0, "f16": 1.0, "bf16": 1.0}  # to 16-bit weights; of quantized files, at most:
+# To 16-bit weights; with an adapter comes its base in f16. Of quantized files, at most:
+_RELATIVE_SIZE = {"f32": 2.0, "f16": 1.0, "bf16": 1.0, ADAPTER_KIND: 1.2}
 _QUANTIZED_SIZE = 0.6
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kit.chat_templates import check_template, template_in
 from kit.cli.errors import Problems, UserError
+from kit.llama_cpp.adapter_gguf import is_adapter_gguf
 from kit.llama_cpp.gguf_names import check_gguf, gguf_name, ggufs_in, is_gguf, number_type, parts
 from kit.storage.atomic import file_hash
 from kit.storage.hub import (
@@ -43,6 +44,7 @@ class Artefact:
         kind: how it is loaded.
         path: where it lies, or its Hub id.
         base: what an adapter stands on: its 16-bit base, from which merging starts too, or the 4-bit one of training.
+            Of an adapter's GGUF, a GGUF of its base.
         number_type: of a GGUF file, where known.
     """
 
@@ -102,7 +104,8 @@ def template_of(artefact: Artefact) -> str:
     if artefact.kind is Kind.GGUF:
         from kit.llama_cpp.gguf import GgufFile
 
-        return str(GgufFile(parts(Path(artefact.path))[0]).value("tokenizer.chat_template") or "")
+        of_model = Path(artefact.base or artefact.path)
+        return str(GgufFile(parts(of_model)[0]).value("tokenizer.chat_template") or "")
     own = template_in(local_folder(artefact.path)) if _is_here(artefact.path) else ""
     base = artefact.base
     return own or (template_in(local_folder(base)) if base and _is_here(base) else "")
@@ -147,7 +150,9 @@ def _of_run(run: RunFolder, base_4bit: bool) -> list[Artefact]:
     # What merging starts from, also where training had 4-bit weights.
     found = [Artefact("base", Kind.MODEL, run.merge_base())]
     inside = [path for path in (run.adapter, run.merged) if path.is_dir()]
-    return found + [_single(str(path), base_4bit, run.base) for path in [*inside, *ggufs_in(run.gguf)]]
+    # The adapter's GGUF cannot answer where somebody has removed the base beside it to save room.
+    ggufs = [file for file in ggufs_in(run.gguf) if file.name != run.adapter_gguf.name or ggufs_in(run.adapter_base)]
+    return found + [_single(str(path), base_4bit, run.base) for path in [*inside, *ggufs]]
 
 
 def _single(path: str, base_4bit: bool, base: str | None) -> Artefact:
@@ -155,6 +160,8 @@ def _single(path: str, base_4bit: bool, base: str | None) -> Artefact:
     run = run_folder_of(local)
     if is_gguf(local):
         check_gguf(local, path)
+        if is_adapter_gguf(local):
+            return _adapter_gguf(path, run, base)
         in_run = run is not None and run.gguf.resolve() == local.parent.resolve()
         return Artefact(gguf_name(local, in_run), Kind.GGUF, path, number_type=number_type(local))
     if local.is_dir() and is_adapter(local):
@@ -181,6 +188,19 @@ def _adapter(path: str, run: RunFolder | None, base_4bit: bool, named: str | Non
     else:
         check_base(base, option, ", or score it on the quantized ones with --base-4bit")
     return Artefact("adapter", Kind.ADAPTER, path, base if base_4bit else sixteen_bit_name(base))
+
+
+def _adapter_gguf(path: str, run: RunFolder | None, named: str | None) -> Artefact:
+    """An adapter's GGUF, on the GGUF that the user names, or on that of gguf/base/ in its run folder."""
+    local = Path(path)
+    beside = [str(file) for file in ggufs_in(run.adapter_base)] if run else []
+    base = named if named and is_gguf(Path(named)) else next(iter(beside), None)
+    if base is None:
+        raise UserError(f"{path} is an adapter alone: name a GGUF of its base with --base FILE.gguf")
+    check_gguf(Path(base), base)
+    in_run = run is not None and run.adapter_gguf.resolve() == local.resolve()
+    name = "adapter-gguf" if in_run else gguf_name(local, in_run=False)
+    return Artefact(name, Kind.GGUF, path, base, f"{number_type(Path(base)) or 'base'} + adapter")
 
 
 def recorded_base(adapter: Path) -> str:

@@ -17,14 +17,15 @@ _MOST_SLOTS = 32  # each has a KV cache of its own
 
 
 @contextmanager
-def open_gguf(file: Path, room: Room) -> Iterator[Engine]:
-    """The engine of a GGUF file.
+def open_gguf(file: Path, room: Room, adapter: Path | None = None) -> Iterator[Engine]:
+    """The engine of a GGUF file, with an adapter's GGUF on it where one is named.
 
     Raises:
         UserError: the server cannot load it; the sentence has the server's own reason.
     """
     slots = min(_SLOTS_PER_CORE * (os.cpu_count() or 2), _MOST_SLOTS)
-    with running_server(file, slots, context_per_slot=room.prompt_tokens + room.completion_tokens) as address:
+    context = room.prompt_tokens + room.completion_tokens
+    with running_server(file, slots, context_per_slot=context, adapter=adapter) as address:
         yield _LlamaCpp(address, slots)
 
 

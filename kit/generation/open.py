@@ -55,7 +55,8 @@ def _opened(artefact: Artefact, runtime: Runtime, room: Room) -> AbstractContext
     if runtime.engine != "vLLM":
         vllm_on_processor.close_kept()  # it is done with, and holds memory
     if runtime.engine == "llama.cpp":
-        return open_gguf(Path(artefact.path), room)
+        file = Path(artefact.path)
+        return open_gguf(Path(artefact.base), room, file) if artefact.base else open_gguf(file, room)
     return (open_vllm if runtime.engine == "vLLM" else open_transformers)(artefact, runtime, room)
 
 

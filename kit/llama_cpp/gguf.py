@@ -1,11 +1,9 @@
-"""GGUF files, made and read with the pinned llama.cpp: convert, quantize, look inside, compare with one another."""
+"""GGUF files, made and read with the pinned llama.cpp: convert, quantize, look inside."""
 
 from __future__ import annotations
 
 import json
-import re
 import struct
-import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.cli.errors import UserError, first_line
 from kit.llama_cpp.build import llama_cpp_folder, program
+from kit.llama_cpp.running import converter, output_of
 from kit.storage.generation_settings import GREEDY_METADATA
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ CONVERTED = ("f32", "f16", "bf16")  # written by the converter; everything else 
 _ONLY_IN_C = {"q1_0", "q2_0"}  # llama.cpp's Python package cannot read these types; its programs can
 BLOCK = 256  # the row length that K-quants and most I-quants need a multiple of
 _LONG_ARRAY = 1000
-_KL_CONTEXT, _KL_CHUNKS = 128, 8
 
 
 def convert(merged: Path, file: Path, kind: str, name: str) -> None:
@@ -43,7 +41,7 @@ def convert(merged: Path, file: Path, kind: str, name: str) -> None:
     metadata.write_text(json.dumps(GREEDY_METADATA), encoding="utf-8")
     options = ["--outtype", kind, "--outfile", str(file), "--model-name", name, "--metadata", str(metadata)]
     try:
-        _run([*_converter(), str(merged), *options])
+        output_of([*converter(), str(merged), *options])
     finally:
         metadata.unlink(missing_ok=True)
 
@@ -54,19 +52,21 @@ def why_not_converted(folder: Path, scratch: Path) -> str:
     It is asked for the vocabulary alone, for which it looks at the architecture and at the tokenizer.
     """
     try:
-        _run([*_converter(), str(folder), "--vocab-only", "--outfile", str(scratch / "vocabulary.gguf")])
+        output_of([*converter(), str(folder), "--vocab-only", "--outfile", str(scratch / "vocabulary.gguf")])
     except UserError as error:
         return error.problems[0].strip().splitlines()[-1]
     return ""
 
 
-def quantize(f16: Path, file: Path, kind: str) -> None:
-    """Write a quantized copy of an f16 GGUF.
+def quantize(f16: Path, file: Path, kind: str, imatrix: Path | None = None) -> None:
+    """Write a quantized copy of an f16 GGUF, rounded by an importance matrix where there is one.
 
     Raises:
         UserError: llama-quantize failed.
     """
-    _run([str(program("llama-quantize")), str(f16), str(file), kind.upper()])
+    by = ["--imatrix", imatrix.name] if imatrix else []  # the file keeps what it is called here: no path of ours
+    command = [str(program("llama-quantize")), *by, str(f16.resolve()), str(file.resolve()), kind.upper()]
+    output_of(command, imatrix.parent if imatrix else None)
 
 
 def with_readable_weights(gguf: GgufFile, scratch: Path) -> GgufFile:
@@ -74,32 +74,8 @@ def with_readable_weights(gguf: GgufFile, scratch: Path) -> GgufFile:
     if not _ONLY_IN_C & set(gguf.tensor_types):
         return gguf
     copy = scratch / f"{gguf.path.stem}.readable.gguf"
-    _run([str(program("llama-quantize")), "--allow-requantize", str(gguf.path), str(copy), "F32"])
+    output_of([str(program("llama-quantize")), "--allow-requantize", str(gguf.path), str(copy), "F32"])
     return GgufFile(copy)
-
-
-def mean_kl_divergence(f16: Path, files: list[Path], text: str, scratch: Path) -> list[float | None]:
-    """The mean Kullback-Leibler divergence, in nats a token, of each file's next-token distribution from f16's.
-
-    Measured by llama-perplexity over at most 8 windows of 128 tokens of ``text`` (the second half of each window);
-    ``None`` where the text is shorter than two windows, which is what that program needs.
-    """
-    words, logits = scratch / "text.txt", scratch / "f16.logits"
-    words.write_text(text, encoding="utf-8")
-    measure = [
-        str(program("llama-perplexity")), "-f", str(words), "--ctx-size", str(_KL_CONTEXT),
-        "--batch-size", str(_KL_CONTEXT), "--chunks", str(_KL_CHUNKS), "--kl-divergence-base", str(logits), "-m",
-    ]  # fmt: skip
-    try:
-        printed = _run([*measure, str(f16)])
-        if not logits.exists() or f"at least {2 * _KL_CONTEXT} tokens" in printed:
-            return [None] * len(files)
-        results = [_run([*measure, str(file), "--kl-divergence"]) for file in files]
-        found = [re.search(r"Mean\s+KLD:\s+(-?[0-9.eE+-]+)", printed) for printed in results]
-        return [max(0.0, float(match[1])) if match else None for match in found]
-    finally:
-        logits.unlink(missing_ok=True)
-        words.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -161,6 +137,19 @@ class GgufFile:
         kind = self._tensor(name).tensor_type.name
         return int(kind.lstrip("ITQ")[0]) if "Q" in kind else None
 
+    @property
+    def tensors(self) -> list[Any]:
+        """All of them, as llama.cpp's reader gives them."""
+        return list(self._reader.tensors)
+
+    def name_of(self, name: str) -> str:
+        """What the file calls a tensor of the Hugging Face model (``….weight``).
+
+        Raises:
+            KeyError: the file has no such tensor.
+        """
+        return str(self._tensor(name).name)
+
     def _tensor(self, name: str) -> Any:
         names = gguf_library().get_tensor_name_map(
             self._architecture, int(self.value(f"{self._architecture_name}.block_count"))
@@ -170,6 +159,17 @@ class GgufFile:
         if found is None:
             raise KeyError(name)
         return found
+
+    def in_order(self, found: np.ndarray, name: str, wanted: np.ndarray) -> np.ndarray:
+        """Rows of a matrix in Hugging Face's order, that is nearer ``wanted``.
+
+        Llama's converter takes the two halves of a head in turn, in queries and keys.
+        """
+        if not name.endswith(("q_proj.weight", "k_proj.weight")):
+            return found
+        heads = self.heads(of_keys="k_proj" in name)
+        back = found.reshape(heads, -1, 2, found.shape[1]).swapaxes(1, 2).reshape(found.shape)
+        return min((found, back), key=lambda matrix: float(((matrix - wanted) ** 2).sum()))
 
     def heads(self, of_keys: bool) -> int:
         """Attention heads of the queries, or of the keys and values."""
@@ -222,20 +222,3 @@ def gguf_library() -> ModuleType:
     import gguf
 
     return gguf
-
-
-def _converter() -> list[str]:
-    return [sys.executable, str(llama_cpp_folder() / "convert_hf_to_gguf.py")]
-
-
-def _run(command: list[str]) -> str:
-    """Run a program of llama.cpp and return what it printed.
-
-    Raises:
-        UserError: it failed; the end of what it printed is in the message.
-    """
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    if done.returncode and "you need at least" not in done.stdout:
-        name = Path(command[1] if command[0] == sys.executable else command[0]).name
-        raise UserError(f"{name} failed. Its last lines:\n" + "\n".join(done.stdout.splitlines()[-5:]))
-    return done.stdout

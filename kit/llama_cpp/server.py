@@ -52,8 +52,10 @@ class Answer(NamedTuple):
 
 
 @contextmanager
-def running_server(gguf: Path, slots: int, context_per_slot: int) -> Iterator[str]:
+def running_server(gguf: Path, slots: int, context_per_slot: int, adapter: Path | None = None) -> Iterator[str]:
     """A server for ``gguf`` with ``slots`` parallel slots of ``context_per_slot`` tokens; yields its address.
+
+    ``adapter`` is a GGUF that it puts onto it.
 
     The KV cache is kept in float32, so that what is measured is the file and not the cache's rounding.
 
@@ -69,6 +71,7 @@ def running_server(gguf: Path, slots: int, context_per_slot: int) -> Iterator[st
         str(program("llama-server")), "--model", str(gguf), "--host", "127.0.0.1", "--port", str(port),
         "--parallel", str(slots), "--ctx-size", str(slots * context_per_slot), "--threads", str(os.cpu_count() or 2),
         "--no-webui", "--jinja", "--reasoning-format", "none", "--cache-type-k", "f32", "--cache-type-v", "f32",
+        *(["--lora", str(adapter)] if adapter else []),
     ]  # fmt: skip
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         server = subprocess.Popen(  # in a session of its own: Ctrl-C is ours to handle
@@ -77,8 +80,8 @@ def running_server(gguf: Path, slots: int, context_per_slot: int) -> Iterator[st
         try:
             if not _becomes_ready(server, address):
                 raise UserError(
-                    f"llama-server could not load {gguf}: {_reason(log)}. Fetch or export the file again; if it is "
-                    "whole, this llama.cpp does not know its kind"
+                    f"llama-server could not load {gguf}{f' with {adapter}' if adapter else ''}: {_reason(log)}. Fetch "
+                    "or export the file again; if it is whole, this llama.cpp does not know its kind"
                 )
             yield address
         except requests.HTTPError as error:

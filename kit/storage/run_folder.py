@@ -15,6 +15,8 @@ from kit.cli.errors import UserError
 from kit.storage.atomic import write_whole
 from kit.storage.hub import sixteen_bit_name
 
+ADAPTER_KIND = "adapter"  # of a GGUF file, where others have the type of their weights
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -108,6 +110,20 @@ class RunFolder:
     @property
     def modelfile(self) -> Path:
         return self.gguf / "Modelfile"
+
+    @property
+    def adapter_gguf(self) -> Path:
+        """The adapter alone, for llama.cpp."""
+        return self.gguf_file(ADAPTER_KIND)
+
+    @property
+    def adapter_base(self) -> Path:
+        """A folder with the GGUF of the base that the adapter's GGUF stands on."""
+        return self.gguf / "base"
+
+    @property
+    def adapter_modelfile(self) -> Path:
+        return self.gguf / "Modelfile.adapter"
 
     @property
     def tensorboard(self) -> Path:

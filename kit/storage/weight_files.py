@@ -10,8 +10,8 @@ from pathlib import Path
 
 from kit.cli.errors import UserError
 
-ADAPTER_CONFIG = "adapter_config.json"
-_SINGLE, _INDEX, _ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})\.safetensors$")
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PICKLED = "pytorch_model*.bin"
@@ -84,11 +84,13 @@ def check_adapter(folder: Path, shown: str) -> None:
     """
     if not (folder / ADAPTER_CONFIG).is_file():
         raise UserError(f"{shown} holds adapter weights and no {ADAPTER_CONFIG}: copy it there, or save it again")
-    if not os.path.lexists(folder / _ADAPTER):
+    if not os.path.lexists(folder / ADAPTER_WEIGHTS):
         if any(folder.glob("adapter_model.*")):
             raise UserError(f"{shown} holds no .safetensors weights: convert them (pickled weights can run code)")
-        raise UserError(f"{shown} holds {ADAPTER_CONFIG} and no {_ADAPTER}: copy it there, or save the adapter again")
-    _check_readable(folder, [folder / _ADAPTER], shown)
+        raise UserError(
+            f"{shown} holds {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}: copy it there, or save the adapter again"
+        )
+    _check_readable(folder, [folder / ADAPTER_WEIGHTS], shown)
 
 
 def _weights_in(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ import pytest
 from kit.cli.errors import UserError
 from kit.llama_cpp.build import GGUF_TYPES
 from kit.llama_cpp.gguf import CONVERTED, NEED_IMATRIX, GgufFile, convert, quantize
+from kit.llama_cpp.imatrix import make_imatrix
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,12 @@ def f16(chain, tmp_path_factory):
     return folder / "f16.gguf"
 
 
+@pytest.fixture(scope="module")
+def imatrix(f16, tmp_path_factory):
+    text = " ".join(f"{number} apples and {number} more are {2 * number}." for number in range(200))
+    return make_imatrix(f16, text, "sums", tmp_path_factory.mktemp("imatrix"))
+
+
 @pytest.mark.parametrize(
     ("kind", "layers"), [("q4_k_m", {"q4_k", "q6_k"}), ("q6_k", {"q6_k"}), ("q3_k_s", {"q3_k", "q6_k"})]
 )
@@ -39,6 +46,16 @@ def test_k_quants_are_k_quants_where_the_width_allows(f16, tmp_path, kind, layer
 def test_what_needs_an_importance_matrix_is_known(f16, tmp_path, kind):
     with pytest.raises(UserError, match="imatrix"):
         quantize(f16, tmp_path / "x.gguf", kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", NEED_IMATRIX)
+def test_with_one_it_can_be_made(f16, imatrix, tmp_path, kind):
+    quantize(f16, tmp_path / "x.gguf", kind, imatrix)
+    gguf = GgufFile(tmp_path / "x.gguf")
+    low = {name for name in gguf.tensor_types if name.startswith(("iq1", "iq2", "iq3", "q2"))}
+    assert low, gguf.tensor_types
+    assert gguf.bits_per_weight < 6
 
 
 @pytest.mark.slow

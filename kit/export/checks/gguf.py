@@ -19,7 +19,6 @@ from kit.storage.generation_settings import GREEDY_METADATA
 from kit.storage.hub import local_folder
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 # llama.cpp rounds activations to 16 bits (11 significant ones) in every product of an f16 file: seen, 0.0005 nats a
@@ -58,15 +57,19 @@ def metadata_agrees(gguf: GgufFile, merged: Path) -> Check:
     return Check(gguf.path.name, "metadata", not wrong, says, {"end_of_turn_id": end, "pad_id": pad})
 
 
-def answers_as_merged(f16: Path, merged: Path, prompts: list[list[dict[str, str]]]) -> Check:
+def answers_as_merged(
+    f16: Path, merged: Path, prompts: list[list[dict[str, str]]], adapter: Path | None = None
+) -> Check:
     """The f16 GGUF's greedy replies are merged's, token for token but for ties, with the same log-probabilities.
 
-    llama-server writes the replies; merged in float32 then reads them: at each token it must have picked the same one,
-    or one that is within ``NEAR_TIE_NATS``.
+    With ``adapter``, a GGUF of its own on the f16 GGUF of its base, the two together are. llama-server writes the
+    replies; merged in float32 then reads them: at each token it must have picked the same one, or one that is within
+    ``NEAR_TIE_NATS``.
     """
+    of = (adapter or f16).name
     if room := no_room_for(str(merged)):
-        return Check(f16.name, "answers", True, f"{room}; its weights were compared with merged's", {})
-    with open_gguf(f16, _ROOM) as engine:
+        return Check(of, "answers", True, f"{room}; its weights were compared with merged's", {})
+    with open_gguf(f16, _ROOM, adapter) as engine:
         batches = engine.generate(prompts, Sampling(MAX_REPLY_TOKENS, logprobs=True))
         replies = {place: reply for batch in batches for place, reply in batch}
     tokenizer = load_tokenizer(merged)
@@ -94,7 +97,7 @@ def answers_as_merged(f16: Path, merged: Path, prompts: list[list[dict[str, str]
         "tokens": len(gaps), "mean_difference": mean, "widest_gap": widest, "mean_allowed": MAX_F16_DIFFERENCE_NATS,
         "tie": NEAR_TIE_NATS,
     }  # fmt: skip
-    return Check(f16.name, "answers", passed, says + remedy, numbers)
+    return Check(of, "answers", passed, says + remedy, numbers)
 
 
 def _is_part_of_a_character(tokenizer: Any, likeliest: int, reported: int) -> bool:
@@ -177,7 +180,7 @@ def _sums(gguf: GgufFile, merged: Path, base: str) -> _Sums:
         tensor, original = ours[name].float(), originals[name].float()
         if tensor.dim() != 2 or tensor.shape != original.shape or not (change := tensor - original).any():
             continue
-        in_file = original.new_tensor(_in_order(gguf, name, tensor.numpy()))
+        in_file = original.new_tensor(gguf.in_order(gguf.matrix(name), name, tensor.numpy()))
         of_change = change.square().sum().item()
         sums.carried += ((in_file - original) * change).sum().item()
         sums.change += of_change
@@ -194,13 +197,3 @@ def _step(weights: torch.Tensor, bits: int) -> float:
     """About the distance of neighbouring values in a type of so many bits: its blocks' ranges, cut in 2^bits."""
     blocks = weights.reshape(-1, _BLOCK) if weights.numel() % _BLOCK == 0 else weights.reshape(1, -1)
     return (2 * blocks.abs().amax(1) / (2**bits - 1)).square().mean().sqrt().item()
-
-
-def _in_order(gguf: GgufFile, name: str, wanted: np.ndarray) -> np.ndarray:
-    """A matrix of the file, rows in Hugging Face's order: Llama's converter takes a head's two halves in turn."""
-    found = gguf.matrix(name)
-    if not name.endswith(("q_proj.weight", "k_proj.weight")):
-        return found
-    heads = gguf.heads(of_keys="k_proj" in name)
-    back = found.reshape(heads, -1, 2, found.shape[1]).swapaxes(1, 2).reshape(found.shape)
-    return min((found, back), key=lambda matrix: float(((matrix - wanted) ** 2).sum()))
