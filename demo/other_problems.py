@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from demo.problem import NAMES, Problem, numbers
 
-DRINKS = ("tea", "milk", "juice", "water", "coffee", "soup")
+DRINKS = ("tea", "milk", "juice", "water", "coffee", "soup", "beer", "wine", "cocoa", "cider")
 CITIES = ("Rome", "Oslo", "Lima", "Bonn", "Kyiv", "Riga")
 
 

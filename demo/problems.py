@@ -21,6 +21,7 @@ from demo.problem import NAMES, Problem, numbers
 
 TRAIN_ROWS = 2_000
 HELDOUT_ROWS = 1_000
+MOST_MISSES = 500  # in a row: nearly all that there are have been
 HELDOUT_SHARE = 0.2  # of all sums: which of the two files a sum may appear in
 
 THINGS = ("apples", "books", "cards", "coins", "eggs", "pens")
@@ -63,14 +64,19 @@ def _is_heldout(problem: Problem) -> bool:
 
 
 def problems(seed: int, heldout: bool, make: Maker = _sum) -> Iterator[Problem]:
-    """An endless stream of different problems, all from the training side or all from the held-out side."""
+    """An endless stream of different problems, all from the training side or all from the held-out side; those that
+    there are begin anew when all have been."""
     rng = random.Random(f"{seed}-{'heldout' if heldout else 'train'}")
     seen: set[str] = set()
+    misses = 0
     while True:
         problem = make(rng)
         if problem.question not in seen and _is_heldout(problem) == heldout:
             seen.add(problem.question)
             yield problem
+            misses = 0
+        elif (misses := misses + 1) == MOST_MISSES:
+            seen.clear()
 
 
 def write_problems(folder: Path, seed: int, make: Maker = _sum) -> None:
