@@ -24,10 +24,10 @@ def check_calibration(run: RunFolder) -> None:
     """
     asked = len({line["question"] for line in read_jsonl(run.samples_file)})
     if asked < FEWEST_QUESTIONS:
+        remedy = "choose types that need none, such as q4_k_m or q3_k_m"
         raise UserError(
             f"--imatrix is made from the training questions and the model's own replies, and {run.samples_file} holds "
-            f"{asked or 'none'} ({FEWEST_QUESTIONS} are needed): train longer, or choose types that need none, such as "
-            "q4_k_m or q3_k_m"
+            f"{asked or 'none'} ({FEWEST_QUESTIONS} are needed): {'train longer, or ' if asked else ''}{remedy}"
         )
 
 
