@@ -180,7 +180,7 @@ def evaluation_settings(args: argparse.Namespace) -> EvaluationSettings:
     """
     run = run_folder(args)
     trained = run.read() if run else {"settings": {}}
-    task = take_task(args.task) if args.task else take_task_of(trained)
+    task = take_task(args.task) if args.task else take_task_of(trained, run.path if run else None)
     length = args.max_completion_length or trained["settings"].get(
         "max_completion_length", DEFAULT_MAX_COMPLETION_LENGTH
     )

@@ -6,6 +6,7 @@ A script takes one, before anything is read or asked.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from kit.answers.own import Own
@@ -36,16 +37,19 @@ def take_task(name: str) -> Task:
     return task
 
 
-def take_task_of(trained: dict[str, Any]) -> Task:
+def take_task_of(trained: dict[str, Any], run: Path | None = None) -> Task:
     """The task of a run.
 
     Args:
         trained: what its run.yaml says.
+        run: its folder.
 
     Raises:
-        UserError: it is not there any more, or says something else by now.
+        UserError: it is not there any more, says something else by now, or is a program that came with the folder.
     """
-    name = trained.get("settings", {}).get("task", DEFAULT)
+    name = str(trained.get("settings", {}).get("task", DEFAULT))
+    if run and name.endswith(".py") and run.resolve() in Path(name).resolve().parents:
+        raise UserError(f"{name} is a program inside the run folder: read it, and if you trust it name it with --task")
     task = take_task(name)
     source = trained.get("task", {}).get("source", task.source)
     if task.source != source and task.file.parent != FOLDER:
