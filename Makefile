@@ -7,6 +7,7 @@
 #                       MODEL=FOLDER for a real model of yours in place of the demo's)
 # make setup-vllm       vLLM's build for processors beside it: real models in a third of the time; test-vllm tests it
 # make real MODEL=FOLDER   the whole chain, short, on a real model of yours (Qwen2.5-0.5B: 10 minutes)
+# make account NAME=YOU   whose repository this is, in the links; without a name it lists where none is said yet
 # make setup   just the set-up, which the other two do by themselves
 
 PYTHON ?= python3
@@ -16,13 +17,17 @@ TORCH_INDEX ?=
 SET ?= requirements.txt
 SETS ?= requirements.txt requirements-cuda12.txt requirements-t4.txt
 
+# The tests of two files at a time, each with its share of the cores: a run of the chain keeps one busy, and seldom two.
+AT_ONCE := -n 2 --dist loadfile
+test test-all: export OMP_NUM_THREADS := $(shell $(PYTHON) -c "import os; print(max(1, (os.cpu_count() or 2) // 2))")
+
 PY := .venv/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 # The demo and these tests are for processors: where there is a card, tests/gpu is for it.
 demo test test-all test-pins test-vllm test-imitation real: export CUDA_VISIBLE_DEVICES =
 
-.PHONY: setup setup-vllm demo test test-all test-pins test-vllm test-imitation real style check bench-setup bench mutants clean
+.PHONY: setup setup-vllm demo test test-all test-pins test-vllm test-imitation real account style check bench-setup bench mutants clean
 
 setup:
 	@$(PYTHON) -m kit.install --torch-index "$(TORCH_INDEX)"
@@ -40,7 +45,7 @@ setup-vllm: setup
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-cpu-vllm.txt
 
 test: setup
-	$(PY) -m pytest -m "not slow and not pins"
+	$(PY) -m pytest $(AT_ONCE) -m "not slow and not pins"
 
 test-all: setup
 	$(PY) -m pytest -m slow
@@ -57,6 +62,12 @@ test-imitation: setup
 
 real: setup
 	REAL_MODEL="$(MODEL)" $(PY) -m pytest tests/test_real.py
+
+# The account that the repository lies under stands in pyproject.toml; links that GitHub shows repeat it.
+SHOWN := pyproject.toml README.md README.es.md
+account:
+	@if [ -n "$(NAME)" ]; then sed -i -E 's#(github(\.com)?)/[A-Za-z0-9-]+/onecard#\1/$(NAME)/onecard#' $(SHOWN); fi
+	@grep -nE 'github(\.com)?/OWNER/onecard' $(SHOWN) | cut -c1-100 || echo "no placeholder is left"
 
 style: setup
 	$(PY) -m ruff format .

@@ -1,7 +1,9 @@
 """The notebook runs from top to bottom, here with the demo's model on a processor, and leaves what it promises."""
 
+import io
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -20,6 +22,20 @@ def test_it_has_six_cells_of_code_and_no_output():
     code = [cell for cell in cells() if cell["cell_type"] == "code"]
     assert len(code) == 6
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+def test_it_finds_the_repository_that_colab_opened_it_from(monkeypatch):
+    """Colab's list of what is open is a fake here: there is no Colab."""
+    install = "".join(cells()[1]["source"])
+    names: dict = {}
+    exec(re.search(r"^(?:import|from) .*?(?=\n\nREPOSITORY)", install, re.DOTALL)[0], names)
+    exec(re.search(r"^def opened_from.*?\n\n\n", install, re.DOTALL | re.MULTILINE)[0], names)
+    opened = "fileId=https%3A//github.com/some-one/onecard/blob/main/notebooks/train_on_colab.ipynb"
+    answer = io.StringIO(json.dumps([{"path": opened, "name": "train_on_colab.ipynb"}]))
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: answer)
+    assert names["opened_from"]() == "some-one/onecard"
+    answer = io.StringIO('[{"path": "fileId=/content/drive/MyDrive/mine.ipynb"}]')
+    assert names["opened_from"]() == ""
 
 
 @pytest.mark.slow

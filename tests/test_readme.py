@@ -43,3 +43,12 @@ def test_the_replies_that_it_explains_are_explained_so(name):
         shown = [line[40:] for line in block.splitlines() if line[40:].strip()]
         explained = explain(reply, "18").splitlines()
         assert set(shown) <= set(explained)
+
+
+def test_the_account_in_the_links_is_the_one_that_is_set():
+    account = re.search(
+        r'Repository = "https://github.com/([\w-]+)/onecard"', (ROOT / "pyproject.toml").read_text("utf-8")
+    )[1]
+    for page in ("README.md", "README.es.md"):
+        shown = re.findall(r"github(?:\.com)?/([\w-]+)/onecard", (ROOT / page).read_text(encoding="utf-8"))
+        assert set(shown) == {account}
