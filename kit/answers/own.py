@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kit.answers.kind import Answer, AnswerKind
-from kit.answers.places import last_line, places
+from kit.answers.places import bare, last_line, places
 from kit.cli.errors import UserError
 
 _SHOWN = 300  # characters of a reply in a message
@@ -60,7 +60,7 @@ class Own(AnswerKind):
 
     def find(self, text: str) -> Said | None:
         """What the block or the box says, else the last line, after "the answer is"."""
-        return next(filter(None, map(self.read, (*places(text, self._key), last_line(text)))), None)
+        return next(filter(None, map(self.read, (*places(text, self._key), bare(last_line(text))))), None)
 
     def _key(self, text: str) -> Hashable:
         said = self.read(text)

@@ -87,6 +87,9 @@ def test_what_a_reply_out_of_form_says():
     assert flexible_answer("A is a town, B is a river.\nThe answer is B.") == "B"
     assert flexible_answer("A dog is no cat. A cat is no dog.") is None
     assert flexible_answer("<answer>C</answer> and so on, or D") == flexible_answer(r"It is \boxed{C}, not D.") == "C"
+    take_task("countdown")
+    assert verdicts("9 + 4 = 13. The answer is **9 + 4**.", '{"numbers": [9, 4], "target": 13}')["flexible"]
+    take_task("choice")
     assert verdicts("B", "B") == {"strict": False, "flexible": True, "in_format": False}
 
 
