@@ -181,11 +181,14 @@ def evaluation_settings(args: argparse.Namespace) -> EvaluationSettings:
     run = run_folder(args)
     trained = run.read() if run else {"settings": {}}
     task = take_task(args.task) if args.task else take_task_of(trained, run.path if run else None)
+    is_trained_with = task.source == trained.get("task", {}).get("source", task.source)
+    if not is_trained_with:
+        print(f"the task is another than in training: asked and judged as {task.file} says")
     length = args.max_completion_length or trained["settings"].get(
         "max_completion_length", DEFAULT_MAX_COMPLETION_LENGTH
     )
     return EvaluationSettings(
-        system_prompt=("" if args.task else trained.get("system_prompt")) or default_system_prompt(),
+        system_prompt=(is_trained_with and trained.get("system_prompt")) or default_system_prompt(),
         task=task.label,
         decimal_mark=args.decimal_mark or trained["settings"].get("decimal_mark", EvaluationSettings.decimal_mark),
         max_completion_length=length,

@@ -23,9 +23,10 @@ from kit.answers.number import Number
 from kit.cli.command_line import Parser
 from kit.cli.errors import UserError, run_script
 from kit.grading import answer_kind, gold_answer, is_correct, strict_answer
-from kit.numbers.reading import DECIMAL_MARKS, as_data_writes, use_decimal_mark
+from kit.numbers.reading import DECIMAL_MARKS, use_decimal_mark
 from kit.prompts import parse_reply, tags
 from kit.task.reward_reasons import reason
+from kit.task.row_texts import answer_text
 from kit.task.task import DEFAULT, take_task
 from kit.task.user_rewards import Reward, RewardFunction, load_reward
 
@@ -173,7 +174,9 @@ def total(reply: Completion, answer: str, wanted: str = DEFAULT_RECIPE) -> float
 
 
 def _paid(reward: Reward, reply: Completion, answer: str) -> float | None:
-    return reward(completions=[reply], answer=[answer], solution=[answer])[0]
+    """As a trainer asks; of the data's columns only the answer is there."""
+    said = [{"role": "assistant", "content": reply}] if isinstance(reply, str) else reply
+    return reward(completions=[said], answer=[answer], solution=[answer])[0]
 
 
 def _text(completion: Completion) -> str:
@@ -185,10 +188,16 @@ def explain(reply: str, answer: str, wanted: str = DEFAULT_RECIPE) -> str:
     """What each reward saw in ``reply``, what it paid and why, and the total: a table in plain text."""
     lines = []
     rewards, weights = choose_rewards(wanted)
+    earned = 0.0
     for reward, weight in zip(rewards, weights, strict=True):
+        if lacking := set(reward.required()) - {"completions", "answer", "solution"}:
+            lines.append(f"{reward.__name__:<14}    ? x {weight:<6g}wants {', '.join(sorted(lacking))} of the data")
+            continue
+        value = _paid(reward, reply, answer) or 0.0
+        earned += weight * value
         why = f"{reward.__name__} of {reward.file}" if reward.file else reason(reward.__name__, reply, answer)
-        lines.append(f"{reward.__name__:<14}{_paid(reward, reply, answer) or 0:5.2f} x {weight:<6g}{why}")
-    return "\n".join([*lines, f"{'total':<14}{total(reply, answer, wanted):5.2f} of {sum(weights):g}"])
+        lines.append(f"{reward.__name__:<14}{value:5.2f} x {weight:<6g}{why}")
+    return "\n".join([*lines, f"{'total':<14}{earned:5.2f} of {sum(weights):g}"])
 
 
 def read_replies(source: str, answer: str | None) -> list[tuple[str, str]]:
@@ -219,15 +228,14 @@ def _read_line(line: str, answer: str | None, place: str) -> tuple[str, str]:
     if not isinstance(reply, str):
         raise UserError(f"{place}: the reply is {json.dumps(reply)}, no text: give a text, or a list of messages")
     golds = (value for value in (answer, row.get("gold"), row.get("answer")) if value is not None)
-    gold = next(golds, None)
-    if answer_kind().takes_values and isinstance(gold, (dict, list)):
-        gold = json.dumps(gold, ensure_ascii=False)
-    return reply, _gold(gold, f"{place}: ")
+    return reply, _gold(next(golds, None), f"{place}: ")
 
 
 def _gold(value: object, place: str = "") -> str:
     try:
-        return str(gold_answer(str(as_data_writes(value))))
+        if value is None:
+            raise ValueError("none is given")
+        return str(gold_answer(answer_text(value, "answer", "--answer", answer_kind().takes_values)))
     except ValueError as error:
         is_number = isinstance(answer_kind(), Number)
         must, such = ("be a number", " 18") if is_number else ("be one of the task's", "")

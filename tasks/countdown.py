@@ -6,6 +6,7 @@ The data hold the game: {"question": "Use 9 and 4 to make 13.", "answer": {"numb
 import ast
 import json
 import operator
+import re
 from fractions import Fraction
 
 SYSTEM_PROMPT = """\
@@ -26,26 +27,26 @@ EXAMPLE = {
 REWARDS = {"correctness": 4, "soft_format": 0.5, "xml_count": 0.25}
 
 _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
-_LONGEST = 200  # characters
+_CALCULATION = re.compile(r"[0-9+*/() -]{1,200}")
 
 
 def read_answer(text):
-    """A calculation as a tree; one that is none is no answer."""
+    """A calculation, written in one way; what is none is no answer."""
     text = text.partition("=")[0].strip()  # "9 + 4 = 13" says 9 + 4
-    if len(text) > _LONGEST:
+    if not _CALCULATION.fullmatch(text):
         return None
     try:
-        return ast.parse(text, mode="eval").body
+        return ast.unparse(ast.parse(text, mode="eval"))
     except (SyntaxError, MemoryError, RecursionError):
         return None
 
 
-def is_right(tree, gold):
-    """Does the calculation use the numbers of the game, each once, and reach its target?"""
+def is_right(calculation, gold):
+    """Does it use the numbers of the game, each once, and reach its target?"""
     game = json.loads(gold)
     used = []
     try:
-        reached = _value(tree, used)
+        reached = _value(ast.parse(calculation, mode="eval").body, used)
     except (ValueError, ZeroDivisionError):
         return False
     return sorted(used) == sorted(game["numbers"]) and reached == game["target"]

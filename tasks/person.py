@@ -46,6 +46,6 @@ def _object(completion):
     text = completion if isinstance(completion, str) else completion[-1]["content"]
     try:
         said = json.loads(text.partition("<answer>")[2].partition("</answer>")[0])
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}

@@ -9,13 +9,24 @@ from functools import cached_property
 from kit.answers.kind import AnswerKind
 from kit.answers.places import bare, last_line, places
 
+_MARKUP = str.maketrans("", "", "*_`")
+
+
+def choice_key(text: str) -> str:
+    """What two ways to write a choice share.
+
+    >>> [choice_key(text) for text in ("(B)", "**b**", "Not  sure.", "[1]")]
+    ['b', 'b', 'not sure', '1']
+    """
+    return " ".join(bare(bare(text).strip("()[]")).casefold().split())
+
 
 @dataclass(frozen=True)
 class Choice(AnswerKind):
     """One of ``choices``, whatever its case.
 
     Args:
-        choices: what there is to choose from.
+        choices: what there is to choose from, of which no two share a key.
     """
 
     choices: tuple[str, ...]
@@ -26,49 +37,68 @@ class Choice(AnswerKind):
 
     @cached_property
     def _by_key(self) -> dict[str, str]:
-        return {choice.casefold(): choice for choice in self.choices}
+        return {choice_key(choice): choice for choice in self.choices}
+
+    @cached_property
+    def _are_signs(self) -> bool:
+        """Are they letters or digits, which a text is full of, and no words?"""
+        return all(len(key) == 1 for key in self._by_key)
 
     @cached_property
     def _any(self) -> str:
-        return "|".join(re.escape(choice) for choice in sorted(self.choices, key=len, reverse=True))
+        return "|".join(re.escape(key) for key in sorted(self._by_key, key=len, reverse=True))
 
     @cached_property
     def _label(self) -> re.Pattern[str]:
-        return re.compile(rf"(?:\((?P<in>{self._any})\)|(?P<before>{self._any})[).:])(?=\s|$)", re.I)
+        return re.compile(rf"\s*(?:[(\[](?P<in>{self._any})[)\]][).:]?|(?P<before>{self._any})[).:])(?=\s|$)")
 
     @cached_property
-    def _mention(self) -> re.Pattern[str]:
-        return re.compile(rf"(?<!\w)(?!(?-i:[AI] [a-z]))(?:{self._any})(?!\w)")  # "A dog" names no choice A
+    def _further(self) -> re.Pattern[str]:
+        """Another choice after a label: a sign only as a label, after "or", or as what something is said of."""
+        if not self._are_signs:
+            return re.compile(rf"(?<!\w)(?P<it>{self._any})(?!\w)")
+        one = rf"[(\[]?(?P<it>{self._any})[)\]]?"
+        return re.compile(
+            rf"(?<![\w'])(?:(?:or|and|o|y|,|/)\s+)?{one}(?:[).:]\s+\S|\s+(?:is|was|es)\b)"
+            rf"|(?<!\w)(?:or|o|not|no|/)\s*[(\[]?(?P<it2>{self._any})(?!\w)|[,/]\s*(?P<it3>{self._any})(?:[,/]|\s*$)"
+        )
 
     def read(self, block: str) -> str | None:
         """The choice that a block names: alone, or as a label before what it stands for. One that names two says none.
 
-        >>> [Choice(tuple("ABCD")).read(block) for block in ("(b)", "B) A dog", "A dog", "A) Paris or B) Rome", "A, B")]
+        >>> [Choice(tuple("ABCD")).read(block) for block in ("(b)", "B) A dog", "A dog", "A) Paris or b) Rome", "A, B")]
         ['B', 'B', None, None, None]
         """
-        said = bare(block)
-        if alone := self._by_key.get(said.strip("()[]").casefold()):
+        if alone := self._by_key.get(choice_key(block)):
             return alone
+        said = block.casefold().translate(_MARKUP)
         if not (label := self._label.match(said)):
             return None
-        first = self._by_key[(label["in"] or label["before"]).casefold()]
-        return first if self._named(said[label.end() :]) <= {first} else None
+        first = label["in"] or label["before"]
+        others = {found for match in self._further.finditer(said, label.end()) for found in match.groups() if found}
+        return self._by_key[first] if others <= {first} else None
 
     def find(self, text: str) -> str | None:
-        r"""What the block or the box says, else the only choice that the last line names, as it is written.
+        r"""What the block or the box says, else the choice in the last line: a sign that stands alone there, a word
+        that it begins or ends with.
 
-        >>> Choice(tuple("ABCD")).find("Berlin is B and Rome is D.\nSo the answer is D, Rome.")
+        >>> Choice(tuple("ABCD")).find("Berlin is B and Rome is D.\\nSo the answer is D, Rome.")
         'D'
         """
         for place in places(text, self.read):
             if found := self.read(place):
                 return found
         line = last_line(text)
-        named = self._named(line)
-        return self.read(line) or (named.pop() if len(named) == 1 else None)
-
-    def _named(self, text: str) -> set[str]:
-        return {self._by_key[found.casefold()] for found in self._mention.findall(text)}
+        if found := self.read(line):
+            return found
+        if self._are_signs:
+            # Signs as the task writes them; of "a dog" and "I see" the first letter is none.
+            written = "|".join(re.escape(choice) for choice in self.choices)
+            named = re.findall(rf"(?<![\w'])(?!(?:[AaIi]) (?!is\b|was\b|es\b)[a-z])({written})(?![\w'])", line)
+        else:
+            named = re.findall(rf"\A({self._any})(?!\w)|(?<!\w)({self._any})\Z", bare(line).casefold())
+            named = [self._by_key[one or other] for one, other in named]
+        return named[0] if len(set(named)) == 1 else None
 
     def gold(self, text: str) -> str:
         """The choice, as it is written in ``choices``."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from kit.answers.kind import AnswerKind
 from kit.answers.places import places
 
-_FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(?P<inside>.*?)\n\s*```\s*\Z", re.DOTALL)
-_TRIES = 50  # places in a reply where a value could begin
+_TRIES = 50  # places in a reply where a value seems to begin, and none does
+_MOST_DIGITS = 400  # of a number that is written with an exponent
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,11 @@ class Json(AnswerKind):
         >>> [Json().read(block) for block in ('{"b": 1.0, "a": [true]}', '{"a": 1, "a": 2}', "NaN", "{")]
         ['{"a": [true], "b": 1}', None, None, None]
         """
-        fenced = _FENCE.match(block)
+        text = block.strip()
+        if text.startswith("```") and text.endswith("```"):
+            text = text[3:-3].removeprefix("json").strip()
         try:
-            return _canonical(_DECODER.decode((fenced["inside"] if fenced else block).strip()))
+            return _canonical(_DECODER.decode(text))
         except (ValueError, RecursionError):
             return None
 
@@ -41,17 +44,13 @@ class Json(AnswerKind):
         for place in places(text, self.read):
             if found := self.read(place):
                 return found
-        found, start = None, 0
-        for _ in range(_TRIES):
-            begin = re.search(r"[{\[]", text[start:])
-            if not begin:
-                break
-            start += begin.start()
+        found, start, failed = None, 0, 0
+        while (begin := _BEGIN.search(text, start)) and failed < _TRIES:
             try:
-                value, start = _DECODER.raw_decode(text, start)
+                value, start = _DECODER.raw_decode(text, begin.start())
                 found = _canonical(value)
             except (ValueError, RecursionError):
-                start += 1
+                start, failed = begin.start() + 1, failed + 1
         return found
 
     def gold(self, text: str) -> str:
@@ -72,17 +71,30 @@ def _finite(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_finite)
+_BEGIN = re.compile(r"[{\[]")
+_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_finite, parse_float=Decimal)
 
 
 def _canonical(value: Any) -> str:
-    return json.dumps(_whole(value), sort_keys=True, ensure_ascii=False, allow_nan=False)
+    """One text for each value: names in order, numbers exact and without an exponent.
+
+    Raises:
+        ValueError: a number is written out too long, or a text holds half a character.
+    """
+    text = _text(value)
+    text.encode()
+    return text
 
 
-def _whole(value: Any) -> Any:
-    """1.0 as 1, however deep it lies."""
+def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return {name: _whole(item) for name, item in value.items()}
+        return "{" + ", ".join(f"{_text(name)}: {_text(value[name])}" for name in sorted(value)) + "}"
     if isinstance(value, list):
-        return [_whole(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+        return "[" + ", ".join(map(_text, value)) + "]"
+    if not isinstance(value, Decimal):
+        return json.dumps(value, ensure_ascii=False)
+    if abs(value.adjusted()) > _MOST_DIGITS:
+        raise ValueError(f"{value} is too long to write out")
+    text = f"{value:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text in ("-0", "") else text

@@ -56,13 +56,13 @@ class Own(AnswerKind):
             return None
         except Exception as error:
             raise self._broken("read_answer", error, text) from error
-        return None if value is None else Said(value if isinstance(value, Hashable) else repr(value), value)
+        return None if value is None else Said(_key(value), value)
 
     def find(self, text: str) -> Said | None:
         """What the block or the box says, else the last line, after "the answer is"."""
-        return next(filter(None, map(self.read, (*places(text, self._key), bare(last_line(text))))), None)
+        return next(filter(None, map(self.read, (*places(text, self._key_of), bare(last_line(text))))), None)
 
-    def _key(self, text: str) -> Hashable:
+    def _key_of(self, text: str) -> Hashable:
         said = self.read(text)
         return said and said.key
 
@@ -76,10 +76,23 @@ class Own(AnswerKind):
         """What ``is_right`` says."""
         assert isinstance(answer, Said)
         try:
-            return bool(self.is_right_(answer.value, str(gold)))
+            said = self.is_right_(answer.value, str(gold))
         except Exception as error:
             raise self._broken("is_right", error, f"{answer.value}", str(gold)) from error
+        said = said.item() if hasattr(said, "item") else said  # numpy's and torch's
+        if said not in (True, False) or not isinstance(said, (bool, int)):
+            raise UserError(f"is_right of {self.file} returned {said!r:.80}: return True or False")
+        return bool(said)
 
     def _broken(self, name: str, error: Exception, *texts: str) -> UserError:
         shown = " and ".join(repr(text[:_SHOWN]) for text in texts)
         return UserError(f"{name} of {self.file} raised {type(error).__name__}: {error}; mend it. It was given {shown}")
+
+
+def _key(value: Any) -> Hashable:
+    """Something that equal answers share: themselves, or where they cannot be hashed, how they are shown."""
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return value

@@ -9,7 +9,7 @@ from kit.answers.kind import Answer
 from kit.numbers.latex import boxes
 from kit.prompts import lone_answer_block
 
-_MARKS = "*_`\"'“”‘’«»$ \t\r\n"  # markup and quotes around an answer
+_MARKS = "*_`\"'“”‘’«»$"  # markup and quotes around an answer
 _ENDS = ".,;:!"
 
 
@@ -34,7 +34,7 @@ def last_line(text: str) -> str:
     return re.split(r"(?:answer|respuesta)\W*?(?:\b(?:is|es)\b\s*:?|[:=])", lines[-1], flags=re.I)[-1] if lines else ""
 
 
-def bare(text: str) -> str:
+def bare(text: str, marks: str = _MARKS, ends: str = _ENDS) -> str:
     """A text without the markup, the quotes and the full stop around it.
 
     >>> bare(' **"Paris."** ')
@@ -42,5 +42,5 @@ def bare(text: str) -> str:
     """
     before = None
     while text != before:
-        before, text = text, text.strip(_MARKS).rstrip(_ENDS)
+        before, text = text, text.strip().strip(marks).rstrip(ends)
     return text

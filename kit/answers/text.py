@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from kit.answers.kind import AnswerKind
 from kit.answers.places import bare, last_line, places
 
+_QUOTES = "*`\"'“”‘’«»"
+
 
 @dataclass(frozen=True)
 class Text(AnswerKind):
-    """The same letters, whatever their case, the spaces between words, and quotes, markup and full stop around them.
+    """The same letters, whatever their case, the spaces between words, and quotes, asterisks and full stop around them.
 
     >>> Text().read("*The  red House.*") == Text().gold("the red house")
     True
@@ -23,7 +25,8 @@ class Text(AnswerKind):
 
     def read(self, block: str) -> str | None:
         """The text, made comparable."""
-        return " ".join(bare(unicodedata.normalize("NFC", block)).casefold().split()) or None
+        said = bare(unicodedata.normalize("NFC", block), _QUOTES, ends=".")
+        return " ".join(said.casefold().split()) or None
 
     def find(self, text: str) -> str | None:
         """What the block or the box says, else the last line, after "the answer is".

@@ -105,8 +105,8 @@ def mend_padding(tokenizer: Any, model: str) -> str:
 def mend_thinking(tokenizer: Any) -> str:
     """Have a tokenizer's template let no model think before it replies; what merging and exports take from it does so
     too. Returns what is another now than in the base's folder, for people to read."""
-    template = str(tokenizer.chat_template or "")
-    if (told := told_not_to_think(template)) == template:
+    template = tokenizer.chat_template
+    if not isinstance(template, str) or (told := told_not_to_think(template)) == template:
         return ""
     tokenizer.chat_template = told
     said = "its chat template lets the model think first, and is told not to: the reasoning stands in the reply's tags"

@@ -9,10 +9,9 @@ from typing import Any
 
 from kit.cli.errors import UserError, first_line
 from kit.grading import answer_kind, gold_answer
-from kit.numbers.reading import as_data_writes
 from kit.storage.hub import check_dataset, is_data_file
 from kit.task.data_files import PlacedRow, read_rows
-from kit.task.row_texts import is_chat, last_question, text_of, value_at
+from kit.task.row_texts import answer_text, is_chat, last_question, text_of, value_at
 
 # "question" and "answer", the texts of the data set; "gold", the checked value as a text; "columns", the row as it came
 Row = dict[str, Any]
@@ -114,10 +113,7 @@ def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:
     if not asked.strip():
         raise ValueError(f"has nothing in {question_column!r}: write a question, or remove the row")
     kind, value = answer_kind(), _wanted(raw, answer_column, "--answer-column")
-    if kind.takes_values and not isinstance(value, str):
-        answer = json.dumps(value, ensure_ascii=False)
-    else:
-        answer = text_of(as_data_writes(value), answer_column, "--answer-column")
+    answer = answer_text(value, answer_column, "--answer-column", kind.takes_values)
     return {"question": asked, "answer": answer, "gold": kind.as_text(gold_answer(answer)), "columns": raw}
 
 

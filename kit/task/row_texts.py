@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
+
+from kit.numbers.reading import as_data_writes
 
 _KINDS = {"list": "a list", "tuple": "a list", "dict": "an object", "bool": "true or false", "bytes": "bytes"}
 
@@ -40,6 +43,20 @@ def text_of(value: Any, column: str, option: str) -> str:
     places = [f"{column}.{name}" for name, item in inside if isinstance(item, (str, int, float))][:3]
     way_out = f"name what is meant in it, {option} {' or '.join(places)}" if places else f"name another with {option}"
     raise ValueError(f"{column!r} is {_kind(value)}, not a text; {way_out}")
+
+
+def answer_text(value: Any, column: str, option: str, takes_values: bool) -> str:
+    """The answer of a row as a text; where its kind takes any value, one that is no text is written as JSON.
+
+    Raises:
+        ValueError: it is something else than such an answer can be.
+    """
+    if not takes_values or isinstance(value, str):
+        return text_of(as_data_writes(value), column, option)
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        raise ValueError(f"{column!r} holds {value!r:.60}, which is no JSON: write it as a text") from None
 
 
 def last_question(messages: Any) -> str | None:

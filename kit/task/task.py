@@ -14,7 +14,7 @@ from kit.cli.errors import UserError
 from kit.grading import gold_answer, is_correct, strict_answer, use_answers
 from kit.prompts import parse_reply, tags, use_form
 from kit.settings.knobs import KNOBS, Settings
-from kit.task.task_file import FOLDER, Task, read_task
+from kit.task.task_file import Task, read_task
 from kit.task.worked_example import WorkedExample, read_worked_example
 
 DEFAULT = str(KNOBS["task"].default)
@@ -52,7 +52,7 @@ def take_task_of(trained: dict[str, Any], run: Path | None = None) -> Task:
         raise UserError(f"{name} is a program inside the run folder: read it, and if you trust it name it with --task")
     task = take_task(name)
     source = trained.get("task", {}).get("source", task.source)
-    if task.source != source and task.file.parent != FOLDER:
+    if task.source != source and not task.is_the_kits_own:
         raise UserError(
             f"{task.file} is another than it was in training: name the task that says what is right with --task FILE"
         )

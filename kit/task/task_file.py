@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from kit.answers.choice import Choice
+from kit.answers.choice import Choice, choice_key
 from kit.answers.json_value import Json
 from kit.answers.kind import AnswerKind
 from kit.answers.number import Number
@@ -31,6 +32,17 @@ FOLDER = Path(__file__).resolve().parents[2] / "tasks"
 _FIELDS = ("answer", "system_prompt", "tags", "example", "rewards")
 _FUNCTIONS = ("is_right", "read_answer")
 _KINDS: dict[str, AnswerKind] = {"number": Number(), "text": Text(), "json": Json()}
+
+
+class _AsWritten(yaml.SafeLoader):
+    """YAML 1.1 reads yes, no, on and off as truth values; in a task they are words. true and false are values."""
+
+
+_AsWritten.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_AsWritten.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|false|True|False"), list("tfTF"))
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,11 @@ class Task:
     @property
     def label(self) -> str:
         """What tells it from other tasks; of one of the kit's own, its name."""
-        return self.name if self.file.parent == FOLDER else f"{self.name} {self.source}"
+        return self.name if self.is_the_kits_own else f"{self.name} {self.source}"
+
+    @property
+    def is_the_kits_own(self) -> bool:
+        return self.file.resolve().parent == FOLDER
 
 
 def read_task(name: str) -> Task:
@@ -106,10 +122,10 @@ def _file_of(name: str) -> Path:
 
 def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        said = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+        said = yaml.load(file.read_text(encoding="utf-8-sig"), _AsWritten)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"--task {file} cannot be read ({' '.join(str(error).split())[:200]}): mend it") from None
-    if not isinstance(said, dict):
+    if not isinstance(said, dict) or not all(isinstance(name, str) for name in said):
         raise UserError(f"--task {file} must hold lines of the form NAME: VALUE, such as answer: number")
     return said, {}
 
@@ -157,16 +173,17 @@ def _answers(said: dict[str, Any], functions: dict[str, Any], file: Path, source
         return _KINDS[wanted]
     if isinstance(wanted, (list, tuple)):
         choices = tuple(_choice(item) for item in wanted)
-        if len({choice.casefold() for choice in choices}) == len(choices) > 1 and all(choices):
+        keys = {choice_key(choice) for choice in choices}
+        if len(keys) == len(choices) > 1 and all(keys):
             return Choice(choices)
-        raise ValueError("answer must name at least two choices, each once, such as [A, B, C, D]")
+        raise ValueError("answer must name at least two choices that differ in letters or digits, such as [A, B, C, D]")
     own = ", or define is_right(answer, gold) in a Python file"
     raise ValueError(f"answer must be number, text, json, or a list of choices{own}; it is {wanted!r}")
 
 
 def _choice(item: Any) -> str:
-    """As it was written: YAML reads yes and no as true and false."""
-    return ("no", "yes")[item] if isinstance(item, bool) else str(item).strip()
+    """As YAML or Python wrote it."""
+    return str(item).lower() if isinstance(item, bool) else str(item).strip()
 
 
 def _example(said: dict[str, Any], _functions: dict[str, Any], _file: Path, _source: str) -> dict[str, str]:
@@ -183,7 +200,7 @@ def _example(said: dict[str, Any], _functions: dict[str, Any], _file: Path, _sou
 
 def _as_text(value: Any) -> str:
     """A text as it is, anything else as JSON."""
-    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _rewards(said: dict[str, Any], functions: dict[str, Any], file: Path, _source: str) -> str:
@@ -192,5 +209,7 @@ def _rewards(said: dict[str, Any], functions: dict[str, Any], file: Path, _sourc
         return wanted
     if not isinstance(wanted, dict) or not wanted:
         raise ValueError("rewards must be a recipe, such as sums, or functions with weights, such as {correctness: 4}")
+    if {",", ":"} & set(str(file)) and any(name in functions for name in wanted):
+        raise ValueError("rewards of its own cannot be named with a comma or a colon in the file's path: move it")
     own = {name: f"{file}:{name}" for name in functions if name not in _FUNCTIONS}
     return ",".join(f"{own.get(name, name)}:{weight}" for name, weight in wanted.items())

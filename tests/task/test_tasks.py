@@ -61,7 +61,7 @@ def test_the_reply_of_its_example_earns_all_that_there_is(name):
         ("9 + 4", True), ("(4+9)", True), ("9 + 4 = 13", True), ("9 - -4", False), ("13", False), ("9 + 4 + 0", False),
         ("9 + 9 - 5", False), ("4 ** 2 - 3", False), ("9.0 + 4", False), ("True * 9 + 4", False), ("9 + 4)", False),
         ("__import__('os').getpid()", False), ("9 + 4 / 0", False), ("(" * 90 + "9 + 4" + ")" * 90, True),
-        ("9" * 5000, False), ("9 + 4 # 9 + 4", True), ("\x00", False),
+        ("9" * 5000, False), ("9 + 4 # 9 + 4", False), ("\x00", False), ("1if 2 else 3", False), ("9+4", True),
     ],
 )  # fmt: skip
 def test_a_calculation_uses_each_number_once_and_nothing_else(answer, right):
@@ -74,12 +74,28 @@ def test_a_calculation_uses_each_number_once_and_nothing_else(answer, right):
     [
         ("B", True), ("b", True), ("(B)", True), ("**B**", True), ("B) Rome", True), ("B. Rome.", True), ("A", False),
         ("A or B", False), ("A, B, C, D", False), ("A) Paris B) Rome", False), ("Bonn", False), ("", False),
-        ("B. It is not C.", False), ("not A", False),
+        ("B. It is not C.", False), ("not A", False), ("A) Paris or b) Rome", False), ("B) wrong, A is right", False),
+        ("B) Vitamin C", True), ("[B] Rome", True), ("**B**) Rome", True), ("B) A dog", True), ("B) Rome, C", False),
     ],
 )  # fmt: skip
 def test_a_choice_is_one_choice(answer, right):
     take_task("choice")
     assert is_right(answer, "B") is right
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer", "read"),
+    [
+        ("[in, out]", "ın) x", None), ("[yes, no]", "Yes. Or No.", None), ("[yes, no]", "yes. NO", None),
+        ("[yes, no]", "Yes!", "yes"),
+        ("[1, 2, 3, 4]", "2) 4 apples", "2"), ("[a, b, c, d]", "b) a dog", "b"), ("['(A)', '(B)']", "A", "(A)"),
+        ("[a cat, a small dog]", "A cat: or A small dog", None), ("[not sure, sure]", "Not  sure.", "not sure"),
+        ("[true, false]", "False", "false"), ("[on, off]", "ON", "on"),
+    ],
+)  # fmt: skip
+def test_choices_of_every_kind(own, choices, answer, read):
+    own(f"answer: {choices}\nexample: {{question: q, reasoning: so, answer: {choices[1:-1].split(',')[0]}}}")
+    assert strict_answer(said(answer)) == read
 
 
 def test_what_a_reply_out_of_form_says():
@@ -90,6 +106,7 @@ def test_what_a_reply_out_of_form_says():
     take_task("countdown")
     assert verdicts("9 + 4 = 13. The answer is **9 + 4**.", '{"numbers": [9, 4], "target": 13}')["flexible"]
     take_task("choice")
+    assert flexible_answer("It is a dog.") is None
     assert verdicts("B", "B") == {"strict": False, "flexible": True, "in_format": False}
 
 
@@ -98,7 +115,11 @@ def test_what_a_reply_out_of_form_says():
     [
         ('{"b": [1.0], "a": true}', True), ('```json\n{"a": true, "b": [1]}\n```', True), ('{"a": 1, "b": [1]}', False),
         ('{"a": true, "b": [1], "a": false}', False), ('{"a": true, "b": [1], "c": 0}', False), ("{}", False),
-        ('{"a": true, "b": [1]} {"a": true, "b": [2]}', False), ("[" * 5000, False), ("NaN", False),
+        ("[" * 5000, False),
+        ('{"a": true, "b": [1.000000000000000000001]}', False), ('{"a": true, "b": [1e999999]}', False),
+        ('"\\ud800"', False), ("```" + "\n" * 5000 + "x", False),
+        ('{"a": true, "b": [1]} {"a": true, "b": [2]}', False),
+        ("NaN", False),
     ],
 )  # fmt: skip
 def test_json_is_its_value(own, answer, right):
@@ -143,7 +164,7 @@ PLAIN = "example: {question: q, reasoning: so, answer: 7}\n"
     [
         (PLAIN, "answer must be number, text, json, or a list of choices"),
         (PLAIN + "answer: numbers", "it is 'numbers'"),
-        (PLAIN + "answer: [A, a]", "at least two choices, each once"),
+        (PLAIN + "answer: [A, a]", "at least two choices that differ"),
         (PLAIN + "answer: [A, B]", "its example does not hold just one of A, B"),
         (PLAIN + "answer: number\nprompt: hello", "says prompt, which no task has"),
         (PLAIN + "answer: number\nsystem_prompt: Think.", "does not show <reasoning> </reasoning> <answer> </answer>"),
@@ -169,7 +190,7 @@ def test_yes_and_no_are_words(own):
 
 
 def test_a_function_that_breaks_is_named(own):
-    task = own(WORDS.replace("words == read_answer(gold)", "1 / len(gold.strip('x'))"), "words.py")
+    task = own(WORDS.replace("words == read_answer(gold)", "bool(1 / len(gold.strip('x')))"), "words.py")
     with pytest.raises(UserError, match=r"is_right of .*words.py raised ZeroDivisionError.*'xx'"):
         is_right("a, b, c, d, e", "xx")
     assert task is task_in_use()
