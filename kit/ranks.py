@@ -123,7 +123,7 @@ def refuse(problem: str) -> NoReturn:
     """
     if is_first():
         raise UserError(problem)
-    sys.exit(UserError.exit_status)
+    _end_quietly(UserError.exit_status)
 
 
 def gathered(value: T) -> list[T]:
@@ -230,11 +230,12 @@ def together(do: Callable[[], T]) -> T:
         raise error
     if is_first() and is_foreseen:
         raise OtherRankFailed(*(f"process {failed} of {count()}: {problem}" for problem in problems))
-    return _end_quietly(status, is_foreseen)
+    return _end_quietly(status)
 
 
-def _end_quietly(status: int, is_foreseen: bool) -> NoReturn:
-    time.sleep(0 if is_foreseen else _PATIENCE_S / 2)  # the launcher ends the others as soon as one is gone
+def _end_quietly(status: int) -> NoReturn:
+    """After the process that has something to say: the launcher ends the others as soon as one is gone."""
+    time.sleep(_PATIENCE_S / 2)
     sys.exit(status)
 
 
