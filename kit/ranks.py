@@ -28,6 +28,7 @@ _LONGEST_WAIT = timedelta(hours=6)  # the others wait while the first asks quest
 _GONE = ("connection closed by peer", "connection reset by peer", "timed out waiting", "nccl")
 _SHARDED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 
+_SILENT_S = 30.0  # at most, and seldom so long: the first to end ends all
 _PATIENCE_S = 4.0
 
 _group: Any = None  # gloo's, of all processes; None where there is one
@@ -235,7 +236,7 @@ def together(do: Callable[[], T]) -> T:
 
 def _end_quietly(status: int) -> NoReturn:
     """After the process that has something to say: the launcher ends the others as soon as one is gone."""
-    time.sleep(_PATIENCE_S / 2)
+    time.sleep(_SILENT_S)
     sys.exit(status)
 
 
