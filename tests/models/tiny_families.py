@@ -1,6 +1,7 @@
 """Tiny models with random weights of other families, with the families' own vocabularies and chat templates.
 
-These come from llama.cpp's source, which has them for tests of its own. Gemma 3's vocabulary is not among them.
+These come from llama.cpp's source, which has them for tests of its own. Gemma 3's vocabulary is not among them; with
+Llama 3's, read back from there, llama-server refuses a prompt ("unordered_map::at"), and nobody knows yet why.
 """
 
 from __future__ import annotations
@@ -13,12 +14,6 @@ from kit.llama_cpp.build import llama_cpp_folder
 # Vocabulary, template, end of turn, padding, and what the config has besides the sizes.
 FAMILIES: dict[str, tuple[str, str, str, str, dict[str, Any]]] = {
     "qwen3": ("qwen2", "Qwen-Qwen3-0.6B", "<|im_end|>", "<|endoftext|>", {"head_dim": 32}),
-    "llama": ("llama-bpe", "meta-llama-Llama-3.2-3B-Instruct", "<|eot_id|>", "<|end_of_text|>", {
-        "rope_theta": 500000.0, "rope_scaling": {
-            "factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
-            "original_max_position_embeddings": 8192, "rope_type": "llama3",
-        },
-    }),
 }  # fmt: skip
 
 
