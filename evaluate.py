@@ -39,7 +39,7 @@ from kit.prompts import build_prompt, default_system_prompt
 from kit.report.page import write_report
 from kit.storage.run_folder import RunFolder, run_folder_of
 from kit.task.questions import Row, fingerprint, load_questions
-from kit.task.task import DEFAULT, take_task, take_task_of
+from kit.task.task import DEFAULT, is_task_of, take_task, take_task_of
 
 DEFAULT_MAX_COMPLETION_LENGTH = 512
 
@@ -181,8 +181,8 @@ def evaluation_settings(args: argparse.Namespace) -> EvaluationSettings:
     run = run_folder(args)
     trained = run.read() if run else {"settings": {}}
     task = take_task(args.task) if args.task else take_task_of(trained, run.path if run else None)
-    is_trained_with = task.source == trained.get("task", {}).get("source", task.source)
-    if not is_trained_with:
+    is_trained_with = run is not None and is_task_of(trained, task)
+    if run and not is_trained_with:
         print(f"the task is another than in training: asked and judged as {task.file} says")
     length = args.max_completion_length or trained["settings"].get(
         "max_completion_length", DEFAULT_MAX_COMPLETION_LENGTH

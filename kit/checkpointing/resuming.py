@@ -18,7 +18,7 @@ from kit.settings.knobs import BATCH_KNOBS, KNOBS, Settings, shared_out
 from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.task.questions import Row, fingerprint
-from kit.task.task import DEFAULT, task_in_use
+from kit.task.task import DEFAULT, is_task_of, task_in_use
 from kit.task.user_rewards import Reward
 
 # The fingerprint of their questions is compared.
@@ -86,10 +86,8 @@ def goes_further(run: RunFolder, settings: Settings) -> bool:
 
 
 def _other_task(recorded: dict[str, Any]) -> list[str]:
-    """A task is what its file says, wherever that lies."""
     task, name = task_in_use(), recorded.get("settings", {}).get("task", DEFAULT)
-    source = recorded.get("task", {}).get("source")
-    if source == task.source or (source is None and name == task.name):
+    if is_task_of(recorded, task):
         return []
     return [f"the task {name} → {task.name}" if task.name != name else f"the task {name} is another than at the start"]
 

@@ -23,7 +23,7 @@ class UserError(Exception):
         self.problems = problems
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What a library's exception says, in one line; its kind where it says nothing."""
     said = str(error).strip().splitlines()
     return said[0][:200] if said else type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from kit.cli.errors import UserError
 from kit.generation.artefacts import recorded_base
@@ -61,10 +62,13 @@ def adopt(adapter: Path, run: RunFolder) -> None:
     known = inside.read() if inside else {}
     lengths = {name: known.get("settings", {}).get(name, KNOBS[name].default) for name in _LENGTHS}
     prompt = known.get("system_prompt") or default_system_prompt()
-    task = {name: known[name] for name in ("task",) if name in known}
-    named = {name: known["settings"][name] for name in ("task",) if name in known.get("settings", {})}
-    settings = {"model": run.base_model(), **named, **lengths}
-    run.write({"adopted": str(adapter), "settings": settings, "system_prompt": prompt, **task})
+    record: dict[str, Any] = {
+        "adopted": str(adapter), "settings": {"model": run.base_model(), **lengths}, "system_prompt": prompt,
+    }  # fmt: skip
+    if "task" in known:
+        record["task"] = known["task"]
+        record["settings"]["task"] = known["settings"]["task"]
+    run.write(record)
 
 
 def _base_of(adapter: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from kit.chat_templates import fitted, template_in
 from kit.models.tensors import with_tokenizer
@@ -17,6 +18,15 @@ _FALLBACK = [
     ("A box holds 12 pens. How many pens are in 5 boxes?", format_reply("12 * 5 = 60", "60")),
     ("Tom had 20 euros and spent 8. How much is left?", format_reply("20 - 8 = 12", "12")),
 ]
+
+
+def example_question(trained: dict[str, Any]) -> str:
+    """What a model can be tried with: the example of its task; of a run from before there were tasks, a sum.
+
+    Args:
+        trained: what run.yaml says.
+    """
+    return trained.get("task", {}).get("example", _FALLBACK[0][0])
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from typing import Any
 import yaml
 
 from kit.evaluation.score_tables import markdown_table
+from kit.export.evidence import example_question
 from kit.export.modelfile import gguf_of, ollama_name
 from kit.storage.atomic import write_whole
 from kit.storage.hub import is_remote
 from kit.storage.run_folder import RunFolder, read_jsonl
 
 _GREEDY = '{"temperature": 0}'
-_TRY = "Ana has 3 apples and gets 4 more. How many now?"
 
 
 def write_card(run: RunFolder, repository: str | None = None) -> Path:
@@ -104,7 +104,7 @@ def _commands(run: RunFolder, trained: dict[str, Any], repository: str | None) -
     merged = repository or str(run.merged)
     name = ollama_name(run.path.resolve().name)
     prompt, length = json.dumps(trained["system_prompt"]), trained["settings"]["max_completion_length"]
-    question = trained.get("task", {}).get("example", _TRY)
+    question = example_question(trained)
     said = shlex.quote(question)
     python = (
         "from transformers import pipeline\n\n"

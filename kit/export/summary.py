@@ -6,12 +6,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from kit.export.evidence import example_question
 from kit.export.modelfile import gguf_of, ollama_name
 from kit.export.record import ExportRecord
 from kit.llama_cpp.build import program
 from kit.storage.run_folder import ADAPTER_KIND, RunFolder
 
-_TRY = "'Ana has 3 apples and gets 4 more. How many now?'"
 # Of real files seen: 0.07 to 0.17 nats where nine answers of ten begin alike, 2.6 where six of ten do.
 _FAR = 0.5
 
@@ -33,10 +33,11 @@ def print_summary(run: RunFolder, record: ExportRecord) -> None:
     if adapter := record.ggufs.get(ADAPTER_KIND):
         base, file = run.gguf / adapter["base"]["file"], run.gguf / adapter["file"]
         loaded.append((f"-m {_quoted(base)} --lora {_quoted(file)}", run.adapter_modelfile, "-adapter"))
-    prompt = shlex.quote(run.read()["system_prompt"])
+    trained = run.read()
+    prompt, asked = shlex.quote(trained["system_prompt"]), shlex.quote(example_question(trained))
     for files, modelfile, ending in loaded:
         print(f"\nTry {'the adapter on its base' if ending else 'it'}:")
-        print(f"{_quoted(program('llama-cli'))} {files} --temp 0 -st -sys {prompt} -p {_TRY}")
+        print(f"{_quoted(program('llama-cli'))} {files} --temp 0 -st -sys {prompt} -p {asked}")
         print(f"{_quoted(program('llama-server'))} {files} --port 8080      # then open http://localhost:8080")
         print(f"ollama create {ollama_name(run.path.resolve().name + ending)} -f {_quoted(modelfile)}")
     if loaded:

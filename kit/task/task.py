@@ -51,12 +51,23 @@ def take_task_of(trained: dict[str, Any], run: Path | None = None) -> Task:
     if run and name.endswith(".py") and run.resolve() in Path(name).resolve().parents:
         raise UserError(f"{name} is a program inside the run folder: read it, and if you trust it name it with --task")
     task = take_task(name)
-    source = trained.get("task", {}).get("source", task.source)
-    if task.source != source and not task.is_the_kits_own:
+    if not is_task_of(trained, task):
         raise UserError(
             f"{task.file} is another than it was in training: name the task that says what is right with --task FILE"
         )
     return task
+
+
+def is_task_of(trained: dict[str, Any], task: Task) -> bool:
+    """Is this the task of a run, by what its file says, wherever that lies? A newer kit may word its own otherwise.
+
+    Args:
+        trained: what its run.yaml says.
+        task: a task.
+    """
+    name, source = trained.get("settings", {}).get("task", DEFAULT), trained.get("task", {}).get("source")
+    is_its_name = Path(name).stem == task.name
+    return source == task.source or (is_its_name and (source is None or task.is_the_kits_own))
 
 
 def task_in_use() -> Task:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,16 @@ def read_task(name: str) -> Task:
         if field not in _FIELDS
     ]
     parts: dict[str, Any] = {}
-    readers = {"form": _form, "answers": _answers, "example": _example, "rewards": _rewards}
+    readers: dict[str, Callable[[], Any]] = {
+        "form": lambda: _form(said),
+        "answers": lambda: _answers(said, functions, file, source),
+        "example": lambda: _example(said),
+        "rewards": lambda: _rewards(said, functions, file),
+    }
     source = source or hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
     for part, reader in readers.items():
         try:
-            parts[part] = reader(said, functions, file, source)
+            parts[part] = reader()
         except UserError as error:
             problems += error.problems
         except ValueError as error:
@@ -133,7 +139,7 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _read_python(file: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
     try:
         module, source = run_file(file), file_hash(file)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"--task {file} cannot be run ({type(error).__name__}: {first_line(error)}): mend it"
         ) from error
@@ -142,7 +148,7 @@ def _read_python(file: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
     return said, functions, source
 
 
-def _form(said: dict[str, Any], _functions: dict[str, Any], _file: Path, _source: str) -> Form:
+def _form(said: dict[str, Any]) -> Form:
     names = said.get("tags") or {}
     if not isinstance(names, dict) or not set(names) <= {"reasoning", "answer"}:
         raise ValueError("tags must name two, such as {reasoning: think, answer: answer}")
@@ -186,7 +192,7 @@ def _choice(item: Any) -> str:
     return str(item).lower() if isinstance(item, bool) else str(item).strip()
 
 
-def _example(said: dict[str, Any], _functions: dict[str, Any], _file: Path, _source: str) -> dict[str, str]:
+def _example(said: dict[str, Any]) -> dict[str, str]:
     example = said.get("example")
     needed = ("question", "reasoning", "answer")
     if not isinstance(example, dict) or not all(str(example.get(name, "")).strip() for name in needed):
@@ -203,7 +209,7 @@ def _as_text(value: Any) -> str:
     return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _rewards(said: dict[str, Any], functions: dict[str, Any], file: Path, _source: str) -> str:
+def _rewards(said: dict[str, Any], functions: dict[str, Any], file: Path) -> str:
     wanted = said.get("rewards", KNOBS["rewards"].default)
     if isinstance(wanted, str):
         return wanted

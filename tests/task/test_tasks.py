@@ -215,6 +215,7 @@ def test_a_task_that_was_edited_judges_no_run_of_before(own, tmp_path):
     with pytest.raises(UserError, match="is another than it was in training"):
         take_task_of(trained)
     assert take_task_of({"settings": {}}).name == DEFAULT
+    assert take_task_of({"settings": {"task": "choice"}, "task": {"source": "of an older kit"}}).name == "choice"
     with pytest.raises(UserError, match="a program inside the run folder: read it"):
         take_task_of(trained, tmp_path)
 
