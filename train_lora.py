@@ -6,7 +6,7 @@
     python train_lora.py --task my_task.py --dataset my.jsonl --output-dir runs/mine      whose answers are no number
     python train_lora.py --plan                                      does it fit here, card or processor? Trains nothing
     python train_lora.py --plan --gpu t4                             does it fit a card that is not here?
-    python train_lora.py --output-dir runs/mine --finish             stop now: the newest checkpoint is the adapter
+    python train_lora.py --output-dir runs/mine --finish             stop now with what there is
     accelerate launch --multi_gpu --num_processes 2 train_lora.py    the same run on two cards, each with half of a step
 
 GRPO: for each question the model writes a group of completions; the rewards score them; the adapter learns to make
@@ -27,7 +27,6 @@ from pathlib import Path
 from kit import ranks
 from kit.checkpointing.alike import check_alike, check_seen_by_all
 from kit.checkpointing.failures import explained
-from kit.checkpointing.finishing import finish_early
 from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import (
     Rewards,
@@ -56,6 +55,7 @@ from kit.task.prompt_length import longest_prompt
 from kit.task.questions import Row, load_questions
 from kit.task.reward_columns import check_arguments
 from kit.task.task import take_task, with_task, worked_example
+from kit.training.finishing import finish_early
 from kit.training.training import train
 from rewards import choose_rewards
 
@@ -158,11 +158,15 @@ def longest_of(settings: Settings, questions: list[Row]) -> int:
 
 
 def finish_now(settings: Settings) -> None:
-    """``--finish``: a checkpoint becomes the adapter."""
+    """``--finish``: a checkpoint becomes the adapter, or the best step before it."""
     run = RunFolder(Path(settings.output_dir))
-    step = finish_early(run, settings.step)
+    step, better = finish_early(run, settings.step, settings.keep if "keep" in settings.given else "")
     write_report(run)
-    print(f"adapter/ is that of step {step}; the command that trained it, with more --max-steps, goes on from there.")
+    if better:
+        print(f"{better.sentence}. --finish --step {step} takes the newest checkpoint.")
+    else:
+        print(f"adapter/ is that of step {step}.")
+    print("The command that trained it, with more --max-steps, goes on from the newest checkpoint.")
     print_next_commands(run, settings)
 
 

@@ -1,6 +1,6 @@
 """Runs of a real model, side by side: what the reward says, and what the held-out answers say.
 
-    python -m benchmarks.real_runs original=runs/A ours=runs/B card=runs/C     keeps curves in results/real_runs.json
+    python -m benchmarks.real_runs original=runs/A ours=runs/B card=runs/C again=runs/D     curves into real_runs.json
     python -m benchmarks.real_runs                             draws docs/pictures/ from all of them, light and dark
 
 They are told in docs/rewards.md. A run that is not named stays as it is kept.
@@ -27,10 +27,11 @@ _SETTINGS = (
 )  # fmt: skip
 _OF_A_STEP = ("step", "reward", "completion_length", "format_rate", "correct_rate")
 _TITLES = {
-    "original": "format pays half", "ours": "being right pays most", "card": "the same, 64 a step, on a card",
+    "original": "format pays half", "ours": "being right pays most", "card": "64 a step, on a card",
+    "again": "another seed",
 }  # fmt: skip
 _INK = {"light": "#1f2328", "dark": "#e6edf3"}
-_LINES = {"original": "#d1242f", "ours": "#1f883d", "card": "#0969da"}
+_LINES = {"original": "#d1242f", "ours": "#1f883d", "card": "#0969da", "again": "#8250df"}
 
 
 def curves(run: RunFolder) -> dict[str, Any]:

@@ -211,9 +211,7 @@ class PeakMemory:
         def watch() -> None:
             while True:
                 self.peak = max(self.peak, pynvml.nvmlDeviceGetMemoryInfo(card).used)
-                own = [of.usedGpuMemory or 0 for of in pynvml.nvmlDeviceGetComputeRunningProcesses(card)
-                       if of.pid == os.getpid()]  # fmt: skip
-                self.own_peak = max(self.own_peak, *own, 0)
+                self.own_peak = max(self.own_peak, hardware.own_bytes_on_cards())
                 time.sleep(0.05)
 
         threading.Thread(target=watch, daemon=True).start()

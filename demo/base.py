@@ -161,7 +161,7 @@ def train(model, examples: Iterator[Example], most_steps: int, unused: int, digi
             for optimizer in optimizers:
                 optimizer.step()
             known = 0.9 * known + 0.1 * _share_known(logits, targets, torch.tensor(digits))
-            bar.advance(note=f"knows {known:.0%} of the sums")
+            bar.advance(note=f"knows {known:.0%} of the answers")
             batch = list(islice(examples, BATCH))
 
 

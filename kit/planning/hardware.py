@@ -10,6 +10,7 @@ import dataclasses
 import gc
 import importlib.metadata
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -243,15 +244,16 @@ def _left_in_ulimit(process: psutil.Process) -> Iterator[float]:
 
 
 def taken_gib() -> float:
-    """GiB in use: of the card, by all on it, at this moment; or the most that this process has had of the memory.
+    """GiB that this process takes of the cards at this moment; without one, the most that it has had of the memory.
 
-    On a card torch keeps what it once took, so after a step it is about the step's most.
+    On a card torch keeps what it once took, so after a step it is about the step's most. Where the driver does not know
+    this process by its number, as in some containers and in WSL, it is what all on the card take.
     """
     import torch
 
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
-        return (total - free) / 2**30
+        return (own_bytes_on_cards() or total - free) / 2**30
     if sys.platform == "win32":
         import psutil
 
@@ -260,6 +262,19 @@ def taken_gib() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**30 if sys.platform == "darwin" else peak / 2**20  # bytes there, KiB elsewhere
+
+
+def own_bytes_on_cards() -> int:
+    """What this process takes of all cards, by the driver (NVML); 0 where that cannot be told."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        cards = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        programs = [program for card in cards for program in pynvml.nvmlDeviceGetComputeRunningProcesses(card)]
+        return sum(program.usedGpuMemory or 0 for program in programs if program.pid == os.getpid())
+    except Exception:  # no library, no driver, no right to ask: each has errors of its own
+        return 0
 
 
 def free_card() -> None:

@@ -123,8 +123,8 @@ class Settings:
                            free=True)  # fmt: skip
     eval_questions: int = knob(100, "set aside for it and never trained on; by default a tenth of the data at most",
                                "held-out score", least=0, open=True, before=0)  # fmt: skip
-    keep: str = knob("best", "adapter/ is the best step by held-out score where the last is worse beyond noise, or the "
-                     "last", "held-out score", choices=("best", "last"), free=True)  # fmt: skip
+    keep: str = knob("best", "adapter/ is the best step by held-out score where the last is likely worse, or the last",
+                     "held-out score", choices=("best", "last"), free=True)  # fmt: skip
     patience: int = knob(0, "end after so many held-out scores in a row that are no better than the best; 0 is never",
                          "held-out score", least=0, free=True)  # fmt: skip
 
@@ -135,10 +135,10 @@ class Settings:
     mirror: str = knob("", "copy each checkpoint to this folder too, such as a mounted Google Drive", "checkpoints",
                        free=True)  # fmt: skip
 
-    finish: bool = knob(False, "make the newest checkpoint of --output-dir its adapter, and train no further",
-                        "checkpoints", free=True, recorded=False)  # fmt: skip
-    step: int = knob(0, "with --finish, the checkpoint of this step instead; 0 is the newest", "checkpoints", least=0,
-                     free=True, recorded=False)  # fmt: skip
+    finish: bool = knob(False, "make the newest checkpoint of --output-dir its adapter, or the best step (see --keep), "
+                        "and train no further", "checkpoints", free=True, recorded=False)  # fmt: skip
+    step: int = knob(0, "with --finish, the checkpoint of this step; 0 is the newest, or the best", "checkpoints",
+                     least=0, free=True, recorded=False)  # fmt: skip
 
     plan: bool = knob(False, "print whether the run fits, and what it takes, and train nothing", "plan", free=True,
                       recorded=False)  # fmt: skip

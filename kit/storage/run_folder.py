@@ -100,7 +100,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The adapters of the best held-out scores so far, a folder a step; emptied when the run is finished."""
+        """The adapters of the best held-out scores so far, a folder a step; emptied when the run ends by itself."""
         return self.path / "best"
 
     @property

@@ -45,7 +45,7 @@ class StepRow(TypedDict, total=False):
     learning_rate: float | None
     grad_norm: float | None
     adapter_norm: float  # of the B matrices, which begin at zero, as one vector
-    memory_gib: float  # of the card, in use at the end of the step; on a processor the most that the process had
+    memory_gib: float  # that this run takes of its card after the step; on a processor the most that it has had
     skipped: bool  # the optimizer left the step out, for infinite gradients
     seconds: float | None
     heldout: HeldOutRow  # of the policy after this step

@@ -7,6 +7,7 @@ of GRPO are noisy; they are chosen so that the kit's healthy runs trigger none (
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from kit.prompts import parse_reply, tags
 SILENT_STEPS = 20  # an alarm that was raised is not raised again for so many steps
 _FEW, _MANY, _LONG = 5, 10, 25  # steps that a rule looks at
 _PHRASE_WORDS = 8
+_LOOP = 4  # times that a reply says one sentence
 _FEWEST_QUESTIONS = 4  # a phrase that all replies to one question share is no tic
 
 
@@ -177,6 +179,27 @@ def _one_phrase(steps: Sequence[Step]) -> Alarm | None:
     )
 
 
+def _loops(steps: Sequence[Step]) -> Alarm | None:
+    batches = [step.replies for step in _batches(steps) if step.replies]
+    replies = [reply for batch in batches for reply in batch]
+    looping = sum(_most_said(reply) >= _LOOP for reply in replies)
+    if len(batches) < _FEW or not looping > len(replies) / 10:
+        return None
+    return Alarm(
+        "loops",
+        f"{looping} of {len(replies)} replies say one sentence {_LOOP} times or more: they go round in circles, and "
+        "punishing that teaches little, because the model is sure of each of its words by then.",
+        "If the base does so too, take a larger one. Otherwise the steps are too large: begin anew with half the "
+        "--learning-rate, or with --beta 0.04; --finish keeps the best step so far.",
+    )
+
+
+def _most_said(reply: str) -> int:
+    """How often a reply says its most frequent sentence; a sentence ends with its line, or with a stop and a space."""
+    sentences = (sentence.strip() for sentence in re.split(r"\n|(?<=[.!?])\s", reply))
+    return max(Counter(sentence for sentence in sentences if len(sentence.split()) > 2).values(), default=0)
+
+
 def _entropy(steps: Sequence[Step]) -> Alarm | None:
     if len(steps) < 2 * _MANY:
         return None
@@ -272,6 +295,6 @@ def _over_maximum(step: Step, maxima: dict[str, float]) -> list[Alarm]:
 
 
 RULES: tuple[Callable[[Sequence[Step]], Alarm | None], ...] = (
-    _no_spread, _cut_off, _length, _format_only, _empty_reasoning, _one_phrase, _entropy, _gradient, _unchanged,
+    _no_spread, _cut_off, _length, _format_only, _empty_reasoning, _one_phrase, _loops, _entropy, _gradient, _unchanged,
     _same_reward, _ratio,
 )  # fmt: skip

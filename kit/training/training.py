@@ -21,7 +21,8 @@ from kit.task.held_out import set_aside
 from kit.task.questions import Row
 from kit.task.reward_columns import with_columns
 from kit.task.user_rewards import maxima
-from kit.training.held_out import HeldOut, clear_bests
+from kit.training.best_step import clear_bests
+from kit.training.held_out import HeldOut
 from kit.training.policy_engine import answering, policy_engine
 from kit.training.preflight import rehearse
 from kit.training.run_log import RunLog

@@ -54,6 +54,13 @@ def repeat_itself(step, _):
     step.replies = ["As a careful helper of children I will now think: " + reply for reply in step.replies]
 
 
+def go_round_in_circles(step, number):
+    """Of a real run, 36 % at its worst; here in one reply of eight, from a step on."""
+    if number >= 40:
+        again = f"\nSo the total number of journal pages written is {number} pages." * 5
+        step.replies = [step.replies[0] + again, *step.replies[1:]]
+
+
 def say_nothing(step, _):
     step.replies = ["<reasoning>\n.\n</reasoning>\n<answer>\n5\n</answer>"] * 8
 
@@ -71,6 +78,7 @@ STREAMS = {
     "correctness stands still": set_to(format_rate=0.97, correct_rate=0.3),
     "empty reasoning": say_nothing,
     "one phrase": repeat_itself,
+    "loops": go_round_in_circles,
     "entropy collapse": after(40, entropy=0.01),
     "gradient": after(30, grad_norm=None),
     "unchanged": set_to(adapter_norm=0.0),
@@ -140,3 +148,14 @@ def test_the_real_run_of_the_tests_raises_none(chain):
     rows = RunFolder(chain / "short").steps()
     assert all("alarms" not in row for row in rows)
     assert rows[-1]["adapter_norm"] > 0
+
+
+def test_one_batch_after_a_resume_is_not_judged_for_its_loops():
+    earlier = [healthy(number, random.Random(2)).metrics for number in range(1, 60)]
+    noise, watcher = random.Random(1), AlarmMonitor({}, earlier)
+    found = []
+    for number in range(60, 66):
+        step = healthy(number, noise)
+        go_round_in_circles(step, number)
+        found += [(number, alarm.name) for alarm in watcher.check(step)]
+    assert found == [(64, "loops")]

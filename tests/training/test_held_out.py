@@ -15,7 +15,8 @@ from kit.cli.errors import UserError
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.task.held_out import held_out_count, set_aside
-from kit.training.held_out import HeldOut, points
+from kit.training.best_step import Looks, clear_bests, points
+from kit.training.held_out import HeldOut
 from kit.training.run_log import RunLog
 from tests.conftest import ROOT, run_script
 
@@ -89,7 +90,7 @@ def test_the_best_may_be_what_grpo_began_with(tmp_path, monkeypatch, capsys, war
     assert f"of {'the warm start' if warm else 'the base'}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("last", "kept"), [("0" * 34 + "2" * 6, 3), ("0" * 26 + "2" * 14, 6)])
+@pytest.mark.parametrize(("last", "kept"), [("0" * 32 + "2" * 8, 3), ("0" * 26 + "2" * 14, 6)])
 def test_a_last_step_that_is_worse_than_the_base_is_not_kept(tmp_path, monkeypatch, last, kept):
     """A real run: 18, 11 and 5 of 100 right in any form; the difference between the last two alone was within noise."""
     copy = RunFolder(tmp_path)
@@ -100,6 +101,32 @@ def test_a_last_step_that_is_worse_than_the_base_is_not_kept(tmp_path, monkeypat
     monkeypatch.setattr("kit.training.held_out.restore_adapter", lambda *_: None)
     questions = [{"question": "?", "answer": "1"}] * 40
     assert HeldOut(questions, Settings(), copy, RunLog(copy, Settings())).take_best(None, 6)["step"] == kept
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        ([(0, "2" * 7), (6, "0" * 7 + "2" * 2)], 6),  # to lose all that was learned takes more than a doubt
+        ([(0, ""), (3, "2" * 7), (6, "0" * 7 + "2" * 2)], 3),
+        ([(0, ""), (3, "2" * 9), (6, "0" * 9 + "1" * 17)], 6),  # fewer points, and more right answers
+        ([(0, "2" * 7 + "0" * 93), (3, "2" * 7), (6, "0" * 7 + "2" * 2)], 3),  # of other questions before
+    ],
+    ids=["the base", "a step", "the other direction", "other questions"],
+)
+def test_how_much_worse_the_last_step_must_be(tmp_path, rows, kept):
+    run = RunFolder(tmp_path)
+    padded = [(step, right if len(right) > 50 else right.ljust(40, "0")) for step, right in rows]
+    append_jsonl(run.metrics_file, *({"step": step, "heldout": {"right": right}} for step, right in padded))
+    better = Looks.of(run).better_than(6, [step for step, _ in rows if step != 6])
+    assert (better.step if better else 6) == kept
+
+
+def test_what_a_kill_left_of_a_best_step_is_cleared(tmp_path):
+    run = RunFolder(tmp_path)
+    for name in ("step-20", "step-40", "step-60.partial"):
+        (run.best / name).mkdir(parents=True)
+    clear_bests(run, after=20)
+    assert [folder.name for folder in run.best.iterdir()] == ["step-20"]
 
 
 def test_a_warm_start_that_lost_sums_is_no_better_than_a_last_step_that_did(tmp_path):

@@ -1,6 +1,7 @@
 """Stop now and keep what there is; go further than was planned; score and export what a checkpoint holds."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,9 +10,9 @@ import time
 import pytest
 
 from kit.checkpointing.checkpoints import checkpoints_in, step_of
-from kit.checkpointing.finishing import finish_early
 from kit.cli.errors import UserError
-from kit.storage.run_folder import RunFolder
+from kit.storage.run_folder import RunFolder, append_jsonl
+from kit.training.finishing import finish_early
 from tests.checkpointing.test_checkpoints import save
 from tests.conftest import ROOT, run_script
 
@@ -81,11 +82,11 @@ def test_the_newest_whole_checkpoint_or_the_one_that_is_named(run):
     for step in (2, 4, 6):
         save(run.checkpoints, step)
     os.truncate(run.checkpoints / "step-6" / "adapter_model.safetensors", 100)
-    assert finish_early(run, 2) == 2
+    assert finish_early(run, 2) == (2, None)
     assert adapter(run.adapter) == adapter(run.checkpoints / "step-2")
     with pytest.raises(UserError, match=r"no whole checkpoint of step 6: name one of those that are there \(2, 4, 6\)"):
         finish_early(run, 6)
-    assert finish_early(run) == 4
+    assert finish_early(run) == (4, None)
     assert adapter(run.adapter) == adapter(run.checkpoints / "step-4")
     assert run.read()["settings"]["max_steps"] == 4
 
@@ -95,3 +96,43 @@ def test_without_a_checkpoint_there_is_nothing_to_finish(run):
         finish_early(run)
     with pytest.raises(UserError, match="is no run folder"):
         finish_early(RunFolder(run.path / "elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("options", "newest", "taken"),
+    [({}, 18, 4), ({"keep": "last"}, 18, 6), ({}, 25, 6)],
+    ids=["it fell apart", "the last is wanted", "within noise"],
+)
+def test_a_run_that_fell_apart_gives_the_step_before(run, options, newest, taken):
+    """27 of 100 held-out answers were right, then 18, and somebody stopped it (a real run)."""
+    run.write({"settings": {"max_steps": 9, **options}})
+    for step in (4, 6, 8):
+        save(run.checkpoints, step)
+    shutil.copytree(run.checkpoints / "step-4", run.best / "step-4")
+    rows = [{"step": 4, "heldout": {"right": "2" * 27 + "0" * 73}}]
+    rows += [{"step": 6, "heldout": {"right": "0" * 14 + "2" * newest + "0" * (86 - newest)}}]
+    rows += [{"step": 8, "heldout": {"right": "2" * 100}}]  # after the newest checkpoint that is whole
+    append_jsonl(run.metrics_file, *rows)
+    os.truncate(run.checkpoints / "step-8" / "adapter_model.safetensors", 100)
+    reached, better = finish_early(run)
+    assert reached == 6
+    assert run.read()["adapter"]["step"] == (better.step if better else reached) == taken
+    assert adapter(run.adapter) == adapter(run.checkpoints / f"step-{taken}")
+    if taken == 4:
+        with pytest.raises(UserError, match="is finished, with the adapter of step 4, its best: --finish --step N"):
+            finish_early(run)
+    assert finish_early(run, 6) == (6, None)
+
+
+def test_the_last_is_taken_on_request_and_where_nobody_knows_how_it_went_on(run):
+    for step in (4, 6):
+        save(run.checkpoints, step)
+    shutil.copytree(run.checkpoints / "step-4", run.best / "step-4")
+    looks = [{"step": 4, "heldout": {"right": "2" * 27}}, {"step": 5, "heldout": {"right": "0" * 27}}]
+    append_jsonl(run.metrics_file, *looks)
+    assert finish_early(run) == (6, None)
+    append_jsonl(run.metrics_file, {"step": 6})
+    assert finish_early(run, keep="last") == (6, None)
+    _, better = finish_early(run)
+    assert better
+    assert better.step == 4
