@@ -80,19 +80,25 @@ def compare(before: list[Line], after: list[Line]) -> Scores | None:
     the first and so on. ``difference`` is after minus before in accuracy (0 to 1), ``won`` and ``lost`` count
     questions, ``p_value`` is McNemar's exact one: of the strict reading, and under ``flexible`` of the other.
     """
+    pairs = _pairs(before, after)
+    if not pairs:
+        return None
+    strict, flexible = (_paired(pairs, reading) for reading in READINGS)
+    return strict | {"questions": len(pairs), "flexible": flexible}
+
+
+def _pairs(before: list[Line], after: list[Line]) -> list[tuple[Line, Line]]:
     answered: dict[tuple[str, str], list[Line]] = defaultdict(list)
     for line in reversed(before):
         answered[line["question"], line["gold"]].append(line)
-    pairs = [(same.pop(), line) for line in after if (same := answered[line["question"], line["gold"]])]
-    if not pairs:
-        return None
-    results = []
-    for reading in READINGS:
-        won = sum(new[reading] and not old[reading] for old, new in pairs)
-        lost = sum(old[reading] and not new[reading] for old, new in pairs)
-        difference = (won - lost) / len(pairs)
-        results.append({"difference": difference, "p_value": mcnemar(won, lost), "won": won, "lost": lost})
-    return results[0] | {"questions": len(pairs), "flexible": results[1]}
+    return [(same.pop(), line) for line in after if (same := answered[line["question"], line["gold"]])]
+
+
+def _paired(pairs: list[tuple[Line, Line]], verdict: str) -> Scores:
+    won = sum(new[verdict] and not old[verdict] for old, new in pairs)
+    lost = sum(old[verdict] and not new[verdict] for old, new in pairs)
+    difference = (won - lost) / len(pairs)
+    return {"difference": difference, "p_value": mcnemar(won, lost), "won": won, "lost": lost}
 
 
 def add_comparisons(rows: list[Scores], greedy: dict[str, list[Line]], baseline: str | None) -> list[str]:
@@ -110,7 +116,7 @@ def add_comparisons(rows: list[Scores], greedy: dict[str, list[Line]], baseline:
             row["against_base"] = compare(greedy[baseline], greedy[row["name"]])
             format_alone += [row] if _is_format_alone(row["against_base"]) else []
         if row["engine"] == "llama.cpp" and "merged" in greedy:
-            remarks += _about_loss(row, compare(greedy["merged"], greedy[row["name"]]))
+            remarks += _about_loss(row["name"], _pairs(greedy["merged"], greedy[row["name"]]))
     return ([_about_gain(format_alone, str(baseline))] if format_alone else []) + remarks
 
 
@@ -135,19 +141,19 @@ def _about_gain(rows: list[Scores], baseline: str) -> str:
     )
 
 
-def _about_loss(row: Scores, against: Scores | None) -> list[str]:
-    if not against:
+def _about_loss(name: str, pairs: list[tuple[Line, Line]]) -> list[str]:
+    """What a GGUF loses of what merged has; the form too: few questions show that first (a real q4_k_m kept none)."""
+    if not pairs:
         return []
+    results = {verdict: _paired(pairs, verdict) for verdict in (*READINGS, "in_format")}
     lost = [
-        f"{points(result['difference'])} points {reading} (p = {result['p_value']:.2g})"
-        for reading, result in (("strict", against), ("flexible", against["flexible"]))
+        f"{points(result['difference'])} points {verdict.replace('_', ' ')} (p = {result['p_value']:.2g})"
+        for verdict, result in results.items()
         if result["difference"] < 0 and result["p_value"] < NOISE
     ]
     if not lost:
         return []
-    return [
-        f"{row['name']}: worse than merged beyond noise, {' and '.join(lost)}: use a larger type, such as q8_0 or f16."
-    ]
+    return [f"{name}: worse than merged beyond noise, {' and '.join(lost)}: use a larger type, such as q8_0 or f16."]
 
 
 def points(difference: float) -> str:

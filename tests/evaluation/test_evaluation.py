@@ -18,9 +18,10 @@ from tests.conftest import ROOT, run_script
 def lines(*verdicts, strict=True, flexible=True):
     """Transcript lines of one artefact; a verdict of 1 is right in the readings that are asked for."""
     return [
-        {"index": i, "question": f"q{i}", "gold": "1", "strict": bool(v and strict), "flexible": bool(v and flexible)}
+        {"index": i, "question": f"q{i}", "gold": "1", "strict": bool(v and strict), "flexible": bool(v and flexible),
+         "in_format": True}
         for i, v in enumerate(verdicts)
-    ]
+    ]  # fmt: skip
 
 
 def without_times(file):
@@ -168,6 +169,14 @@ def test_a_gguf_that_lost_beyond_noise_is_called_so():
     assert "q4_k_m: worse than merged beyond noise, -20.0 points strict" in remark
     answers["q4_k_m"] = lines(*[1] * 48, 0, 0)
     assert add_comparisons(rows("merged", "q4_k_m"), answers, None) == []
+
+
+def test_a_gguf_that_lost_the_form_alone_is_called_so():
+    """A real one: 62 % of merged's replies in format, none of q4_k_m's, and too few right by either to tell."""
+    merged = [dict(line, in_format=line["index"] < 25) for line in lines(*[0] * 40)]
+    answers = {"merged": merged, "q4_k_m": [dict(line, in_format=False) for line in merged]}
+    (remark,) = add_comparisons(rows("merged", "q4_k_m"), answers, None)
+    assert "q4_k_m: worse than merged beyond noise, -62.5 points in format" in remark
 
 
 def test_a_stored_verdict_is_the_graders(chain):
