@@ -163,7 +163,7 @@ def finish_now(settings: Settings) -> None:
     step, better = finish_early(run, settings.step, settings.keep if "keep" in settings.given else "")
     write_report(run)
     if better:
-        print(f"{better.sentence}. --finish --step {step} takes the newest checkpoint.")
+        print(better.sentence)
     else:
         print(f"adapter/ is that of step {step}.")
     print("The command that trained it, with more --max-steps, goes on from the newest checkpoint.")

@@ -29,14 +29,15 @@ def finish_early(run: RunFolder, step: int = 0, keep: str = "") -> tuple[int, Be
         UserError: there is no run, or no such checkpoint; or the run is finished, with the adapter of its best step.
     """
     record = run.read()
-    if not step and run.has_adapter and (made := record.get("adapter", {})).get("better_than_last"):
+    wanted = keep or record["settings"].get("keep")
+    made = record.get("adapter", {}) if run.has_adapter else {}
+    if not step and wanted != "last" and made.get("better_than_last"):
         raise UserError(
-            f"{run.path} is finished, with the adapter of step {made['step']}, its best: --finish --step N takes a "
-            "checkpoint's instead"
+            f"{run.path} is finished, with the adapter of step {made['step']}, its best: --finish --keep last takes "
+            "the newest checkpoint's instead, --step N another's"
         )
     checkpoint = _checkpoint(run, step)
     reached = step_of(checkpoint)
-    wanted = keep or record["settings"].get("keep")
     better = None if step or wanted == "last" else _better(run, reached)
     partial = run.unfinished_adapter
     shutil.rmtree(partial, ignore_errors=True)

@@ -119,8 +119,9 @@ def test_a_run_that_fell_apart_gives_the_step_before(run, options, newest, taken
     assert run.read()["adapter"]["step"] == (better.step if better else reached) == taken
     assert adapter(run.adapter) == adapter(run.checkpoints / f"step-{taken}")
     if taken == 4:
-        with pytest.raises(UserError, match="is finished, with the adapter of step 4, its best: --finish --step N"):
+        with pytest.raises(UserError, match="with the adapter of step 4, its best: --finish --keep last takes"):
             finish_early(run)
+        assert finish_early(run, keep="last") == (6, None)
     assert finish_early(run, 6) == (6, None)
 
 
