@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from kit.evaluation.answering import Answers
-from kit.evaluation.statistics import majority_is_right, mcnemar, pass_at_k, wilson
+from kit.evaluation.statistics import majority_is_right, mcnemar, paired_interval, pass_at_k, wilson
 from kit.evaluation.transcripts import Line
 from kit.grading import flexible_answer, gold_answer, is_correct, strict_answer
 
@@ -109,35 +109,47 @@ def add_comparisons(rows: list[Scores], greedy: dict[str, list[Line]], baseline:
         greedy: the greedy lines by the row's name.
         baseline: the name of the row to compare with; ``None`` or a name without a row compares nothing.
     """
-    remarks, format_alone = [], []
+    remarks: list[str] = []
+    formal: dict[bool, list[Scores]] = {True: [], False: []}
     for row in rows:
         row.pop("against_base", None)
         if baseline in greedy and row["name"] != baseline:
             row["against_base"] = compare(greedy[baseline], greedy[row["name"]])
-            format_alone += [row] if _is_format_alone(row["against_base"]) else []
+            if (is_format_alone := _is_format_alone(row["against_base"])) is not None:
+                formal[is_format_alone].append(row)
         if row["engine"] == "llama.cpp" and "merged" in greedy:
             remarks += _about_loss(row["name"], _pairs(greedy["merged"], greedy[row["name"]]))
-    return ([_about_gain(format_alone, str(baseline))] if format_alone else []) + remarks
+    return [_about_gain(formal[kind], kind, str(baseline)) for kind in formal if formal[kind]] + remarks
 
 
-def _is_format_alone(against: Scores | None) -> bool:
-    """A strict gain beyond noise, without one by the flexible reading."""
+def _is_format_alone(against: Scores | None) -> bool | None:
+    """Of a strict gain beyond noise without one by the flexible reading: can the latter be no half of it (its 95 %
+    interval)? ``None`` for any other result."""
     if not against:
-        return False
+        return None
     strict_gain, flexible_gain = (
         result["difference"] > 0 and result["p_value"] < NOISE for result in (against, against["flexible"])
     )
-    return strict_gain and not flexible_gain
+    if not strict_gain or flexible_gain:
+        return None
+    flexible = against["flexible"]
+    _, high = paired_interval(flexible["won"], flexible["lost"], against["questions"])
+    return bool(high < against["difference"] / 2)
 
 
-def _about_gain(rows: list[Scores], baseline: str) -> str:
+def _about_gain(rows: list[Scores], is_format_alone: bool, baseline: str) -> str:
     against, flexible = rows[0]["against_base"], rows[0]["against_base"]["flexible"]
     others = f" (as of {', '.join(row['name'] for row in rows[1:])})" if rows[1:] else ""
+    gain, of_answers = points(against["difference"]), points(flexible["difference"])
+    count = against["questions"]
+    kind, conclusion = (
+        ("is format alone", "the model learned where to put its answers, not to find better ones.")
+        if is_format_alone
+        else ("may be format alone", f"{count} questions do not tell whether it finds more answers: ask it more.")
+    )
     return (
-        f"{rows[0]['name']}: its gain of {points(against['difference'])} points over {baseline} "
-        f"is format alone{others}. "
-        f"By the answer that a reply points to or ends with, in whatever form, it is {points(flexible['difference'])} "
-        f"(p = {flexible['p_value']:.2g}): the model learned where to put its answers, not to find better ones."
+        f"{rows[0]['name']}: its gain of {gain} points over {baseline} {kind}{others}. By the answer that a reply "
+        f"points to or ends with, in whatever form, it is {of_answers} (p = {flexible['p_value']:.2g}): {conclusion}"
     )
 
 

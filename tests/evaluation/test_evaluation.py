@@ -163,6 +163,15 @@ def test_a_gain_of_format_alone_is_called_so():
     assert add_comparisons(rows("base", "adapter"), answers, "base") == []
 
 
+def test_too_few_questions_do_not_say_that_a_gain_is_format_alone():
+    """A real adapter: 9 : 3 of 40 in any form, and 232 : 100 of all 1,319."""
+    base = [dict(line, strict=False) for line in lines(*[0] * 9, *[1] * 3, 1, *[0] * 27)]
+    answers = {"base": base, "adapter": lines(*[1] * 9, *[0] * 3, 1, *[0] * 27)}
+    (remark,) = add_comparisons(rows("base", "adapter"), answers, "base")
+    assert "+25.0 points over base may be format alone" in remark
+    assert "it is +15.0 (p = 0.15): 40 questions do not tell" in remark
+
+
 def test_a_gguf_that_lost_beyond_noise_is_called_so():
     answers = {"merged": lines(*[1] * 50), "q4_k_m": lines(*[1] * 40, *[0] * 10)}
     (remark,) = add_comparisons(rows("merged", "q4_k_m"), answers, None)

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from kit.evaluation.statistics import majority_is_right, mcnemar, pass_at_k, wilson
+from kit.evaluation.statistics import majority_is_right, mcnemar, paired_interval, pass_at_k, wilson
 
 SHARES = st.integers(1, 5000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
 
@@ -31,6 +31,15 @@ def test_mcnemar_agrees_with_scipy_and_statsmodels(won, lost):
     if won + lost:
         assert p_value == pytest.approx(binomtest(won, won + lost, 0.5).pvalue, abs=1e-12)
     assert p_value == pytest.approx(their_mcnemar([[5, won], [lost, 7]], exact=True).pvalue, abs=1e-12)
+
+
+def test_a_paired_interval_covers_as_often_as_it_says():
+    """Of 40 questions, one model alone is right on a quarter and the other on a tenth; so, too, with hardly any."""
+    rng = np.random.default_rng(1)
+    for won, lost, total in ((0.25, 0.1, 40), (0.02, 0.01, 200)):
+        tables = rng.multinomial(total, [won, lost, 1 - won - lost], size=4_000)
+        intervals = [paired_interval(int(a), int(b), total) for a, b, _ in tables]
+        assert 0.93 < np.mean([low <= won - lost <= high for low, high in intervals]) < 0.99
 
 
 @pytest.mark.parametrize(("samples", "right"), [(n, c) for n in range(1, 7) for c in range(n + 1)])
