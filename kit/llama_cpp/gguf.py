@@ -27,6 +27,7 @@ CONVERTED = ("f32", "f16", "bf16")  # written by the converter; everything else 
 _ONLY_IN_C = {"q1_0", "q2_0"}  # llama.cpp's Python package cannot read these types; its programs can
 BLOCK = 256  # the row length that K-quants and most I-quants need a multiple of
 _LONG_ARRAY = 1000
+_LENGTH = 4  # an array's parts: its name's length, its name, its type, its items' type, its length, and the items
 
 
 def convert(merged: Path, file: Path, kind: str, name: str) -> None:
@@ -100,7 +101,7 @@ class GgufFile:
 
     @property
     def vocabulary_size(self) -> int:
-        return int(self._reader.get_field("tokenizer.ggml.tokens").parts[-1][0])
+        return int(self._reader.get_field("tokenizer.ggml.tokens").parts[_LENGTH][0])
 
     @property
     def bits_per_weight(self) -> float:
@@ -189,7 +190,7 @@ class GgufFile:
 def _quick_reader(path: Path) -> Any:
     """llama.cpp's reader, which steps over long arrays: 300,000 tokens and merges take it 11 s, and 0.1 s so.
 
-    Of such an array only its length is read, the field's last part.
+    Of such an array no more than its length is read.
     """
     import numpy as np
 

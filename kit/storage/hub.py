@@ -111,6 +111,23 @@ def local_folder(model: str) -> Path:
         raise UserError(f"{model} is not on this machine: load it once, or name a local path") from None
 
 
+def model_file(model: str, name: str) -> Path | None:
+    """One small file of a model, fetched where need be; ``None`` where it has none, or none can be had."""
+    try:
+        if (here := local_folder(model) / name).is_file():
+            return here
+    except UserError:
+        pass
+    if Path(model).is_dir() or is_offline():
+        return None
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(model, name, etag_timeout=TIMEOUT_S))
+    except Exception:  # each network library brings its own kinds, and the Hub one for what is not there
+        return None
+
+
 def weights_bytes(model: str) -> int:
     """The size of a model's weights; 0 where nobody here knows."""
     try:
@@ -138,7 +155,7 @@ def fetching(model: str, stop: StopRequest) -> Iterator[None]:
         from huggingface_hub import snapshot_download
 
         try:
-            snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"])
+            snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"])
         except Exception as error:  # each network library brings its own kinds
             print(f"{model} could not be fetched ({type(error).__name__}): merging will need it")
 

@@ -76,6 +76,13 @@ def test_a_good_export_passes_with_its_numbers(run):
     assert 8.5 <= q8_0["bits_per_weight"] < 8.6
 
 
+def test_what_is_exported_takes_texts_as_long_as_the_model_does(run):
+    """vLLM serves no longer ones than the tokenizer says; Unsloth writes the training's own length there."""
+    length = json.loads((run.merged / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
+    for folder in (run.adapter, run.merged):
+        assert json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["model_max_length"] == length
+
+
 def test_an_adapter_of_zeros_is_refused_and_nothing_left(run):
     def clear(weights):
         for tensor in weights.values():

@@ -21,7 +21,7 @@ def run(request, tmp_path_factory):
     run_script(
         "train_lora.py", "--config", "tests/short.yaml", "--model", base, "--max-steps", 2,
         "--dataset", folder / "data" / "train.jsonl", "--output-dir", run.path,
-        "--rewards", "tests/gpu/rewards_for_noise.py:letters",
+        "--rewards", "tests/gpu/rewards_for_noise.py:letters", "--learning-rate", 0.01,
     )  # fmt: skip
     run_script("merge_and_export.py", run.path, "--gguf", "f16", "q8_0")
     run_script("evaluate.py", run.path, "--dataset", folder / "data" / "heldout.jsonl", "--limit", QUESTIONS,
