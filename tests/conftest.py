@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,9 +30,22 @@ def run_script(*arguments: object, check: bool = True, **options) -> subprocess.
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory) -> Path:
-    """A folder with the run folder ``short`` of a tiny, hardly trained model: train, merge, export, evaluate."""
-    folder = tmp_path_factory.mktemp("chain")
+def chain(tmp_path_factory, worker_id) -> Path:
+    """A folder with the run folder ``short`` of a tiny, hardly trained model: train, merge, export, evaluate.
+
+    Where several processes test, the first that asks makes it, and each has a copy to itself.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    with FileLock(shared / "chain.lock"):
+        if not (shared / "chain.made").exists():
+            shutil.rmtree(shared / "chain-as-made", ignore_errors=True)  # what a failure left
+            _make_chain(shared / "chain-as-made")
+            (shared / "chain.made").touch()
+    return shutil.copytree(shared / "chain-as-made", own / "chain")
+
+
+def _make_chain(folder: Path) -> None:
     run_script("-m", "demo.base", folder / "base", "--steps", "200")
     run_script("-m", "demo.problems", folder / "data")
     trained = run_script(
@@ -40,4 +55,3 @@ def chain(tmp_path_factory) -> Path:
     (folder / "train.log").write_text(trained.stdout + trained.stderr, encoding="utf-8")
     run_script("merge_and_export.py", folder / "short", "--gguf", "f16", "q8_0")
     run_script("evaluate.py", folder / "short", "--dataset", folder / "data" / "heldout.jsonl", "--limit", "50")
-    return folder

@@ -11,6 +11,7 @@ from tests.conftest import run_script
 from tests.gpu.random_model import make_random_model
 
 
+@pytest.mark.slow
 def test_two_engines_that_are_one_agree(chain):
     data = chain / "data" / "heldout.jsonl"
     said = run_script("-m", "tests.gpu.agreement", chain / "short" / "adapter", data, *["transformers"] * 2, 8).stdout

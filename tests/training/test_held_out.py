@@ -231,6 +231,7 @@ def test_an_engine_that_fails_does_not_end_the_training(tmp_path, capsys):
     assert "could not be answered (no kernel image is available): training goes on" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_from_before_there_were_held_out_questions_goes_on_with_all_of_them(chain):
     run = chain / "older"
     run_script(*command(chain, run, "--max-steps", "2", "--save-steps", "1", "--eval-questions", "0"))

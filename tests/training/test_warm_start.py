@@ -71,7 +71,7 @@ def test_a_kl_term_compares_with_where_grpo_begins(warm):
     assert abs(RunFolder(run).steps()[0]["kl"]) < 1e-3
 
 
-@pytest.mark.parametrize("moment", ["warm_start.jsonl", "warm_start.json"])
+@pytest.mark.parametrize("moment", [pytest.param("warm_start.jsonl", marks=pytest.mark.slow), "warm_start.json"])
 def test_killed_in_the_middle_it_ends_in_the_same_bits(warm, chain, moment):
     run, _ = warm
     again = chain / f"warm-killed-{moment}"
