@@ -1,9 +1,10 @@
-"""What a command prints, as an SVG picture in which the lines come as they came, for docs/pictures/.
+"""What a command prints, as an SVG picture of a terminal in which the lines come as they came, for docs/pictures/.
 
     python -m benchmarks.recording docs/pictures/demo.svg -- make demo
 
-The picture asks for nothing from the network. It plays once, in 24 s, and stays; who has asked for less motion sees all
-of it at once. It has what stands on standard output, without lines that only count (``base: 64/200, 4 s left``).
+The picture asks for nothing from the network. It plays once, with no pause longer than a second, and stays at the end;
+who has asked for less motion sees that. It has what stands on standard output, but for lines that only count
+(``base: 64/200, 4 s left``), most steps of a training, and all sample replies but the first.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import sys
 import time
 from pathlib import Path
 
-WIDTH, MOST_LINES, PLAYED_S = 112, 60, 24.0
+WIDTH, WINDOW, PLAYED_S, PAUSE_S = 112, 30, 30.0, 1.0  # characters, lines, seconds of it all and of a silence
+EVERY = 12  # of a training's steps one is shown
 _COUNTS = re.compile(r"^[\w ,.-]+: \d+/\d+, .* left|^Loading weights|^\s*$")
+_STEP = re.compile(r"^\s*(\d+)/\d+  reward ")
+_HOME = str(Path.home())
 _FORMAT = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
@@ -24,7 +28,10 @@ _FORMAT = """\
 {styles}
 .{unique_id}-matrix text {{ animation: come .2s both; }}
 @keyframes come {{ from {{ opacity: 0; }} }}
-@media (prefers-reduced-motion: reduce) {{ .{unique_id}-matrix text {{ animation: none; }} }}
+/* scrolling */
+@media (prefers-reduced-motion: reduce) {{
+.{unique_id}-matrix, .{unique_id}-matrix text {{ animation: none !important; }}
+}}
 </style>
 <defs>
 <clipPath id="{unique_id}-clip-terminal"><rect width="{terminal_width}" height="{terminal_height}"/></clipPath>
@@ -53,23 +60,31 @@ def recorded(command: list[str]) -> Said:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
-            said.append((time.monotonic() - started, line.rstrip().split("\r")[-1]))
+            said.append((time.monotonic() - started, line.rstrip().split("\r")[-1].replace(_HOME, "~")))
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return said
 
 
 def shortened(said: Said) -> Said:
-    """Without what only counts, and of the rest the beginning and the end."""
-    kept = [(when, line) for when, line in said if not _COUNTS.match(line)]
-    if len(kept) <= MOST_LINES:
-        return kept
-    before = MOST_LINES // 3
-    return [*kept[:before], (kept[before][0], f"… {len(kept) - MOST_LINES} lines …"), *kept[before - MOST_LINES :]]
+    """Without what only counts or has been seen, and without long pauses."""
+    kept: Said = []
+    samples, in_sample, now, before = 0, False, 0.0, 0.0
+    for when, line in said:
+        if line.startswith("╭"):
+            samples, in_sample = samples + 1, True
+        step = _STEP.match(line)
+        is_between = step and step[1] != "1" and int(step[1]) % EVERY
+        is_left_out = _COUNTS.match(line) or (in_sample and samples > 1) or is_between
+        in_sample = in_sample and not line.startswith("╰")
+        if not is_left_out:
+            now, before = now + min(when - before, PAUSE_S), when
+            kept.append((now, line))
+    return kept
 
 
 def as_svg(said: Said, title: str) -> str:
-    """The picture."""
+    """The picture: as many lines as a window has, and all of them in passing."""
     from rich.console import Console
     from rich.text import Text
 
@@ -83,7 +98,32 @@ def as_svg(said: Said, title: str) -> str:
         when = said[min(int(match[1]), len(said) - 1)][0]
         return f'{match[0]} style="animation-delay:{when / total * PLAYED_S:.1f}s"'
 
-    return re.sub(r'clip-path="url\(#demo-line-(\d+)\)"', coming, svg)
+    svg = re.sub(r'clip-path="url\(#demo-line-(\d+)\)"', coming, svg)
+    return _in_a_window(svg, [when / total for when, _ in said])
+
+
+def _in_a_window(svg: str, shares: list[float]) -> str:
+    """The picture with a window's height, in which the lines go up; ``shares`` of the playing time when each comes."""
+    above = len(shares) - WINDOW
+    if above <= 0:
+        return svg
+    line = round(float(re.findall(r'<text [^>]*y="([\d.]+)"', svg)[-1]) / len(shares), 1)
+
+    def lower(match: re.Match[str]) -> str:
+        height = float(match[2])
+        return f"{match[1]}{height - above * line if height > above * line else height:g}{match[3]}"
+
+    for pattern in (r'(viewBox="0 0 [\d.]+ )([\d.]+)(")', r'(<rect [^>]*?height=")([\d.]+)(")'):
+        svg = re.sub(pattern, lower, svg)
+    moves = "".join(
+        f"{100 * shares[WINDOW + number]:.2f}% {{ transform: translateY({-(number + 1) * line:.1f}px) }}\n"
+        for number in range(above)
+    )
+    rules = (
+        f".demo-matrix {{ transform: translateY({-above * line:.1f}px); animation: up {PLAYED_S:g}s step-end both; }}\n"
+        f"@keyframes up {{\n0% {{ transform: none }}\n{moves}}}"
+    )
+    return svg.replace("/* scrolling */", rules)
 
 
 def main() -> None:
