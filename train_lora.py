@@ -37,6 +37,7 @@ from kit.checkpointing.resuming import (
 )
 from kit.cli.errors import run_script
 from kit.cli.signals import StopRequest
+from kit.evaluation.next_command import evaluation_command
 from kit.models.base_check import check_before_training
 from kit.numbers.reading import use_decimal_mark
 from kit.planning import hardware
@@ -185,10 +186,7 @@ def print_next_commands(run: RunFolder, settings: Settings) -> None:
     print(f"\nThe adapter is in {run.adapter}, the run on one page in {run.report_file}. Next:")
     folder = shlex.quote(str(run.path))
     print(f"  python merge_and_export.py {folder} --gguf q8_0 q4_k_m")
-    data = "YOUR_HELD_OUT_QUESTIONS.jsonl" if Path(settings.dataset).exists() else shlex.quote(settings.dataset)
-    alike = ("dataset_config", "question_column", "answer_column")  # held-out questions look as those of the training
-    options = [(f"--{name.replace('_', '-')}", getattr(settings, name)) for name in alike if name in settings.given]
-    print(f"  python evaluate.py {folder} --dataset {data}", *(f"{name} {shlex.quote(it)}" for name, it in options))
+    print(f"  {evaluation_command(run.path, vars(settings))}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from kit.storage.run_folder import RunFolder
 _SYSTEM, _USER, _REPLY, _NEXT = "\x01system\x01", "\x01user\x01", "\x01reply\x01", "\x01next\x01"
 _TALK = [("system", _SYSTEM), ("user", _USER), ("assistant", _REPLY), ("user", _NEXT)]
 _LONGEST_NAME = 80  # of what Ollama takes
+OLLAMAS_CONTEXT = 4096  # its own default where memory is scarce
 _THE_DAY = datetime.datetime(2024, 7, 26)  # which Llama's templates name where they are given no clock
 # What Ollama adds to every request by itself, switched off; a temperature of 0 alone leaves its repeat penalty.
 _NEUTRAL = ("repeat_penalty 1", "top_k 0", "top_p 1", "min_p 0")
@@ -49,7 +50,7 @@ def modelfile(
         gguf: the GGUF's file name, beside the Modelfile.
         tokenizer: the merged folder's, whose chat template is followed.
         system_prompt: of the training run.
-        context: tokens of prompt and completion together, ``num_ctx``.
+        context: how many tokens of a conversation are seen, ``num_ctx``.
         adds_bos: whether Ollama puts the beginning-of-text token before the prompt by itself.
         adapter: the file name of an adapter's GGUF, where ``gguf`` is one of its base.
     """
@@ -93,7 +94,8 @@ def _modelfile_for(run: RunFolder, gguf: Path, adapter: str = "") -> str:
     from kit.llama_cpp.gguf import GgufFile
 
     trained = run.read()
-    context = trained["settings"]["max_prompt_length"] + trained["settings"]["max_completion_length"]
+    length = trained["settings"]["max_prompt_length"] + trained["settings"]["max_completion_length"]
+    context = max(length, OLLAMAS_CONTEXT)  # who chats asks more than once
     tokenizer = AutoTokenizer.from_pretrained(str(run.merged))
     adds_bos = GgufFile(gguf).value("tokenizer.ggml.add_bos_token") is not False  # Ollama's default is to add it
     name = gguf.relative_to(run.gguf).as_posix()

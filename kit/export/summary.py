@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from kit.evaluation.next_command import evaluation_command
 from kit.export.evidence import example_question
 from kit.export.modelfile import gguf_of, ollama_name
 from kit.export.record import ExportRecord
@@ -41,7 +42,7 @@ def print_summary(run: RunFolder, record: ExportRecord) -> None:
         print(f"{_quoted(program('llama-server'))} {files} --port 8080      # then open http://localhost:8080")
         print(f"ollama create {ollama_name(run.path.resolve().name + ending)} -f {_quoted(modelfile)}")
     if loaded:
-        print(f"\nScore all of it:\npython evaluate.py {_quoted(run.path)}")
+        print(f"\nScore all of it:\n{evaluation_command(run.path, trained['settings'])}")
 
 
 def _about(entry: dict[str, Any]) -> str:
