@@ -1,4 +1,4 @@
-# make demo    the whole chain on a tiny model: train, evaluate, merge, export GGUF, ask llama.cpp (5 to 11 minutes, no GPU)
+# make demo    the whole chain on a tiny model: train, evaluate, merge, export GGUF, ask llama.cpp (4 to 11 minutes, no GPU)
 # make test    the tests, one short run of the whole chain among them
 # make test-all   the slow tests besides: kills at random moments, full disks, every GGUF type (15 minutes; KILLS=20 kills more often)
 # make test-pins  do the pinned GPU packages go together, and do they take what the kit tells them? (asks the package index)

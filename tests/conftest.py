@@ -30,13 +30,14 @@ def run_script(*arguments: object, check: bool = True, **options) -> subprocess.
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory, worker_id) -> Path:
+def chain(tmp_path_factory) -> Path:
     """A folder with the run folder ``short`` of a tiny, hardly trained model: train, merge, export, evaluate.
 
-    Where several processes test, the first that asks makes it, and each has a copy to itself.
+    Where several processes test, the first that asks makes it, and each has a copy to itself, whose run goes on naming
+    the base that was made (in ``chain-as-made``).
     """
     own = tmp_path_factory.getbasetemp()
-    shared = own if worker_id == "master" else own.parent
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     with FileLock(shared / "chain.lock"):
         if not (shared / "chain.made").exists():
             shutil.rmtree(shared / "chain-as-made", ignore_errors=True)  # what a failure left

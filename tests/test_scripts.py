@@ -19,6 +19,14 @@ def test_help_needs_none_of_the_heavy_libraries(script):
     assert script in shown.stdout
 
 
+@pytest.mark.parametrize("script", [*SCRIPTS, "rewards.py"])
+def test_a_python_without_the_packages_is_told_which_has_them(script):
+    command = [sys.executable, "-S", script, "--help"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (said.returncode, "Traceback" in said.stderr) == (2, False)
+    assert "write .venv/bin/python for python" in said.stderr
+
+
 def test_a_reader_that_has_seen_enough_is_no_error():
     """As `| head -1` leaves."""
     command = [sys.executable, "train_lora.py", "--plan", "--gpu", "t4"]

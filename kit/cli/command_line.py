@@ -11,13 +11,18 @@ from kit.cli.errors import UserError
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``, did you mean X?`` for a misspelt name, or nothing where no known one is near.
+    """``, did you mean X?`` for a misspelt name or one that is not whole, or nothing where no known one is near.
 
     >>> nearest("--max-step", ["--max-steps", "--seed"])
     ', did you mean --max-steps?'
+    >>> nearest("rtx3060", ["rtx3090", "rtx3060-12gb", "rtx3060-laptop-6gb"])
+    ', did you mean rtx3060-12gb or rtx3060-laptop-6gb?'
     """
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f", did you mean {close[0]}?" if close else ""
+    names = list(known)
+    close = [longer for longer in names if name and longer.startswith(name)] or difflib.get_close_matches(
+        name, names, n=1
+    )
+    return f", did you mean {' or '.join(close)}?" if close else ""
 
 
 class Parser(argparse.ArgumentParser):

@@ -110,43 +110,43 @@ def add_comparisons(rows: list[Scores], greedy: dict[str, list[Line]], baseline:
         baseline: the name of the row to compare with; ``None`` or a name without a row compares nothing.
     """
     remarks: list[str] = []
-    formal: dict[bool, list[Scores]] = {True: [], False: []}
+    formal: dict[tuple[str, str], list[Scores]] = defaultdict(list)
     for row in rows:
         row.pop("against_base", None)
         if baseline in greedy and row["name"] != baseline:
             row["against_base"] = compare(greedy[baseline], greedy[row["name"]])
-            if (is_format_alone := _is_format_alone(row["against_base"])) is not None:
-                formal[is_format_alone].append(row)
+            if verdict := _of_what(row["against_base"]):
+                formal[verdict].append(row)
         if row["engine"] == "llama.cpp" and "merged" in greedy:
             remarks += _about_loss(row["name"], _pairs(greedy["merged"], greedy[row["name"]]))
-    return [_about_gain(formal[kind], kind, str(baseline)) for kind in formal if formal[kind]] + remarks
+    return [_about_gain(gained, *verdict, str(baseline)) for verdict, gained in formal.items()] + remarks
 
 
-def _is_format_alone(against: Scores | None) -> bool | None:
-    """Of a strict gain beyond noise without one by the flexible reading: can the latter be no half of it (its 95 %
-    interval)? ``None`` for any other result."""
+def _of_what(against: Scores | None) -> tuple[str, str] | None:
+    """What a strict gain beyond noise is, and what follows, where the flexible reading has none; ``None`` elsewhere.
+
+    It is format alone where the flexible difference, by its 95 % interval, can be no half of the strict one, and can be
+    nothing.
+    """
     if not against:
         return None
-    strict_gain, flexible_gain = (
-        result["difference"] > 0 and result["p_value"] < NOISE for result in (against, against["flexible"])
-    )
-    if not strict_gain or flexible_gain:
-        return None
     flexible = against["flexible"]
-    _, high = paired_interval(flexible["won"], flexible["lost"], against["questions"])
-    return bool(high < against["difference"] / 2)
+    beyond = [result["p_value"] < NOISE for result in (against, flexible)]
+    if against["difference"] <= 0 or not beyond[0] or (beyond[1] and flexible["difference"] > 0):
+        return None
+    if beyond[1]:
+        return "is format, and hides a loss", "the model learned where to put its answers, and finds fewer right ones."
+    low, high = paired_interval(flexible["won"], flexible["lost"], against["questions"])
+    if low <= 0 and high < against["difference"] / 2:
+        return "is format alone", "the model learned where to put its answers, not to find better ones."
+    count = against["questions"]
+    return "may be format alone", f"{count} questions do not tell whether it finds more right answers: ask it more."
 
 
-def _about_gain(rows: list[Scores], is_format_alone: bool, baseline: str) -> str:
+def _about_gain(rows: list[Scores], kind: str, conclusion: str, baseline: str) -> str:
     against, flexible = rows[0]["against_base"], rows[0]["against_base"]["flexible"]
     others = f" (as of {', '.join(row['name'] for row in rows[1:])})" if rows[1:] else ""
     gain, of_answers = points(against["difference"]), points(flexible["difference"])
-    count = against["questions"]
-    kind, conclusion = (
-        ("is format alone", "the model learned where to put its answers, not to find better ones.")
-        if is_format_alone
-        else ("may be format alone", f"{count} questions do not tell whether it finds more answers: ask it more.")
-    )
     return (
         f"{rows[0]['name']}: its gain of {gain} points over {baseline} {kind}{others}. By the answer that a reply "
         f"points to or ends with, in whatever form, it is {of_answers} (p = {flexible['p_value']:.2g}): {conclusion}"

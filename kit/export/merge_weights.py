@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.export.sentencepiece_file import keep_sentencepiece_file
 from kit.models.merged_tensors import merged_tensors
+from kit.models.sentencepiece_file import keep_sentencepiece_file
 from kit.models.tensors import Tensors, embedding_rows, with_tokenizer
 from kit.storage.generation_settings import write_greedy
 from kit.storage.hub import local_folder
@@ -52,7 +52,7 @@ def write_merged(adapter: Path, base: str, folder: Path) -> None:
     if (file := local_folder(base) / "generation_config.json").is_file():
         shutil.copyfile(file, folder / file.name)
     tokenizer = AutoTokenizer.from_pretrained(str(with_tokenizer(adapter, base)))
-    if length := source.get("max_position_embeddings"):
+    if length := source.get("text_config", source).get("max_position_embeddings"):
         tokenizer.model_max_length = length  # other tools, and this kit before, keep the training's there
     config = source | {"pad_token_id": tokenizer.pad_token_id}  # the base's own may have been mended
     config |= {"tie_word_embeddings": False} if own_head else {}

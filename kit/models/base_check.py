@@ -16,7 +16,9 @@ from kit.chat_templates import check_template, read_json, template_in, told_not_
 from kit.cli.errors import UserError, first_line
 from kit.llama_cpp import build as llama_cpp
 from kit.llama_cpp.gguf import why_not_converted
-from kit.storage.hub import TIMEOUT_S, is_offline, local_folder
+from kit.models.sentencepiece_file import NAME as SENTENCEPIECE
+from kit.models.sentencepiece_file import has_none
+from kit.storage.hub import TIMEOUT_S, is_offline, local_folder, model_file
 
 _SMALL = ["*.json", "*.jinja", "*.model", "*.txt"]
 # Tokens that models keep for padding or never write, in the order in which they are taken where the pad token is the
@@ -45,6 +47,11 @@ def check_before_training(model: str) -> None:
                 f"and none of {', '.join(PADS)} is in its vocabulary: add a pad token to its tokenizer and save it"
             )
         if reason := _not_for_llama_cpp(folder):
+            if has_none(folder):
+                raise UserError(
+                    f"--model {model} has no {SENTENCEPIECE} here, without which llama.cpp does not read its tokens "
+                    f"({reason}): fetch that file too, into {folder}"
+                )
             raise UserError(
                 f"--model {model} cannot become a GGUF file, says llama.cpp: {reason}. Name a model that it "
                 "knows (Qwen2.5, Qwen3, Llama 3, SmolLM2, Gemma 3, Mistral)"
@@ -55,6 +62,8 @@ def check_before_training(model: str) -> None:
 def small_files(model: str) -> Iterator[Path | None]:
     """A folder with a model's configuration and tokenizer; ``None`` where these cannot be had without the rest."""
     if (here := _here(model)) or is_offline():
+        if here and has_none(here):
+            model_file(model, SENTENCEPIECE)
         yield here
         return
     from huggingface_hub import snapshot_download

@@ -67,8 +67,9 @@ def load_for_training(plan: Plan) -> tuple[Any, Any, Plan]:
         free_card()
         loaded = load(**base_arguments(plan))
     model, tokenizer = loaded
-    # Unsloth says the training's own length there, and vLLM would serve no longer text of what is exported.
-    tokenizer.model_max_length = model.config.get_text_config().max_position_embeddings
+    # Unsloth says the training's own length there, and what is exported would go on saying so.
+    length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    tokenizer.model_max_length = length or tokenizer.model_max_length
     policy = unsloth.FastLanguageModel.get_peft_model(model, **lora_arguments(plan))
     if plan.unpacks_base:
         unpack_base(policy)

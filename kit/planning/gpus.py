@@ -63,7 +63,8 @@ def card_named(name: str) -> Machine:
     known = (_SERVER | _DESK).get(key)
     if known is None:
         hint = nearest(key, NAMES)
-        raise UserError(f"--gpu {name} is no card that the plan knows{hint or ': known are ' + ', '.join(NAMES)}")
+        known_ones = f"{hint} --gpu list names all" if hint else f": known are {', '.join(NAMES)}"
+        raise UserError(f"--gpu {name} is no card that the plan knows{known_ones}")
     full_name, capability, memory, *_ = known
     return Machine(full_name, capability, memory, free_gib=memory - taken, driver=NEWEST_DRIVER, has_vllm=True)
 

@@ -112,18 +112,20 @@ def local_folder(model: str) -> Path:
 
 
 def model_file(model: str, name: str) -> Path | None:
-    """One small file of a model, fetched where need be; ``None`` where it has none, or none can be had."""
-    try:
-        if (here := local_folder(model) / name).is_file():
-            return here
-    except UserError:
-        pass
-    if Path(model).is_dir() or is_offline():
+    """One small file of a model that is here, fetched beside it where need be; ``None`` where none can be had.
+
+    Raises:
+        UserError: the model is not on this machine.
+    """
+    folder = local_folder(model)
+    if (folder / name).is_file():
+        return folder / name
+    if folder == Path(model) or is_offline():
         return None
     from huggingface_hub import hf_hub_download
 
-    try:
-        return Path(hf_hub_download(model, name, etag_timeout=TIMEOUT_S))
+    try:  # of the same commit: asked for the newest, the Hub's client would take another folder for the model's
+        return Path(hf_hub_download(model, name, revision=folder.name, etag_timeout=TIMEOUT_S))
     except Exception:  # each network library brings its own kinds, and the Hub one for what is not there
         return None
 

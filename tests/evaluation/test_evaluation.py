@@ -172,6 +172,14 @@ def test_too_few_questions_do_not_say_that_a_gain_is_format_alone():
     assert "it is +15.0 (p = 0.15): 40 questions do not tell" in remark
 
 
+def test_a_gain_of_format_that_hides_a_loss_says_so():
+    base = [dict(line, strict=False) for line in lines(*[1] * 100)]
+    answers = {"base": base, "adapter": lines(*[1] * 40, *[0] * 60)}
+    (remark,) = add_comparisons(rows("base", "adapter"), answers, "base")
+    assert "+40.0 points over base is format, and hides a loss" in remark
+    assert "it is -60.0" in remark
+
+
 def test_a_gguf_that_lost_beyond_noise_is_called_so():
     answers = {"merged": lines(*[1] * 50), "q4_k_m": lines(*[1] * 40, *[0] * 10)}
     (remark,) = add_comparisons(rows("merged", "q4_k_m"), answers, None)

@@ -70,7 +70,7 @@ def test_what_is_missing_is_said_and_nothing_written(chain, foreign, tmp_path, a
 def test_a_checkpoint_takes_base_and_prompt_from_its_run(chain, tmp_path):
     checkpoint = RunFolder(shutil.copytree(chain / "short", tmp_path / "run")).path / "checkpoints" / "checkpoint-3"
     shutil.copytree(chain / "short" / "adapter", checkpoint, dirs_exist_ok=True)
-    assert check_adoption(checkpoint, None, tmp_path / "new").base_model() == str(chain / "base")
+    assert check_adoption(checkpoint, None, tmp_path / "new").base_model() == RunFolder(chain / "short").base_model()
 
 
 def test_added_tokens_are_merged(chain, tmp_path):

@@ -77,7 +77,7 @@ def test_a_good_export_passes_with_its_numbers(run):
 
 
 def test_what_is_exported_takes_texts_as_long_as_the_model_does(run):
-    """vLLM serves no longer ones than the tokenizer says; Unsloth writes the training's own length there."""
+    """Unsloth has its tokenizer say the training's own length."""
     length = json.loads((run.merged / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
     for folder in (run.adapter, run.merged):
         assert json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["model_max_length"] == length

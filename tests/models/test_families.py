@@ -1,4 +1,4 @@
-"""The whole chain on a tiny random model of each family that the recipes name: two steps, merge, gate, GGUF, scores."""
+"""The whole chain on a tiny random model of each architecture in the recipes: two steps, merge, gate, GGUF, scores."""
 
 import json
 

@@ -253,6 +253,13 @@ def _log_probabilities(model: Any, tokenizer: Any, texts: list[str]) -> torch.Te
     return torch.cat(found)
 
 
+def _chat(tokenizer: Any) -> list[int]:
+    """The tokens of a short talk; spaces and line ends beside the marks of its turns are what may get lost."""
+    talk = [{"role": "user", "content": "2 + 2 =\n"}, {"role": "assistant", "content": " 4\n\nright"}]
+    text = tokenizer.apply_chat_template(talk, tokenize=False)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
 def tokens_agree(merged: Path, trained: Path | str) -> Check:
     """Merged ends its turns, pads and renders chats as the tokenizer of training did, and has its vocabulary."""
     ours, theirs = load_tokenizer(merged), load_tokenizer(trained)
@@ -264,6 +271,8 @@ def tokens_agree(merged: Path, trained: Path | str) -> Check:
         wrong.append(f"the pad token is the end-of-turn token {ours.eos_token!r}, so that turns never seem to end")
     if not ours.chat_template or ours.chat_template != theirs.chat_template:
         wrong.append(f"the chat template is {'another one' if ours.chat_template else 'missing'}")
+    if ours.chat_template and ours.chat_template == theirs.chat_template and _chat(ours) != _chat(theirs):
+        wrong.append("a chat becomes other tokens")
     if len(ours) != len(theirs) or len(ours) > config["vocab_size"]:
         wrong.append(
             f"the tokenizer has {len(ours)} tokens, in training {len(theirs)}, config.json {config['vocab_size']}"
