@@ -18,7 +18,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("rtx3060", ["rtx3090", "rtx3060-12gb", "rtx3060-laptop-6gb"])
     ', did you mean rtx3060-12gb or rtx3060-laptop-6gb?'
     """
-    names = list(known)
+    names = list(dict.fromkeys(known))
     close = [longer for longer in names if name and longer.startswith(name)] or difflib.get_close_matches(
         name, names, n=1
     )
