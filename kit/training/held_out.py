@@ -31,6 +31,8 @@ from kit.training.policy_engine import answering
 from kit.training.run_log import RunLog
 from kit.training.run_record import save_weights
 
+_CUT_OFF = 0.5  # of the base's replies: more, and what is trained is to be short
+
 
 class HeldOut:
     """The held-out scores of a run.
@@ -100,7 +102,7 @@ class HeldOut:
             return
         right = self._looks.right
         right[step] = score["right"]
-        worse = self._worse_than_base(step)
+        worse, tight = self._worse_than_base(step), self._no_room(score) if self._looks.base is None else None
         is_best = self.best is None or points(score["right"]) >= points(right[self.best])
         if step == 0 or (is_best and not worse):  # a warm start takes the place of the base, whatever it did
             save_weights(model, tokenizer, best_folder(self._run, step))
@@ -108,7 +110,7 @@ class HeldOut:
             self._forget_old_bests()
         if step == 0:
             self._looks.base = self._looks.base or score["right"]
-        self._log.take_held_out(step, score, [worse] if worse else [])
+        self._log.take_held_out(step, score, [alarm for alarm in (worse, tight) if alarm])
 
     def _answered(self, name: str, policy: Any, tokenizer: Any) -> HeldOutRow:
         """Ask them all, and keep the replies as ``name``; the training's random numbers go on as if nobody had."""
@@ -191,6 +193,20 @@ class HeldOut:
             "is making the model worse, whatever the reward says.",
             "adapter/ will be the best step when the run ends (--patience 2 ends it sooner). Better begin anew: weigh "
             "format less (--rewards correctness:4,soft_format:0.5), lower --learning-rate, or set --beta 0.04.",
+        )
+
+    def _no_room(self, base: HeldOutRow) -> Alarm | None:
+        """Most of the base's replies do not end: then only short ones can be paid, and learned from."""
+        if base["truncated_rate"] <= _CUT_OFF:
+            return None
+        limit = self._settings.max_completion_length
+        return Alarm(
+            "no room",
+            f"{base['truncated_rate']:.0%} of the base's replies to held-out questions do not end within {limit} "
+            "tokens. What fits is paid, and learned in a warm start, so that the model is taught to be short and to "
+            "leave out its work; and the scores here are those of such replies.",
+            f"Raise --max-completion-length, to {4 * limit} say; evaluate.py --max-completion-length {4 * limit} tells "
+            "what the model can do.",
         )
 
 

@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from safetensors.numpy import load_file
 
 from kit.cli.errors import UserError
+from kit.generation.engine import Completion
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.task.held_out import held_out_count, set_aside
@@ -229,6 +232,21 @@ def test_an_engine_that_fails_does_not_end_the_training(tmp_path, capsys):
     held_out.engine = broken
     held_out._measure(0, None, None)
     assert "could not be answered (no kernel image is available): training goes on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "rings"), [("so it is", True), ("so it is.", False)])
+def test_a_base_whose_replies_do_not_end_is_said_before_anything_is_trained(tmp_path, monkeypatch, text, rings):
+    run, settings = RunFolder(tmp_path), Settings(eval_every=1, max_completion_length=64)
+    held_out = HeldOut([{"question": "1 + 1?", "answer": "2"}], settings, run, RunLog(run, settings))
+    completion = Completion(text, 64, "stop" if text.endswith(".") else "length")
+    engine = SimpleNamespace(generate=lambda *_: [{0: completion}])
+    held_out.engine = lambda: engine
+    monkeypatch.setattr("kit.training.held_out.answering", lambda _: nullcontext())
+    monkeypatch.setattr("kit.training.held_out.save_weights", lambda *_: None)
+    for name in ("base", "warm-start"):
+        held_out._measure(0, None, SimpleNamespace(chat_template="{{ messages[-1].content }}"), name)
+    alarms = [[alarm["name"] for alarm in row.get("alarms", [])] for row in read_jsonl(run.metrics_file)]
+    assert alarms == [["no room"] if rings else [], []]
 
 
 @pytest.mark.slow
