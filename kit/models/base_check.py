@@ -47,15 +47,14 @@ def check_before_training(model: str) -> None:
                 f"and none of {', '.join(PADS)} is in its vocabulary: add a pad token to its tokenizer and save it"
             )
         if reason := _not_for_llama_cpp(folder):
-            if has_none(folder):
-                raise UserError(
-                    f"--model {model} has no {SENTENCEPIECE} here, without which llama.cpp does not read its tokens "
-                    f"({reason}): fetch that file too, into {folder}"
-                )
-            raise UserError(
-                f"--model {model} cannot become a GGUF file, says llama.cpp: {reason}. Name a model that it "
-                "knows (Qwen2.5, Qwen3, Llama 3, SmolLM2, Gemma 3, Mistral)"
+            lacks_tokens = "tokenizer" in reason and has_none(folder)
+            remedy = (
+                f"Its {SENTENCEPIECE} is not here, from which llama.cpp reads the tokens of some families: fetch that "
+                f"file too, into {folder}"
+                if lacks_tokens
+                else "Name a model that it knows (Qwen2.5, Qwen3, Llama 3, SmolLM2, Gemma 3, Mistral)"
             )
+            raise UserError(f"--model {model} cannot become a GGUF file, says llama.cpp: {reason}. {remedy}")
 
 
 @contextmanager

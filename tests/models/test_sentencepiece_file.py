@@ -5,8 +5,10 @@ import shutil
 import pytest
 from transformers import AddedToken, AutoTokenizer
 
+from kit.cli.errors import UserError
 from kit.export.checks.merged import tokens_agree
 from kit.llama_cpp.gguf import GgufFile, why_not_converted
+from kit.models.base_check import check_before_training
 from kit.models.sentencepiece_file import NAME, has_none, keep_sentencepiece_file
 from kit.storage import hub
 from tests.models.tiny_families import make
@@ -54,6 +56,12 @@ def test_a_chat_becomes_the_same_tokens(base, merged):
     check = tokens_agree(merged, base)
     assert not check.passed
     assert "a chat becomes other tokens" in check.says
+
+
+def test_a_base_without_it_is_refused_before_training(base, tmp_path):
+    folder = shutil.copytree(base, tmp_path / "base", ignore=shutil.ignore_patterns(NAME))
+    with pytest.raises(UserError, match=f"Its {NAME} is not here"):
+        check_before_training(str(folder))
 
 
 def test_a_model_that_reads_bytes_has_no_such_file_and_nobody_is_asked(tmp_path):
