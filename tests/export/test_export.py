@@ -341,7 +341,8 @@ def test_the_modelfile_renders_what_the_chat_template_renders(run):
     assert filled == tokenizer.apply_chat_template(chat, tokenize=False)
     text = modelfile("x.gguf", tokenizer, "Be brief.", 552)
     assert 'PARAMETER stop "<|im_end|>"' in text
-    assert "PARAMETER temperature 0\nPARAMETER num_ctx 4096\n" in text
+    assert "PARAMETER temperature 0\nPARAMETER num_ctx 552\n" in text
+    assert "\nPARAMETER num_ctx 4096\n" in run.modelfile.read_text(encoding="utf-8")  # who chats asks more than once
     assert text == (run.gguf / "Modelfile").read_text().replace("short.q8_0", "x").replace(
         RunFolder(run.path).read()["system_prompt"], "Be brief."
     )
