@@ -91,7 +91,7 @@ def train_and_report() -> None:
         if ranks.is_first():
             print(f"stopped after step {reached}: the same command goes on from there", file=sys.stderr)
         sys.exit(stop.exit_status)
-    print_next_commands(run, plan.settings)
+    print_next_commands(run)
 
 
 def check_everything() -> tuple[Settings, list[Row], Rewards]:
@@ -168,7 +168,7 @@ def finish_now(settings: Settings) -> None:
     else:
         print(f"adapter/ is that of step {step}.")
     print("The command that trained it, with more --max-steps, goes on from the newest checkpoint.")
-    print_next_commands(run, settings)
+    print_next_commands(run)
 
 
 def finish_again(settings: Settings) -> None:
@@ -178,15 +178,15 @@ def finish_again(settings: Settings) -> None:
         mirror.finish()
     write_report(run)
     print(f"{run.path} is trained to its last step; --overwrite would start anew.")
-    print_next_commands(run, settings)
+    print_next_commands(run)
 
 
-def print_next_commands(run: RunFolder, settings: Settings) -> None:
+def print_next_commands(run: RunFolder) -> None:
     """The exact commands that come next."""
     print(f"\nThe adapter is in {run.adapter}, the run on one page in {run.report_file}. Next:")
     folder = shlex.quote(str(run.path))
     print(f"  python merge_and_export.py {folder} --gguf q8_0 q4_k_m")
-    print(f"  {evaluation_command(run.path, vars(settings))}")
+    print(f"  {evaluation_command(run.path, run.read()['settings'])}")
 
 
 if __name__ == "__main__":

@@ -19,9 +19,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     ', did you mean rtx3060-12gb or rtx3060-laptop-6gb?'
     """
     names = list(dict.fromkeys(known))
-    close = [longer for longer in names if name and longer.startswith(name)] or difflib.get_close_matches(
-        name, names, n=1
-    )
+    longer = [known_name for known_name in names if name and known_name.startswith(name)]
+    close = longer or difflib.get_close_matches(name, names, n=1)
     return f", did you mean {' or '.join(close)}?" if close else ""
 
 

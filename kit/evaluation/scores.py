@@ -110,16 +110,16 @@ def add_comparisons(rows: list[Scores], greedy: dict[str, list[Line]], baseline:
         baseline: the name of the row to compare with; ``None`` or a name without a row compares nothing.
     """
     remarks: list[str] = []
-    formal: dict[tuple[str, str], list[Scores]] = defaultdict(list)
+    gains: dict[tuple[str, str], list[Scores]] = defaultdict(list)
     for row in rows:
         row.pop("against_base", None)
         if baseline in greedy and row["name"] != baseline:
             row["against_base"] = compare(greedy[baseline], greedy[row["name"]])
             if verdict := _of_what(row["against_base"]):
-                formal[verdict].append(row)
+                gains[verdict].append(row)
         if row["engine"] == "llama.cpp" and "merged" in greedy:
             remarks += _about_loss(row["name"], _pairs(greedy["merged"], greedy[row["name"]]))
-    return [_about_gain(gained, *verdict, str(baseline)) for verdict, gained in formal.items()] + remarks
+    return [_about_gain(gained, *verdict, str(baseline)) for verdict, gained in gains.items()] + remarks
 
 
 def _of_what(against: Scores | None) -> tuple[str, str] | None:

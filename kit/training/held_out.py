@@ -102,7 +102,8 @@ class HeldOut:
             return
         right = self._looks.right
         right[step] = score["right"]
-        worse, tight = self._worse_than_base(step), self._no_room(score) if self._looks.base is None else None
+        worse = self._worse_than_base(step)
+        tight = self._no_room(score) if self._looks.base is None else None
         is_best = self.best is None or points(score["right"]) >= points(right[self.best])
         if step == 0 or (is_best and not worse):  # a warm start takes the place of the base, whatever it did
             save_weights(model, tokenizer, best_folder(self._run, step))

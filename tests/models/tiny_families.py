@@ -5,7 +5,7 @@ own vocabularies. These come from llama.cpp's source, which has them for tests o
 from __future__ import annotations
 
 import json
-import random
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,11 @@ def _like_gemmas(folder: Path) -> Any:
     from sentencepiece import SentencePieceTrainer
     from transformers import GemmaTokenizer
 
-    from demo.problems import _sum
+    from demo.problems import problems
 
-    rng = random.Random(0)
+    questions = (problem.question for problem in islice(problems(seed=1, heldout=False), 300))
     SentencePieceTrainer.train(
-        sentence_iterator=iter([_sum(rng).question for _ in range(300)]), model_prefix=str(folder / "tokenizer"),
+        sentence_iterator=questions, model_prefix=str(folder / "tokenizer"),
         model_type="bpe", vocab_size=600, hard_vocab_limit=False, byte_fallback=True, split_digits=True,
         normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False,
         pad_id=0, eos_id=1, bos_id=2, unk_id=3, pad_piece="<pad>", eos_piece="<eos>", bos_piece="<bos>",
