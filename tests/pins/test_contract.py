@@ -52,7 +52,7 @@ def plan(lock):
 @pytest.fixture
 def unsloth(lock, monkeypatch):
     """Unsloth's GPU loader, as its source declares it."""
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, Qwen2Config
 
     loader = source(lock, PYTHON, "unsloth", "unsloth/models/loader.py")
     llama = source(lock, PYTHON, "unsloth", "unsloth/models/llama.py")
@@ -61,11 +61,13 @@ def unsloth(lock, monkeypatch):
         device=SimpleNamespace(type="cuda"),
         vllm_engine="engine",
         generation_config=GenerationConfig(),
+        config=Qwen2Config(max_position_embeddings=32768),
     )
+    tokenizer = SimpleNamespace(model_max_length=576)
     fast = SimpleNamespace(
         from_pretrained=Declared(
             signature(loader, "FastLanguageModel.from_pretrained"),
-            result=(policy, "tokenizer"),
+            result=(policy, tokenizer),
             hands_on=[signature(llama, "FastLlamaModel.from_pretrained"), engine],
         ),
         get_peft_model=Declared(signature(llama, "FastLlamaModel.get_peft_model"), result=policy),
@@ -76,11 +78,12 @@ def unsloth(lock, monkeypatch):
 
 
 def test_training_is_loaded_as_unsloth_declares(unsloth, plan):
-    _, _, plan = model.load_for_training(plan)
+    _, tokenizer, plan = model.load_for_training(plan)
     (told,) = unsloth.from_pretrained.calls
     assert plan.choice.use_vllm
     assert told["fast_inference"]
     assert told["max_num_seqs"] == plan.layout.sequences
+    assert tokenizer.model_max_length == 32768  # the model's, not the training's
     (adapter,) = unsloth.get_peft_model.calls
     assert adapter["r"] == plan.settings.lora_rank
 
