@@ -65,6 +65,8 @@ def adopt(adapter: Path, run: RunFolder) -> None:
     record: dict[str, Any] = {
         "adopted": str(adapter), "settings": {"model": run.base_model(), **lengths}, "system_prompt": prompt,
     }  # fmt: skip
+    if mark := known.get("settings", {}).get("decimal_mark"):
+        record["settings"]["decimal_mark"] = mark
     if "task" in known:
         record["task"] = known["task"]
         record["settings"]["task"] = known["settings"]["task"]

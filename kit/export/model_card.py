@@ -103,14 +103,15 @@ def _files(export: dict[str, Any]) -> str:
 def _commands(run: RunFolder, trained: dict[str, Any], repository: str | None) -> str:
     merged = repository or str(run.merged)
     name = ollama_name(run.path.resolve().name)
-    prompt, length = json.dumps(trained["system_prompt"]), trained["settings"]["max_completion_length"]
+    prompt = json.dumps(trained["system_prompt"], ensure_ascii=False)  # Python reads JSON's \\ud83d as half a character
+    length = trained["settings"]["max_completion_length"]
     question = example_question(trained)
     said = shlex.quote(question)
     python = (
         "from transformers import pipeline\n\n"
         f'ask = pipeline("text-generation", {json.dumps(merged)})\n'
         f'messages = [{{"role": "system", "content": {prompt}}},\n'
-        f'            {{"role": "user", "content": {json.dumps(question)}}}]\n'
+        f'            {{"role": "user", "content": {json.dumps(question, ensure_ascii=False)}}}]\n'
         f'print(ask(messages, max_new_tokens={length}, do_sample=False)[0]["generated_text"][-1]["content"])'
     )
     blocks = [
