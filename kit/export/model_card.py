@@ -103,7 +103,7 @@ def _files(export: dict[str, Any]) -> str:
 def _commands(run: RunFolder, trained: dict[str, Any], repository: str | None) -> str:
     merged = repository or str(run.merged)
     name = ollama_name(run.path.resolve().name)
-    prompt = json.dumps(trained["system_prompt"], ensure_ascii=False)  # Python would read JSON's escape as half a character
+    prompt = json.dumps(trained["system_prompt"], ensure_ascii=False)  # JSON's escape would be half a character
     length = trained["settings"]["max_completion_length"]
     question = example_question(trained)
     said = shlex.quote(question)
