@@ -15,7 +15,7 @@ from kit.storage.hub import check_base
 from kit.storage.run_folder import RunFolder, run_folder_of
 from kit.storage.weight_files import check_adapter, files_that_answer
 
-_LENGTHS = ("max_prompt_length", "max_completion_length")
+_FOR_SCORES = ("max_prompt_length", "max_completion_length", "decimal_mark")  # what evaluate.py reads of a run
 _WEIGHTS = "adapter_model.safetensors"
 _TRAINERS_OWN = (".pt", ".pth", ".bin")  # optimizer and random state in a checkpoint
 
@@ -60,13 +60,11 @@ def adopt(adapter: Path, run: RunFolder) -> None:
         replace_whole(partial, run.path)
     inside = run_folder_of(adapter)
     known = inside.read() if inside else {}
-    lengths = {name: known.get("settings", {}).get(name, KNOBS[name].default) for name in _LENGTHS}
+    settings = {name: known.get("settings", {}).get(name, KNOBS[name].default) for name in _FOR_SCORES}
     prompt = known.get("system_prompt") or default_system_prompt()
     record: dict[str, Any] = {
-        "adopted": str(adapter), "settings": {"model": run.base_model(), **lengths}, "system_prompt": prompt,
+        "adopted": str(adapter), "settings": {"model": run.base_model(), **settings}, "system_prompt": prompt,
     }  # fmt: skip
-    if mark := known.get("settings", {}).get("decimal_mark"):
-        record["settings"]["decimal_mark"] = mark
     if "task" in known:
         record["task"] = known["task"]
         record["settings"]["task"] = known["settings"]["task"]

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file
 
-from kit.export.adoption import check_adoption
+from kit.export.adoption import adopt, check_adoption
 from kit.export.checks.merged import says_the_same, tokens_agree, weights_agree
 from kit.export.merge_weights import write_merged
 from kit.storage.run_folder import RunFolder
@@ -71,6 +71,17 @@ def test_a_checkpoint_takes_base_and_prompt_from_its_run(chain, tmp_path):
     checkpoint = RunFolder(shutil.copytree(chain / "short", tmp_path / "run")).path / "checkpoints" / "checkpoint-3"
     shutil.copytree(chain / "short" / "adapter", checkpoint, dirs_exist_ok=True)
     assert check_adoption(checkpoint, None, tmp_path / "new").base_model() == RunFolder(chain / "short").base_model()
+
+
+def test_a_checkpoint_is_scored_with_its_runs_decimal_mark(tmp_path):
+    run, alone = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "alone", "base")
+    checkpoint = run.checkpoints / "checkpoint-3"
+    checkpoint.mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (checkpoint / name).write_text("{}", encoding="utf-8")
+    run.write({"settings": {"decimal_mark": "comma"}})
+    adopt(checkpoint, alone)
+    assert alone.read()["settings"]["decimal_mark"] == "comma"
 
 
 def test_added_tokens_are_merged(chain, tmp_path):

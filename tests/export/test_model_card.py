@@ -1,5 +1,8 @@
 """The model card says what a run did to the model, not only its settings."""
 
+import ast
+import re
+
 import yaml
 
 from kit.export.model_card import write_card
@@ -32,10 +35,14 @@ def test_held_out_answers_and_alarms_are_told(tmp_path):
     assert "step 20, *worse than the base*: It is making" in card
 
 
-def test_a_run_that_measured_nothing_says_nothing(tmp_path):
+def test_a_run_that_measured_nothing_says_nothing_of_it_and_its_python_can_be_read(tmp_path):
     run = RunFolder(tmp_path)
     (tmp_path / "run.yaml").write_text(
         yaml.safe_dump({"settings": Settings(model="m").as_config(), "data": {"questions": 9, "fingerprint": "f"},
-                        "versions": {}, "system_prompt": "p", "reward_weights": {}})
+                        "versions": {}, "system_prompt": "p 😀", "reward_weights": {}})
     )  # fmt: skip
-    assert "How training went" not in write_card(run).read_text()
+    card = write_card(run).read_text(encoding="utf-8")
+    assert "How training went" not in card
+    (python,) = re.findall(r"```python\n(.*?)```", card, re.S)
+    ast.parse(python)
+    assert '"p 😀"' in python  # in JSON's escape, Python reads two halves of a character
