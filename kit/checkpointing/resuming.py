@@ -15,7 +15,7 @@ from kit.checkpointing.mirror import Mirror
 from kit.cli.errors import UserError
 from kit.settings.further_fields import goes_without_saying
 from kit.settings.knobs import BATCH_KNOBS, KNOBS, Settings, shared_out
-from kit.storage.atomic import write_whole
+from kit.storage.atomic import replace_whole, write_whole
 from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.task.questions import Row, fingerprint
 from kit.task.task import DEFAULT, is_task_of, task_in_use
@@ -216,8 +216,16 @@ def open_run_folder(settings: Settings) -> tuple[RunFolder, Mirror | None]:
         schedule = settings.lr_scheduler_type
         anew = "" if "constant" in schedule else f"; the {schedule} learning rate is that of so many steps from now on"
         print(f"{run.path} was finished with fewer steps: it goes on to step {settings.max_steps}{anew}")
-        shutil.rmtree(run.adapter)
+        _set_back(run)
     return run, mirror
+
+
+def _set_back(run: RunFolder) -> None:
+    """A finished run becomes one that goes on: its adapter is one of the steps that may turn out to be the best."""
+    record = run.read()
+    kept = run.best_adapter(record.get("adapter", {}).get("step", record["settings"]["max_steps"]))
+    kept.parent.mkdir(exist_ok=True)
+    replace_whole(run.adapter, kept)
 
 
 def where_to_start(run: RunFolder, processes: int = 1) -> tuple[str | None, int]:

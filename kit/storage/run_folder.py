@@ -103,6 +103,10 @@ class RunFolder:
         """The adapters of the best held-out scores so far, a folder a step; emptied when the run ends by itself."""
         return self.path / "best"
 
+    def best_adapter(self, step: int) -> Path:
+        """Where the adapter of a step is kept that may turn out to be the best."""
+        return self.best / f"step-{step}"
+
     @property
     def model_card(self) -> Path:
         return self.path / "README.md"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from kit.checkpointing.checkpoints import checkpoints_in, step_of
@@ -100,11 +99,6 @@ class Looks:
 def points(right: str) -> int:
     """Right answers by both readings: two points for one in its ``<answer>`` block, one for one found elsewhere."""
     return sum(map(int, right))
-
-
-def best_folder(run: RunFolder, step: int) -> Path:
-    """Where the adapter of a step is kept that may turn out to be the best."""
-    return run.best / f"step-{step}"
 
 
 def clear_bests(run: RunFolder, after: int = -1) -> None:

@@ -10,7 +10,7 @@ from kit.checkpointing.resuming import cut_logs
 from kit.cli.errors import UserError
 from kit.storage.atomic import replace_whole
 from kit.storage.run_folder import RunFolder
-from kit.training.best_step import BetterStep, Looks, best_folder
+from kit.training.best_step import BetterStep, Looks
 
 # Of a checkpoint, what only a training that goes on needs.
 _OF_TRAINING = (MANIFEST, "trainer_state.json", "README.md", "*.pt", "*.pth", "ref")
@@ -26,7 +26,8 @@ def finish_early(run: RunFolder, step: int = 0, keep: str = "") -> tuple[int, Be
         keep: ``best`` or ``last``; by default as the run has it.
 
     Raises:
-        UserError: there is no run, or no such checkpoint; or the run is finished, with the adapter of its best step.
+        UserError: there is no run, or no such checkpoint; or the run is finished, with the adapter of its best step or
+            of one that no checkpoint has.
     """
     record = run.read()
     wanted = keep or record["settings"].get("keep")
@@ -38,10 +39,15 @@ def finish_early(run: RunFolder, step: int = 0, keep: str = "") -> tuple[int, Be
         )
     checkpoint = _checkpoint(run, step)
     reached = step_of(checkpoint)
+    if not step and made.get("step", 0) > reached:
+        raise UserError(
+            f"{run.path} is finished, with the adapter of step {made['step']}: its newest checkpoint is only of step "
+            f"{reached}, which --finish --step {reached} takes instead"
+        )
     better = None if step or wanted == "last" else _better(run, reached)
     partial = run.unfinished_adapter
     shutil.rmtree(partial, ignore_errors=True)
-    source = best_folder(run, better.step) if better else checkpoint
+    source = run.best_adapter(better.step) if better else checkpoint
     shutil.copytree(source, partial, ignore=shutil.ignore_patterns(*_OF_TRAINING))
     cut_logs(run, reached)
     record["settings"]["max_steps"] = reached
@@ -55,7 +61,7 @@ def _better(run: RunFolder, reached: int) -> BetterStep | None:
     looks, steps = Looks.of(run, until=reached), run.steps()
     if not looks.right or not steps or steps[-1]["step"] < reached:  # the logs were cut: nobody knows how it went on
         return None
-    return looks.better_than(max(looks.right), [step for step in looks.right if best_folder(run, step).is_dir()])
+    return looks.better_than(max(looks.right), [step for step in looks.right if run.best_adapter(step).is_dir()])
 
 
 def _checkpoint(run: RunFolder, step: int) -> Path:

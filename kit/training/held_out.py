@@ -26,7 +26,7 @@ from kit.storage.run_folder import RunFolder, append_jsonl
 from kit.storage.run_rows import HeldOutRow
 from kit.task.questions import Row
 from kit.training.alarms import Alarm
-from kit.training.best_step import Looks, best_folder, points
+from kit.training.best_step import Looks, points
 from kit.training.policy_engine import answering
 from kit.training.run_log import RunLog
 from kit.training.run_record import save_weights
@@ -49,7 +49,7 @@ class HeldOut:
         self._is_asked = bool(settings.eval_every and questions)  # alike in all processes; the first alone asks
         self._has_failed = False
         self._looks = Looks.of(run)
-        self._saved = {step for step in self._looks.right if best_folder(run, step).is_dir()}
+        self._saved = {step for step in self._looks.right if run.best_adapter(step).is_dir()}
         self.engine: Callable[[], Engine] | None = None  # set before training: the policy's, as it is by then
 
     @property
@@ -106,7 +106,7 @@ class HeldOut:
         tight = self._no_room(score) if self._looks.base is None else None
         is_best = self.best is None or points(score["right"]) >= points(right[self.best])
         if step == 0 or (is_best and not worse):  # a warm start takes the place of the base, whatever it did
-            save_weights(model, tokenizer, best_folder(self._run, step))
+            save_weights(model, tokenizer, self._run.best_adapter(step))
             self._saved.add(step)
             self._forget_old_bests()
         if step == 0:
@@ -166,7 +166,7 @@ class HeldOut:
         newest = max(map(step_of, checkpoints_in(self._run.checkpoints)), default=0)
         kept = {self.best, self._looks.best(step for step in self._saved if step <= newest)}
         for step in self._saved - kept:
-            shutil.rmtree(best_folder(self._run, step), ignore_errors=True)
+            shutil.rmtree(self._run.best_adapter(step), ignore_errors=True)
         self._saved &= kept
 
     def take_best(self, policy: Any, last: int) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class HeldOut:
         better = None if self._settings.keep == "last" else self._looks.better_than(last, self._saved)
         if better is None:
             return {"step": last}
-        restore_adapter(policy, best_folder(self._run, better.step))
+        restore_adapter(policy, self._run.best_adapter(better.step))
         print(better.sentence)
         return better.record
 

@@ -10,9 +10,12 @@ import time
 import pytest
 
 from kit.checkpointing.checkpoints import checkpoints_in, step_of
+from kit.checkpointing.resuming import open_run_folder
 from kit.cli.errors import UserError
+from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl
 from kit.training.finishing import finish_early
+from kit.training.training import begun
 from tests.checkpointing.test_checkpoints import save
 from tests.conftest import ROOT, run_script
 
@@ -123,6 +126,34 @@ def test_a_run_that_fell_apart_gives_the_step_before(run, options, newest, taken
             finish_early(run)
         assert finish_early(run, keep="last") == (6, None)
     assert finish_early(run, 6) == (6, None)
+
+
+def test_a_run_that_ended_by_itself_keeps_an_adapter_that_is_newer_than_its_checkpoints(run):
+    for step in (4, 6):
+        save(run.checkpoints, step)
+    shutil.copytree(run.checkpoints / "step-4", run.adapter)
+    run.write(run.read() | {"adapter": {"step": 9}})
+    for keep in ("", "last"):
+        with pytest.raises(UserError, match=r"finished, with the adapter of step 9.*--finish --step 6 takes instead"):
+            finish_early(run, keep=keep)
+    assert finish_early(run, 6) == (6, None)
+    assert finish_early(run) == (6, None)
+
+
+def test_more_steps_for_a_finished_run_do_not_cost_it_its_best_adapter(run):
+    for step in (4, 6):
+        save(run.checkpoints, step)
+    best = adapter(run.checkpoints / "step-4")
+    shutil.copytree(run.checkpoints / "step-4", run.adapter)
+    shutil.rmtree(run.checkpoints / "step-4")
+    looks = {4: "2" * 27 + "0" * 73, 6: "0" * 14 + "2" * 18 + "0" * 68}
+    append_jsonl(run.metrics_file, *({"step": step, "heldout": {"right": right}} for step, right in looks.items()))
+    run.write({"settings": {"max_steps": 6}, "adapter": {"step": 4, "better_than_last": 14, "worse_than_last": 5}})
+    open_run_folder(Settings(output_dir=str(run.path), max_steps=12))
+    begun(run, {"settings": {"max_steps": 12}})
+    assert not run.has_adapter
+    reached, better = finish_early(run)
+    assert (reached, better.step, adapter(run.adapter)) == (6, 4, best)
 
 
 def test_the_last_is_taken_on_request_and_where_nobody_knows_how_it_went_on(run):
