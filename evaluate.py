@@ -33,7 +33,7 @@ from kit.export.model_card import write_card
 from kit.generation.artefacts import Artefact, artefact_at, check_templates, find_artefacts
 from kit.generation.engine import Sampling
 from kit.generation.open import open_engine, with_or_without_vllm
-from kit.generation.runtime import Room, Server, choose_runtime
+from kit.generation.runtime import Room, Server
 from kit.numbers.reading import DECIMAL_MARKS, use_decimal_mark
 from kit.prompts import build_prompt, default_system_prompt
 from kit.report.page import write_report
@@ -70,10 +70,11 @@ def score(
     artefacts: list[Artefact], questions: list[Row], settings: EvaluationSettings, output: Path
 ) -> list[dict[str, Any]]:
     """A row of scores for each artefact; a server answers for the first."""
-    alone = replace(settings, server=None)
+    asked = [settings, *[replace(settings, server=None)] * (len(artefacts) - 1)]
+    runtimes = [each.runtime_of(artefact) for artefact, each in zip(artefacts, asked, strict=True)]  # before any loads
     return [
-        row_of(answer_questions(artefact, questions, alone if place else settings, output))
-        for place, artefact in enumerate(artefacts)
+        row_of(answer_questions(artefact, runtime, questions, each, output))
+        for artefact, runtime, each in zip(artefacts, runtimes, asked, strict=True)
     ]
 
 
@@ -225,7 +226,7 @@ def ask_one(artefacts: list[Artefact], question: str, settings: EvaluationSettin
     prompt = build_prompt(question, settings.system_prompt)
 
     def ask(vllm: str) -> str:
-        runtime = choose_runtime(artefacts[0], settings.base_4bit, vllm, settings.dtype, settings.server)
+        runtime = replace(settings, vllm=vllm).runtime_of(artefacts[0])
         room = Room(settings.max_prompt_length, settings.max_completion_length, batch_size=1)
         with open_engine(artefacts[0], runtime, room) as engine:
             ((_, reply),) = next(engine.generate([prompt], Sampling(settings.max_completion_length)))

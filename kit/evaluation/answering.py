@@ -64,6 +64,10 @@ class EvaluationSettings:
     task: str = DEFAULT
     server: Server | None = None
 
+    def runtime_of(self, artefact: Artefact) -> Runtime:
+        """What will run an artefact; raises as ``choose_runtime`` does."""
+        return choose_runtime(artefact, self.base_4bit, self.vllm, self.dtype, self.server)
+
     def recorded(self) -> dict[str, Any]:
         """What the scores depend on."""
         return {name: value for name, value in asdict(self).items() if name not in _OF_THE_MACHINE}
@@ -84,9 +88,10 @@ class Answers:
     samples: list[Line]
 
 
-def answer_questions(artefact: Artefact, questions: list[Row], settings: EvaluationSettings, folder: Path) -> Answers:
+def answer_questions(
+    artefact: Artefact, runtime: Runtime, questions: list[Row], settings: EvaluationSettings, folder: Path
+) -> Answers:
     """Ask what has not been asked yet. A kill loses at most one batch; the model is only loaded if needed."""
-    runtime = choose_runtime(artefact, settings.base_4bit, settings.vllm, settings.dtype, settings.server)
     model = fingerprint(artefact)
     asked = [_Asked(artefact, questions, settings, runtime, model, folder)]
     tasks = [(asked[0], [(index, 0) for index in range(len(questions))])]

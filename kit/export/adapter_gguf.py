@@ -16,13 +16,12 @@ from kit.llama_cpp.adapter_gguf import convert_adapter
 from kit.llama_cpp.divergence import mean_kl_divergence
 from kit.llama_cpp.gguf import GgufFile, convert
 from kit.llama_cpp.gguf_names import ggufs_in
-from kit.models.tensors import Tensors
+from kit.models.tensors import beyond_lora, changes_head
 from kit.storage.atomic import file_hash
 from kit.storage.hub import local_folder
 from kit.storage.run_folder import RunFolder
-from kit.storage.weight_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from kit.storage.weight_files import ADAPTER_WEIGHTS
 
-_FACTORS = (".lora_A.weight", ".lora_B.weight")
 # llama.cpp multiplies every pair of factors by alpha / rank, whatever of this an adapter asks for.
 _OTHERWISE = {
     "use_rslora": "is scaled by the root of its rank (use_rslora)",
@@ -47,17 +46,9 @@ def check_adapter_gguf(adapter: Path, run: RunFolder) -> None:
         raise UserError(
             f"--adapter-gguf: llama.cpp takes the comma in {run.path.resolve()} for the end of a file's name: rename it"
         )
-    config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    names = list(Tensors(adapter))
-    found = [says for key, says in _OTHERWISE.items() if config.get(key)]
-    others = [name for name in names if not name.endswith(_FACTORS)]
-    if config.get("peft_type") != "LORA":
-        found = [f"is {config.get('peft_type')} and no LoRA"]
-    elif any("lm_head" in name for name in names) and _is_tied(run):
+    found = beyond_lora(adapter, _OTHERWISE)
+    if changes_head(adapter) and _is_tied(run):
         found.append("changes the output head, which in this base is the embedding too")
-    elif others:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        found.append(f"holds {others[0]}{more} besides LoRA's factors (as DoRA, trained biases and embeddings do)")
     if found:
         raise UserError(
             f"--adapter-gguf: {adapter} {', and '.join(found)}, which llama.cpp's LoRA does not know: leave "

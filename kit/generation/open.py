@@ -20,8 +20,8 @@ from kit.generation.llama_cpp_engine import open_gguf
 from kit.generation.runtime import Room, Runtime
 from kit.generation.server_engine import ServerEngine
 from kit.generation.transformers_engine import open_transformers
-from kit.generation.vllm_engine import VllmNotLoaded, open_vllm
-from kit.planning.engine_choice import ANSWERS_WITHOUT
+from kit.generation.vllm_engine import open_vllm
+from kit.planning.engine_choice import ANSWERS_WITHOUT, VllmNotLoaded
 
 Answered = TypeVar("Answered")
 _NO_THOUGHT = re.compile(r"\A<think>\s*</think>\s*")

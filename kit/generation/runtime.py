@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from kit.cli.errors import UserError
 from kit.generation.artefacts import Artefact, Kind
 from kit.generation.server_engine import served_model
+from kit.models.tensors import beyond_lora, changes_head
 from kit.planning import hardware
-from kit.planning.engine_choice import choose_engine
+from kit.planning.engine_choice import VllmNotLoaded, choose_engine
 from kit.planning.model_shape import model_shape
+
+# On a card vLLM multiplies every pair of factors by alpha / rank of the whole adapter; on a processor PEFT merges it.
+_UNKNOWN_TO_VLLM = {
+    "alpha_pattern": "has a scale for each module (alpha_pattern)",
+    "rank_pattern": "has a rank for each module (rank_pattern)",
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,13 @@ def _head(model: str) -> int | None:
         return None
 
 
+def _check_lora_of_vllm(adapter: Path) -> None:
+    found = beyond_lora(adapter, _UNKNOWN_TO_VLLM)
+    found += ["changes the output head"] if changes_head(adapter) else []
+    if found:
+        raise VllmNotLoaded(f"{adapter} {', and '.join(found)}, which vLLM's LoRA does not know")
+
+
 def choose_runtime(
     artefact: Artefact, base_4bit: bool = False, vllm: str = "auto", dtype: str = "auto", server: Server | None = None
 ) -> Runtime:
@@ -63,6 +78,7 @@ def choose_runtime(
 
     Raises:
         UserError: vLLM is required and cannot be had, the card has no such numbers, or the server no such model.
+        VllmNotLoaded: it can be had, and its LoRA would answer for another adapter.
     """
     if server:
         name = served_model(server.address, server.model, artefact.path)
@@ -73,6 +89,8 @@ def choose_runtime(
     in_4bit = base_4bit and artefact.kind is Kind.ADAPTER
     machine = hardware.detect()
     choice = choose_engine(machine, "off" if in_4bit else vllm, _head(artefact.base or artefact.path))
+    if choice.use_vllm and machine.has_cuda and artefact.kind is Kind.ADAPTER:
+        _check_lora_of_vllm(Path(artefact.path))
     if dtype == "bfloat16" and machine.has_cuda and choice.dtype != dtype:
         raise UserError(f"--dtype bfloat16: {machine.card} has none; leave it out, or take float32")
     if dtype == "bfloat16" and (slower := machine.slower_in_bfloat16):

@@ -29,7 +29,7 @@ from kit.generation.runtime import Room, Runtime
 from kit.models.merged_tensors import merged_tensors
 from kit.models.tensors import Tensors, with_tokenizer
 from kit.planning import hardware
-from kit.planning.engine_choice import did_not_load
+from kit.planning.engine_choice import VllmNotLoaded, did_not_load
 from kit.storage.generation_settings import ends_of_turn
 from kit.storage.hub import local_folder
 
@@ -37,10 +37,6 @@ _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM makes room f
 _MEMORY_SHARE = 0.8  # of the whole card, or less:
 _SPARED_GIB = 1.0  # vLLM refuses a share that is not free; its own process takes something before it looks
 _BATCHES_IN_FLIGHT = 8  # vLLM schedules inside a call, so the more prompts a call has, the fuller the card
-
-
-class VllmNotLoaded(UserError):
-    """vLLM is there and cannot be loaded; the sentence says why."""
 
 
 @contextmanager

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.storage.hub import local_folder
+from kit.storage.weight_files import ADAPTER_CONFIG
 
 if TYPE_CHECKING:
     import torch
+
+_FACTORS = (".lora_A.weight", ".lora_B.weight")
 
 
 class Tensors:
@@ -35,6 +39,32 @@ def embedding_rows(adapter: Path) -> int | None:
     """The rows of an embedding that an adapter brings whole, as tools do that added tokens; ``None`` without one."""
     tensors = Tensors(adapter)
     return next((len(tensors[name]) for name in tensors if name.endswith("embed_tokens.weight")), None)
+
+
+def beyond_lora(adapter: Path, unknown: Mapping[str, str]) -> list[str]:
+    """What an engine that knows LoRA's factors, and one scale for all, would drop of an adapter or take otherwise.
+
+    Args:
+        adapter: its folder.
+        unknown: what the engine does not read of adapter_config.json, and what that does.
+
+    Returns:
+        Ends of sentences that begin with the adapter; none where the engine holds all of it.
+    """
+    config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    if config.get("peft_type") != "LORA":
+        return [f"is {config.get('peft_type')} and no LoRA"]
+    found = [says for key, says in unknown.items() if config.get(key)]
+    others = [name for name in Tensors(adapter) if not name.endswith(_FACTORS)]
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        found.append(f"holds {others[0]}{more} besides LoRA's factors (as DoRA, trained biases and embeddings do)")
+    return found
+
+
+def changes_head(adapter: Path) -> bool:
+    """Does an adapter change the output head?"""
+    return any("lm_head" in name for name in Tensors(adapter))
 
 
 def with_tokenizer(adapter: Path, base: str) -> Path:

@@ -20,6 +20,10 @@ NOT_ON_THIS_CARD = "Unsloth does not load vLLM on this card"
 ANSWERS_WITHOUT = "Unsloth and transformers answer everything instead"
 
 
+class VllmNotLoaded(UserError):
+    """vLLM is there and cannot be loaded, or cannot hold what is wanted; the sentence says why."""
+
+
 @dataclass(frozen=True)
 class EngineChoice:
     """What was chosen for a machine. ``dtype`` is a torch dtype's name; ``reason`` says why vLLM is on or off."""

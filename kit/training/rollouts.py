@@ -6,9 +6,8 @@ from typing import Any
 
 from kit import ranks
 from kit.generation import vllm_on_processor
-from kit.generation.vllm_engine import VllmNotLoaded
 from kit.models.policy_weights import policy_weights
-from kit.planning.engine_choice import did_not_load
+from kit.planning.engine_choice import VllmNotLoaded, did_not_load
 
 
 def use_vllm_on_processor(seed: int, dtype: str) -> None:

@@ -10,10 +10,9 @@ from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import Rewards, where_to_start
 from kit.checkpointing.saving import checkpointing
 from kit.cli.signals import StopRequest
-from kit.generation.vllm_engine import VllmNotLoaded
 from kit.models import loading
 from kit.models.base_check import mend_padding, mend_thinking
-from kit.planning.engine_choice import ROLLOUTS_WITHOUT
+from kit.planning.engine_choice import ROLLOUTS_WITHOUT, VllmNotLoaded
 from kit.planning.plan import Plan
 from kit.storage.hub import fetching, sixteen_bit_name
 from kit.storage.run_folder import RunFolder

@@ -50,7 +50,7 @@ def evaluate(tmp_path, monkeypatch):
         settings = EvaluationSettings(**{"system_prompt": "Be brief.", "max_completion_length": 200, **settings})
         try:
             rows = [
-                row_of(answer_questions(artefact, questions, settings, output))
+                row_of(answer_questions(artefact, settings.runtime_of(artefact), questions, settings, output))
                 for artefact in find_artefacts([str(tmp_path / "x.gguf")])
             ]
         except Killed:

@@ -1,0 +1,51 @@
+"""What will run an artefact is known before anything loads. The card is a fake: its name and memory alone."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from kit.generation.artefacts import Artefact, Kind
+from kit.generation.runtime import choose_runtime
+from kit.planning import hardware
+from kit.planning.engine_choice import VllmNotLoaded
+from kit.planning.gpus import card_named
+
+Q = "base_model.model.model.layers.0.self_attn.q_proj"
+FACTORS = [f"{Q}.lora_A.weight", f"{Q}.lora_B.weight"]
+
+
+def adapter(folder, tensors, **config):
+    folder.mkdir()
+    save_file({name: np.zeros((2, 2), np.float32) for name in tensors}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4} | config))
+    return Artefact("adapter", Kind.ADAPTER, str(folder), base=str(folder))
+
+
+BEYOND = [
+    (FACTORS, {"alpha_pattern": {"q_proj": 1}}, "a scale for each module"),
+    (FACTORS, {"rank_pattern": {"q_proj": 1}}, "a rank for each module"),
+    (FACTORS, {"peft_type": "IA3"}, "is IA3 and no LoRA"),
+    ([*FACTORS, f"{Q}.lora_magnitude_vector"], {"use_dora": True}, "lora_magnitude_vector besides LoRA's factors"),
+    ([*FACTORS, "base_model.model.model.norm.weight"], {}, "norm.weight besides LoRA's factors"),
+    ([name.replace(Q, "base_model.model.lm_head") for name in FACTORS], {}, "changes the output head"),
+]
+
+
+@pytest.mark.parametrize(("tensors", "config", "words"), BEYOND)
+def test_an_adapter_that_vllm_would_answer_otherwise_for_is_left_to_transformers(
+    tmp_path, monkeypatch, tensors, config, words
+):
+    artefact = adapter(tmp_path / "adapter", tensors, **config)
+    assert choose_runtime(artefact).engine == "transformers"  # without a card PEFT merges it, whatever it is
+    monkeypatch.setattr(hardware, "detect", lambda: card_named("rtx3060-12gb"))
+    with pytest.raises(VllmNotLoaded, match=f"{words}.*, which vLLM's LoRA does not know"):
+        choose_runtime(artefact)
+    assert choose_runtime(artefact, vllm="off").engine == "transformers"
+
+
+def test_plain_lora_is_vllms_however_it_is_scaled(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "detect", lambda: card_named("rtx3060-12gb"))
+    for place, config in enumerate(({}, {"use_rslora": True}, {"alpha_pattern": {}, "rank_pattern": {}})):
+        assert choose_runtime(adapter(tmp_path / str(place), FACTORS, **config)).engine == "vLLM"
