@@ -93,9 +93,17 @@ class Mirror:
 
     @staticmethod
     def _logs(run: RunFolder) -> list[Path]:
-        # run.yaml last: with it, the copy counts as a run
-        files = (run.metrics_file, run.samples_file, run.warm_start_file, run.screen_file, run.settings_file)
-        return [file for file in files if file.exists()]
+        return [file for file in _files(run) if file.exists()]
+
+
+def restored(run: RunFolder) -> list[Path]:
+    """What of a run folder comes from its mirror, and is there alone where a restore was cut off."""
+    return [run.checkpoints, run.best, run.adapter, *_files(run)]
+
+
+def _files(run: RunFolder) -> tuple[Path, ...]:
+    # run.yaml last: with it, the copy counts as a run
+    return run.metrics_file, run.samples_file, run.warm_start_file, run.screen_file, run.settings_file
 
 
 def _is_copy(checkpoint: Path, target: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.checkpointing.checkpoints import newest_whole, step_of
-from kit.checkpointing.mirror import Mirror
+from kit.checkpointing.mirror import Mirror, restored
 from kit.cli.errors import UserError
 from kit.settings.further_fields import goes_without_saying
 from kit.settings.knobs import BATCH_KNOBS, KNOBS, Settings, shared_out
@@ -179,7 +179,7 @@ def check_run_folder(settings: Settings, questions: list[Row] | None, rewards: R
         raise UserError(f"--output-dir {run.path} cannot be written to: name another folder")
     mirror = mirror_of(run, settings)
     copied = mirror is not None and mirror.copy.exists() and not settings.overwrite
-    ours = {"checkpoints"} | ({"adapter", run.metrics_file.name, run.samples_file.name} if copied else set())
+    ours = {run.checkpoints.name} | ({path.name for path in restored(run)} if copied else set())
     if run.path.exists() and not run.exists() and any(path.name not in ours for path in run.path.glob("[!.]*")):
         raise UserError(f"--output-dir {run.path} holds something that is no run: name another folder")
     for known in (run, mirror.copy if mirror else None):

@@ -25,6 +25,11 @@ _NO_TEMPLATE = """\
 # bare question, without roles and system prompt: update it, or write TEMPLATE here.\
 """
 
+_NO_SYSTEM = """\
+# The system prompt holds three quotation marks in a row, which end a text in this file: whoever asks has to give it, as
+# /set system in ollama run, or as the message of the role system.\
+"""
+
 _ON_A_BASE = """\
 # The adapter stands on a GGUF of its base, here in f16, with which it was checked. Another type of the same base may
 # take its place, such as the q4_k_m that others run on: name it after FROM.\
@@ -62,7 +67,7 @@ def modelfile(
         f"FROM ./{gguf}",
         *([f"ADAPTER ./{adapter}"] if adapter else []),
         f'TEMPLATE """{template}"""' if template else _NO_TEMPLATE,
-        f'SYSTEM """{system_prompt}"""',
+        _NO_SYSTEM if '"""' in system_prompt else f'SYSTEM """{system_prompt}"""',
         f'PARAMETER stop "{tokenizer.eos_token}"',
         *(f"PARAMETER {setting}" for setting in _NEUTRAL),
         "PARAMETER temperature 0",

@@ -9,11 +9,13 @@ import gzip
 import io
 import json
 import lzma
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kit.cli.errors import UserError, first_line
+from kit.numbers.reading import decimal_mark
 
 FORMATS = "JSON Lines, a JSON array, CSV, TSV or Parquet"
 _PACKED: dict[bytes, Callable[[bytes], bytes]] = {
@@ -22,6 +24,7 @@ _PACKED: dict[bytes, Callable[[bytes], bytes]] = {
     b"\xfd7zXZ": lzma.decompress,
 }
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # PowerShell's > writes it
+_THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}\.[0-9]{3}")
 
 # Where a row stands, and the row; or in its stead, as a ValueError, why the place holds none.
 PlacedRow = tuple[str, Any]
@@ -129,7 +132,12 @@ def _csv_rows(path: Path, text: str) -> list[PlacedRow]:
 
 
 def _as_numbers(texts: tuple[str, ...]) -> list[Any]:
-    """A column's values as whole numbers or numbers where each is one as it would be written out, else as they are."""
+    """A column's values as whole numbers or numbers where each is one as it would be written out, else as they are.
+
+    Where the comma is the decimal mark, a column of "1.234" alone is one of thousands, and stays as written.
+    """
+    if decimal_mark() == "comma" and all(map(_THOUSANDS.fullmatch, filter(None, texts))):
+        return list(texts)
     for kind in (int, float):
         try:
             values = [None if text == "" else kind(text) for text in texts]

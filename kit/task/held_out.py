@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections import Counter
 
 from kit.cli.errors import UserError
 from kit.settings.knobs import Settings
@@ -39,16 +40,28 @@ def with_held_out(settings: Settings, questions: int) -> Settings:
 
 
 def set_aside(questions: list[Row], count: int, seed: int) -> tuple[list[Row], list[Row]]:
-    """Those that are trained on, and the ``count`` others; both keep their order.
+    """Those that are trained on, and the ``count`` others, fewer than all; both keep their order.
 
-    Questions that stand more than once are on one side only: the side of their first place.
+    A question that stands more than once is on one side only, so that some fewer than ``count`` may be set aside: this
+    is said. What every question has, the other side never gets.
 
-    >>> rows = [{"question": text, "answer": "1"} for text in "abca"]
-    >>> [len(part) for part in set_aside(rows, 1, seed=1)] in ([3, 1], [2, 2])
-    True
+    >>> rows = [{"question": text, "answer": "1"} for text in "aabbcc"]
+    >>> [len(part) for part in set_aside(rows, 3, seed=1)]
+    3 questions are wanted aside and 2 are: each of these stands more than once, and stays on one side
+    [4, 2]
     """
-    texts = list(dict.fromkeys(str(row["question"]) for row in questions))
-    apart = set(random.Random(seed).sample(texts, min(count, len(texts))))
+    times = Counter(str(row["question"]) for row in questions)
+    apart: set[str] = set()
+    room = count
+    for text in random.Random(seed).sample(list(times), min(count, len(times))):
+        if times[text] <= room:
+            apart.add(text)
+            room -= times[text]
+    if room:
+        print(
+            f"{count} questions are wanted aside and {count - room} are: each of these stands more than once, and "
+            "stays on one side"
+        )
     return (
         [row for row in questions if str(row["question"]) not in apart],
         [row for row in questions if str(row["question"]) in apart],

@@ -114,6 +114,13 @@ def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:
         raise ValueError(f"has nothing in {question_column!r}: write a question, or remove the row")
     kind, value = answer_kind(), _wanted(raw, answer_column, "--answer-column")
     answer = answer_text(value, answer_column, "--answer-column", kind.takes_values)
+    try:
+        (asked + answer).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise ValueError(
+            f"holds half a character ({half}), as a text cut in an emoji does: mend or remove it"
+        ) from None
     return {"question": asked, "answer": answer, "gold": kind.as_text(gold_answer(answer)), "columns": raw}
 
 

@@ -1,5 +1,6 @@
 """Checkpoints are whole or recognised as damaged; mirrors, signals and refusals, without training anything."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import pytest
 from kit.checkpointing.checkpoints import checkpoints_in, damage, newest_whole, seal_checkpoint, step_of
 from kit.checkpointing.failures import RunStopped, explained
 from kit.checkpointing.mirror import Mirror
-from kit.checkpointing.resuming import cut_logs
+from kit.checkpointing.resuming import check_run_folder, cut_logs
 from kit.cli.errors import UserError
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
@@ -107,6 +108,22 @@ def test_a_mirror_holds_what_a_new_machine_needs(run, tmp_path):
     assert newest_whole(run.checkpoints, pytest.fail).name == "step-8"
     assert len(read_jsonl(run.metrics_file)) == 7
     assert not mirror.restore()  # never over a run that is there
+
+
+def test_a_restore_that_was_cut_off_is_done_again(run, tmp_path):
+    shutil.copytree(run.checkpoints / "step-4", run.best_adapter(4))
+    for file in (run.warm_start_file, run.screen_file, run.samples_file):
+        file.write_text("{}\n")
+    mirror = Mirror(run, tmp_path / "drive", say=pytest.fail)
+    mirror.finish()
+    shutil.rmtree(run.path)
+    assert mirror.restore()
+    run.settings_file.unlink()  # it comes last
+    settings = Settings(output_dir=str(run.path), loss="dapo", scale_rewards="group")  # as runs without a record had
+    with pytest.raises(UserError, match="holds something that is no run"):
+        check_run_folder(settings, None)
+    check_run_folder(dataclasses.replace(settings, mirror=str(tmp_path / "drive")), None)
+    assert mirror.restore()
 
 
 def test_a_damaged_copy_is_mended_and_not_restored(run, tmp_path):

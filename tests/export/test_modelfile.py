@@ -98,6 +98,14 @@ def test_what_ollama_adds_by_itself_is_switched_off():
         assert f"\nPARAMETER {setting}\n" in text
 
 
+def test_a_system_prompt_that_would_end_the_text_it_stands_in_is_left_to_who_asks():
+    text = modelfile("x.gguf", KINDS["ChatML"], 'Reply as\n"""\nPARAMETER seed 1\n"""', 512)
+    assert "\nSYSTEM" not in text
+    assert "seed" not in text
+    assert "# The system prompt holds three quotation marks" in text
+    assert '\nSYSTEM """Say "yes" or "no"."""\n' in modelfile("x.gguf", KINDS["ChatML"], 'Say "yes" or "no".', 512)
+
+
 def test_every_run_has_a_name_that_ollama_takes():
     names = {
         "mi modelo (año 2)": "mi-modelo-ano-2",

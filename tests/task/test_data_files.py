@@ -7,6 +7,8 @@ import json
 import pytest
 
 from kit.cli.errors import UserError
+from kit.grading import gold_answer
+from kit.numbers.reading import use_decimal_mark
 from kit.task.questions import fingerprint, load_questions
 
 ROWS = [{"question": f"Tom has {n} pears and buys {n}.\nHow many now?", "answer": str(2 * n), "level": n % 3}
@@ -91,6 +93,25 @@ def test_csv_texts_stay_texts(tmp_path):
     assert first["gold"] == "1200"
     assert (first["columns"]["id"], first["columns"]["level"], first["columns"]["share"]) == ("007", 1, None)
     assert (second["columns"]["level"], second["columns"]["share"]) == (2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("answers", "golds"),
+    [
+        (["1.234", "2.500"], [1234, 2500]),
+        (["1.234", "7.801"], [1234, 7801]),  # alone, numbers in Python's form too
+        (["1.5", "2.25"], [1.5, 2.25]),
+        (["1,5", "2,25"], [1.5, 2.25]),
+    ],
+)
+def test_csv_with_a_decimal_comma(tmp_path, answers, golds):
+    lines = ["question;answer", *(f"{place} + 1?;{answer}" for place, answer in enumerate(answers))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    use_decimal_mark("comma")
+    try:
+        assert [gold_answer(row["answer"]) for row in load_questions(str(tmp_path / "a.csv"))] == golds
+    finally:
+        use_decimal_mark("point")
 
 
 def test_a_part_of_a_file(tmp_path):

@@ -36,6 +36,7 @@ def test_plain_columns_of_other_names(tmp_path):
         ('{"question": "9 + 9?"}', "line 2: has no 'answer'"),
         ('{"question": "9 + 9?", "answer": "#### twelve"}', "line 2: no single number"),
         ("[1, 2]", "line 2: is no JSON object"),
+        (r'{"question": "9 + 9 \ud83d?", "answer": "18"}', r"line 2: holds half a character \(\\ud83d\)"),
     ],
 )
 def test_a_bad_row_is_named_with_its_line(tmp_path, line, words):

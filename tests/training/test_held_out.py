@@ -214,11 +214,18 @@ def test_nothing_that_is_set_aside_is_trained_on():
     rows = [{"question": f"{number % 40}?", "answer": "1"} for number in range(100)]
     random.Random(1).shuffle(rows)
     trained, apart = set_aside(rows, 10, seed=1)
-    assert len({row["question"] for row in apart}) == 10
+    assert 8 <= len(apart) <= 10  # each stands two or three times
     assert not {row["question"] for row in trained} & {row["question"] for row in apart}
     assert sorted(map(str, trained + apart)) == sorted(map(str, rows))
     assert set_aside(rows, 10, seed=1) == (trained, apart)
     assert set_aside(rows, 10, seed=2) != (trained, apart)
+
+
+def test_a_file_of_one_question_many_times_is_trained_on(capsys):
+    """Rows whose question is the same text, and what is asked stands in another column."""
+    rows = [{"question": "Solve it.", "answer": str(number)} for number in range(300)]
+    assert set_aside(rows, 30, seed=1) == (rows, [])
+    assert "30 questions are wanted aside and 0 are" in capsys.readouterr().out
 
 
 def test_an_engine_that_fails_does_not_end_the_training(tmp_path, capsys):
