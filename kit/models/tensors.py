@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.storage.hub import local_folder
-from kit.storage.weight_files import ADAPTER_CONFIG
+from kit.storage.weight_files import ADAPTER_CONFIG, tensor_files
 
 if TYPE_CHECKING:
     import torch
@@ -17,12 +17,12 @@ _FACTORS = (".lora_A.weight", ".lora_B.weight")
 
 
 class Tensors:
-    """The tensors of a model folder's safetensors files by name, read one at a time."""
+    """The tensors of a model's or an adapter's safetensors files by name, read one at a time."""
 
     def __init__(self, folder: Path) -> None:
         from safetensors import safe_open
 
-        self._files = [safe_open(file, "pt") for file in sorted(folder.glob("*.safetensors"))]
+        self._files = [safe_open(file, "pt") for file in tensor_files(folder)]
         self._file_of = {name: file for file in self._files for name in file.keys()}  # noqa: SIM118 - no dict
 
     def __contains__(self, name: str) -> bool:

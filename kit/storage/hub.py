@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kit.cli.errors import UserError
 from kit.cli.signals import StopRequest
-from kit.storage.weight_files import ADAPTER_CONFIG, check_model_weights, is_quantized
+from kit.storage.weight_files import ADAPTER_CONFIG, SECOND_COPY, check_model_weights, is_quantized, tensor_files
 
 TIMEOUT_S = 10
 _DATA_SUFFIXES = {".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".gz", ".bz2", ".xz", ".txt", ".xlsx"}
@@ -133,7 +133,7 @@ def model_file(model: str, name: str) -> Path | None:
 def weights_bytes(model: str) -> int:
     """The size of a model's weights; 0 where nobody here knows."""
     try:
-        return sum(file.stat().st_size for file in local_folder(model).glob("*.safetensors"))
+        return sum(file.stat().st_size for file in tensor_files(local_folder(model)))
     except UserError:
         if is_offline():
             return 0
@@ -143,7 +143,8 @@ def weights_bytes(model: str) -> int:
         files = HfApi().model_info(model, files_metadata=True, timeout=TIMEOUT_S).siblings or []
     except Exception:  # each network library brings its own kinds
         return 0
-    return sum(file.size or 0 for file in files if file.rfilename.endswith(".safetensors"))
+    weights = [file for file in files if file.rfilename.endswith(".safetensors")]
+    return sum(file.size or 0 for file in weights if not file.rfilename.startswith(SECOND_COPY))
 
 
 @contextmanager
@@ -157,7 +158,8 @@ def fetching(model: str, stop: StopRequest) -> Iterator[None]:
         from huggingface_hub import snapshot_download
 
         try:
-            snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"])
+            needed = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+            snapshot_download(model, allow_patterns=needed, ignore_patterns=[f"{SECOND_COPY}*"])
         except Exception as error:  # each network library brings its own kinds
             print(f"{model} could not be fetched ({type(error).__name__}): merging will need it")
 

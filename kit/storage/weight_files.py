@@ -12,6 +12,7 @@ from kit.cli.errors import UserError
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+SECOND_COPY = "consolidated"  # what Mistral's own loader reads
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})\.safetensors$")
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PICKLED = "pytorch_model*.bin"
@@ -62,6 +63,19 @@ def files_that_answer(folder: Path) -> list[Path]:
     return sorted(walk(folder, (folder.resolve(),)))
 
 
+def tensor_files(folder: Path) -> list[Path]:
+    """The safetensors files that engines read of an adapter's or a model's folder.
+
+    Mistral's repositories hold all weights a second time, as consolidated.safetensors under other names.
+
+    Raises:
+        UserError: there are shards without an index, or with one that does not parse.
+    """
+    if is_adapter(folder) and not is_full_model(folder):
+        return [folder / ADAPTER_WEIGHTS]
+    return _read_by_engines(folder, _weights_in(folder), str(folder))
+
+
 def check_model_weights(folder: Path, shown: str) -> None:
     """Refuse a model folder without weights that can be read. Pickled ones count as none: reading them can run code.
 
@@ -94,8 +108,9 @@ def check_adapter(folder: Path, shown: str) -> None:
 
 
 def _weights_in(folder: Path) -> list[Path]:
-    """A model's weights; an adapter's are none."""
-    return [file for file in sorted(folder.glob("*.safetensors")) if not file.name.startswith("adapter_model")]
+    """A model's weights; an adapter's are none, nor is a second copy."""
+    others = ("adapter_model", SECOND_COPY)
+    return [file for file in sorted(folder.glob("*.safetensors")) if not file.name.startswith(others)]
 
 
 def _read_by_engines(folder: Path, weights: list[Path], shown: str) -> list[Path]:

@@ -10,7 +10,8 @@ import pytest
 from kit.cli.errors import UserError
 from kit.generation.artefacts import Kind, check_templates, find_artefacts, fingerprint
 from kit.llama_cpp.gguf import gguf_library
-from kit.storage.hub import check_model, is_hub_id
+from kit.storage.hub import check_model, is_hub_id, weights_bytes
+from kit.storage.weight_files import tensor_files
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:46\nsize 988\n"
 
@@ -167,6 +168,24 @@ def test_shards_are_all_there_or_it_is_said_which_lack(tmp_path):
     assert mark(base) != before
     (base / names[1]).unlink()
     with pytest.raises(UserError, match=f"lacks {names[1]}"):
+        found(base)
+
+
+def test_weights_that_lie_there_twice_count_once(tmp_path):
+    """As in Mistral's repositories, whose own loader reads the second file."""
+    base = tmp_path / "base"
+    for name in ("consolidated", "model-00001-of-00002", "model-00002-of-00002"):
+        safetensors(base / f"{name}.safetensors")
+    (base / "config.json").write_text("{}")
+    index = {"weight_map": {name: f"model-0000{name}-of-00002.safetensors" for name in "12"}}
+    (base / "model.safetensors.index.json").write_text(json.dumps(index))
+    shards = sorted(base.glob("model-*.safetensors"))
+    assert tensor_files(base) == shards
+    assert weights_bytes(str(base)) == sum(file.stat().st_size for file in shards)
+    for file in shards:
+        file.unlink()
+    (base / "model.safetensors.index.json").unlink()
+    with pytest.raises(UserError, match=r"holds no \.safetensors weights"):
         found(base)
 
 
