@@ -5,7 +5,7 @@
 #                  SETS="requirements-t4.txt" for one set's versions alone
 # make test-imitation   the smoke test for cards on a processor that poses as one (8 GB, 20 minutes; SET=requirements-t4.txt,
 #                       MODEL=FOLDER for a real model of yours in place of the demo's)
-# make setup-vllm       vLLM's build for processors beside it: real models in a third of the time; test-vllm tests it
+# make setup-vllm       vLLM's build for processors beside it: real models in half the time; test-vllm tests it
 # make real MODEL=FOLDER   the whole chain, short, on a real model of yours (Qwen2.5-0.5B: 10 minutes)
 # make account NAME=YOU   whose repository this is, in the links; without a name it lists where none is said yet
 # make setup   just the set-up, which the other two do by themselves

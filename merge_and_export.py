@@ -81,9 +81,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--adapter-gguf", action="store_true",
                         help="the adapter alone as a GGUF, and an f16 GGUF of the base that it stands on")  # fmt: skip
     parser.add_argument("--imatrix", action="store_true",
-                        help="round by an importance matrix, which iq3_xxs and smaller need; it is made from the run's "
-                        f"last {QUESTIONS} training questions, each with its prompt and the model's own last reply, in "
-                        "a few minutes for 0.5B on a processor")  # fmt: skip
+                        help="round by an importance matrix, which iq3_xs and smaller I-quants need; it is made from "
+                        f"the run's last {QUESTIONS} training questions, each with its prompt and the model's own last "
+                        "reply, in a few minutes for 0.5B on a processor")  # fmt: skip
     parser.add_argument("--only-gguf", action="store_true", help="start from merged/ as it is")
     parser.add_argument("--check", action="store_true", help="export nothing, pass what is there by the checks")
     parser.add_argument("--push-to-hub", metavar="REPO", help="upload the export to OWNER/NAME, private")

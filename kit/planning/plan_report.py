@@ -10,7 +10,7 @@ from kit.cli.errors import UserError
 from kit.cli.text import duration
 from kit.planning.card_memory import ALWAYS, GIB, ROLLOUTS, SCORING, UPDATE, phase_bytes
 from kit.planning.gpus import NAMES, card_named
-from kit.planning.hardware import Machine, detect, matrix_flops, requirements_for
+from kit.planning.hardware import NEWEST_DRIVER, Machine, detect, matrix_flops, requirements_for
 from kit.planning.model_shape import ModelShape, model_shape
 from kit.planning.plan import Plan, make_plan
 from kit.planning.run_cost import RunCost, estimate_run_cost, estimate_run_cost_here
@@ -36,6 +36,8 @@ def print_plan(settings: Settings, longest_prompt: int | None = None) -> None:
     """
     machine = card_named(settings.gpu) if settings.gpu else detect()
     requirements = requirements_for(machine) if machine.has_cuda else "requirements-cpu.txt"
+    if settings.gpu and requirements == "requirements.txt":  # nobody has asked a driver
+        requirements += f" (nvidia-smi shows the driver: below {NEWEST_DRIVER} it is requirements-cuda12.txt)"
     shape = model_shape(settings.model)
     plan = make_plan(_of_its_run(settings), machine, shape, longest_prompt)
     if not machine.has_cuda:

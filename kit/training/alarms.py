@@ -259,8 +259,9 @@ def _ratio(steps: Sequence[Step]) -> Alarm | None:
         "vLLM differs",
         f"The policy finds vLLM's completions {ratio:.2f} times as likely as vLLM itself does, which should be 1: the "
         "gradients are scaled or masked by that.",
-        "Many small differences add up in a long completion: --sampling-correction token_truncate weighs each token by "
-        "itself. Where sampling_difference was like this from the first step on, try --vllm off or other packages.",
+        "Go on with --vllm off. Where sampling_difference was like this from the first step on, try other packages. "
+        "Small differences add up in a long completion: --sampling-correction token_truncate, the default, weighs each "
+        "token by itself.",
     )
 
 

@@ -190,14 +190,14 @@ def test_yes_and_no_are_words(own):
 
 
 def test_a_function_that_breaks_is_named(own):
-    task = own(WORDS.replace("words == read_answer(gold)", "bool(1 / len(gold.strip('x')))"), "words.py")
-    with pytest.raises(UserError, match=r"is_right of .*words.py raised ZeroDivisionError.*'xx'"):
+    task = own(WORDS.replace("words == read_answer(gold)", "bool(1 / len(gold.strip('x')))"), "my_words.py")
+    with pytest.raises(UserError, match=r"is_right of .*my_words.py raised ZeroDivisionError.*'xx'"):
         is_right("a, b, c, d, e", "xx")
     assert task is task_in_use()
 
 
 def test_the_task_says_what_is_paid_unless_the_user_does(own, capsys):
-    task = own(WORDS, "words.py")
+    task = own(WORDS, "my_words.py")
     settings, _ = read_settings([], "")
     assert with_task(settings, task).rewards == task.rewards
     settings, _ = read_settings(["--rewards", "soft_format", "--system-prompt", "Be brief."], "")
@@ -208,10 +208,10 @@ def test_the_task_says_what_is_paid_unless_the_user_does(own, capsys):
 
 
 def test_a_task_that_was_edited_judges_no_run_of_before(own, tmp_path):
-    task = own(WORDS, "words.py")
-    trained = {"settings": {"task": str(tmp_path / "words.py")}, "task": {"source": task.source}}
+    task = own(WORDS, "my_words.py")
+    trained = {"settings": {"task": str(tmp_path / "my_words.py")}, "task": {"source": task.source}}
     assert take_task_of(trained).source == task.source
-    own(WORDS.replace('"in_place": 1', '"in_place": 2'), "words.py")
+    own(WORDS.replace('"in_place": 1', '"in_place": 2'), "my_words.py")
     with pytest.raises(UserError, match="is another than it was in training"):
         take_task_of(trained)
     assert take_task_of({"settings": {}}).name == DEFAULT
@@ -222,7 +222,7 @@ def test_a_task_that_was_edited_judges_no_run_of_before(own, tmp_path):
 
 def test_a_task_written_from_the_page_alone_trains_and_is_scored(chain, tmp_path):
     """Five words in order: the page's own file, every command that it names."""
-    task, data = tmp_path / "words.py", tmp_path / "words.jsonl"
+    task, data = tmp_path / "my_words.py", tmp_path / "words.jsonl"
     task.write_text(WORDS, encoding="utf-8")
     fruits = ["fig", "kiwi", "lime", "pear", "plum", "date", "lemon"]
     rows = [{"question": ", ".join(fruits[i:] + fruits[:i]), "answer": ", ".join(sorted(fruits[:5]))} for i in range(7)]
@@ -231,7 +231,7 @@ def test_a_task_written_from_the_page_alone_trains_and_is_scored(chain, tmp_path
     reply.write_text("<reasoning>\nf, k, l\n</reasoning>\n<answer>\nfig, kiwi, lime, plum, pear\n</answer>")
     explained = run_script("rewards.py", "--task", task, "--explain", reply, "--answer", "fig, kiwi, lime, pear, plum")
     shown = re.search(r"```\n(correctness .*?)```", (ROOT / "docs/your-task.md").read_text("utf-8"), re.DOTALL)[1]
-    assert explained.stdout.replace(str(task), "words.py") == shown
+    assert explained.stdout.replace(str(task), "my_words.py") == shown
     run = tmp_path / "run"
     trained = run_script(
         "train_lora.py", "--config", "tests/short.yaml", "--task", task, "--model", chain / "base", "--max-steps", "1",
