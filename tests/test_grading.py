@@ -58,7 +58,8 @@ NUMBERS = {
     "5x": None, "5 x": None, "5xy": None, "3i": None, "ln 2": None, "log 8": None, "cos 60": None, "10!": None,
     "18 + x": None,
     "x + 18": None, "5(x + 1)": None, "5k": None, "$5k$": None, "3 dozen": None, "18 and a half": None,
-    "18 squared": None,
+    "18 squared": None, "1 half": None, "1 third of the cake": None, "2 tercios": None, "5 fifth graders": 5,
+    "3 third-party apps": 3,
     "half of 18": None, "x \\le 5": None, "< 5": None, "18 < x": None, "5 \\pm 2": None, "9\\theta": None,
     "2^{10}": None,
     # times, dates, ratios, mixed units

@@ -39,6 +39,8 @@ _SCALE = "|".join(sorted(_SCALES, key=len, reverse=True))
 # Multiples that people use in two ways (of 3 dozen eggs, are there 3 or 36?), or that are not read.
 _MULTIPLE = """dozens?|docenas?|mil|mille|tausend|mill?ionen|milliarden?|milliards?|milhões|milioni|mio|mrd|mln|mn|bn
     |halves|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths
+    |(?:half|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|mitad|tercios?|quintos?|sextos?|octavos?|décimos?)
+     (?=[ ](?:of|de)[ ]|[ ]*(?:[.,;:!?)<*]|$))
     |squared|cubed|factorial|al[ ]cuadrado|al[ ]cubo|(?:\\w+[ ])?(?:below[ ]zero|bajo[ ]cero)
     |(?:and|y)[ ](?:(?:an?|one|two|three|un|una)[ -])?(?:half|third|fourth|quarters?|medi[oa]|tercio|cuarto)"""
 _FUNCTION = "sqrt|cbrt|root|log|ln|lg|exp|a?sin|a?cos|a?tan|abs|mod"
