@@ -24,8 +24,8 @@ from typing import Any
 
 from kit import ranks
 from kit.cli.command_line import Parser, positive_int, positive_number
-from kit.cli.errors import Problems, UserError, run_script
-from kit.evaluation.answering import EvaluationSettings, answer_questions
+from kit.cli.errors import Problems, UserError, first_line, run_script
+from kit.evaluation.answering import EvaluationSettings, answer_questions, room_for_prompts
 from kit.evaluation.score_tables import print_comparisons, print_scores
 from kit.evaluation.scores import row_of
 from kit.evaluation.scores_file import compare_files, write_scores
@@ -42,6 +42,7 @@ from kit.task.questions import Row, fingerprint, load_questions
 from kit.task.task import DEFAULT, is_task_of, take_task, take_task_of
 
 DEFAULT_MAX_COMPLETION_LENGTH = 512
+_OF_A_RUN = ("system_prompt", "decimal_mark", "max_completion_length")  # what a run's answers depend on
 
 
 def main() -> None:
@@ -57,8 +58,7 @@ def main() -> None:
             settings.vllm, lambda vllm: score(artefacts, questions, replace(settings, vllm=vllm), output)
         )
         source = {"dataset": args.dataset, "split": args.split, "fingerprint": fingerprint(questions)}
-        baseline = artefact_at(args.baseline, artefacts).name if args.baseline else None
-        print_scores(write_scores(output, rows, source, settings, baseline))
+        print_scores(write_scores(output, rows, source, settings, baseline_of(args, artefacts)))
         if (run := run_folder(args)) and run.path == output:
             if run.export_file.exists():
                 write_card(run)
@@ -142,7 +142,6 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
     """
     problems = Problems()
     settings = problems.catch(evaluation_settings, args)
-    use_decimal_mark(settings.decimal_mark if settings else "point")
     artefacts = problems.catch(
         find_artefacts, [*args.paths, *([args.baseline] if args.baseline else [])], args.base_4bit, args.base
     )
@@ -150,7 +149,7 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
     if artefacts and alone and len(alone) != 1:
         problems.found.append(f"--baseline {args.baseline} holds several artefacts: name one, such as its adapter")
     columns = (args.question_column, args.answer_column)
-    questions = problems.catch(
+    questions = settings and problems.catch(  # without a task nobody knows what an answer is
         load_questions, args.dataset, args.split, *columns, limit=args.limit,
         config=args.dataset_config, skip_bad_rows=args.skip_bad_rows, split_of_a_file="test",
     )  # fmt: skip
@@ -165,13 +164,43 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
     problems.raise_any()
     if (run := run_folder(args)) and not run.has_adapter:
         print(f"{run.path} has no adapter: its training has not finished, the same train_lora.py command continues it")
-    RunFolder(output).transcripts.mkdir(parents=True, exist_ok=True)
+    say_what_others_were_trained_with(args, settings)
+    try:
+        RunFolder(output).transcripts.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{output} cannot be written to ({first_line(error)}): name a folder with --output-dir"
+        ) from None
     return artefacts, questions, output, settings
 
 
 def run_folder(args: argparse.Namespace) -> RunFolder | None:
     """The run folder that the paths belong to, if any does."""
     return next((run for path in args.paths if (run := run_folder_of(Path(path)))), None)
+
+
+def baseline_of(args: argparse.Namespace, artefacts: list[Artefact]) -> str | None:
+    """The name of the row that ``--baseline`` names."""
+    if not args.baseline:
+        return None
+    (alone,) = find_artefacts([args.baseline], args.base_4bit, args.base)
+    return artefact_at(alone.path, artefacts).name
+
+
+def say_what_others_were_trained_with(args: argparse.Namespace, settings: EvaluationSettings) -> None:
+    """All rows of a table are asked alike: a sentence for each further run that was trained with something else."""
+    named = [run_folder_of(Path(path)) for path in (*args.paths, args.baseline) if path]
+    _, *others = {run.path.resolve(): run for run in named if run}.values() or [None]
+    asked = settings.recorded()
+    for run in filter(None, others):
+        trained = run.read()
+        own = trained["settings"] | {"system_prompt": trained.get("system_prompt")}
+        differs = [name for name in _OF_A_RUN if own.get(name) not in (None, asked[name])]
+        if differs:
+            print(
+                f"{run.path} was trained with another {' and '.join(differs)}, and is asked here as all others are: to "
+                "see how good it is, score it alone, and set the two side by side with --compare"
+            )
 
 
 def evaluation_settings(args: argparse.Namespace) -> EvaluationSettings:
@@ -181,6 +210,8 @@ def evaluation_settings(args: argparse.Namespace) -> EvaluationSettings:
     """
     run = run_folder(args)
     trained = run.read() if run else {"settings": {}}
+    mark = args.decimal_mark or trained["settings"].get("decimal_mark", EvaluationSettings.decimal_mark)
+    use_decimal_mark(mark)  # a task's own example is read by it
     task = take_task(args.task) if args.task else take_task_of(trained, run.path if run else None)
     is_trained_with = run is not None and is_task_of(trained, task)
     if run and not is_trained_with:
@@ -191,7 +222,7 @@ def evaluation_settings(args: argparse.Namespace) -> EvaluationSettings:
     return EvaluationSettings(
         system_prompt=(is_trained_with and trained.get("system_prompt")) or default_system_prompt(),
         task=task.label,
-        decimal_mark=args.decimal_mark or trained["settings"].get("decimal_mark", EvaluationSettings.decimal_mark),
+        decimal_mark=mark,
         max_completion_length=length,
         max_prompt_length=trained["settings"].get("max_prompt_length", EvaluationSettings.max_prompt_length),
         batch_size=args.batch_size,
@@ -227,7 +258,7 @@ def ask_one(artefacts: list[Artefact], question: str, settings: EvaluationSettin
 
     def ask(vllm: str) -> str:
         runtime = replace(settings, vllm=vllm).runtime_of(artefacts[0])
-        room = Room(settings.max_prompt_length, settings.max_completion_length, batch_size=1)
+        room = Room(room_for_prompts([question], settings), settings.max_completion_length, batch_size=1)
         with open_engine(artefacts[0], runtime, room) as engine:
             ((_, reply),) = next(engine.generate([prompt], Sampling(settings.max_completion_length)))
         return reply.text

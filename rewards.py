@@ -235,7 +235,8 @@ def _gold(value: object, place: str = "") -> str:
     try:
         if value is None:
             raise ValueError("none is given")
-        return str(gold_answer(answer_text(value, "answer", "--answer", answer_kind().takes_values)))
+        kind = answer_kind()
+        return kind.as_text(gold_answer(answer_text(value, "answer", "--answer", kind.takes_values)))
     except ValueError as error:
         is_number = isinstance(answer_kind(), Number)
         must, such = ("be a number", " 18") if is_number else ("be one of the task's", "")

@@ -85,6 +85,13 @@ def test_explain_reads_a_decimal_comma_where_it_is_told(tmp_path, explained):
     assert "but it is 7/2 with a decimal comma: --decimal-mark comma reads it so" in explained(reply, "--answer", "7/2")
 
 
+def test_an_own_function_gets_the_answer_that_training_gives_it(tmp_path, explained):
+    (tmp_path / "mine.py").write_text("def close(completions, answer, **_):\n    return [float(a) for a in answer]\n")
+    (tmp_path / "reply.txt").write_text(GOOD)
+    shown = explained(tmp_path / "reply.txt", "--answer", "3.5", "--rewards", f"{tmp_path}/mine.py:close")
+    assert "3.50 x 1" in shown
+
+
 @pytest.mark.parametrize("line", ["{oops", "[1]", '{"gold": "18"}', '"text"'])
 def test_explain_names_a_bad_line(tmp_path, explained, line):
     file = tmp_path / "samples.jsonl"

@@ -105,7 +105,8 @@ def answer_questions(
         rest = ", going on with the rest" if missing else ""
         print(f"{artefact.name}: {total - missing} of {total} replies are there already{rest}")
     if missing:
-        room = Room(room_for_prompts(questions, settings), settings.max_completion_length, settings.batch_size)
+        prompt = room_for_prompts([row["question"] for row in questions], settings)
+        room = Room(prompt, settings.max_completion_length, settings.batch_size)
         with open_engine(artefact, runtime, room) as engine, progress(artefact.name, missing) as bar:
             for part, keys in tasks:
                 part.fill(engine, [key for key in keys if not part.transcript.has(key)], bar)
@@ -116,9 +117,9 @@ def answer_questions(
     return Answers(artefact, runtime, model, made_by, greedy, samples[0] if samples else [])
 
 
-def room_for_prompts(questions: list[Row], settings: EvaluationSettings) -> int:
+def room_for_prompts(questions: list[str], settings: EvaluationSettings) -> int:
     """Tokens to set aside for a prompt: as in training, or more where a question is longer than any there could be."""
-    reckoned = reckoned_prompt_length([row["question"] for row in questions], settings.system_prompt)
+    reckoned = reckoned_prompt_length(questions, settings.system_prompt)
     return max(settings.max_prompt_length, reckoned)
 
 

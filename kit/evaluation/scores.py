@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from kit.evaluation.answering import Answers
@@ -117,9 +118,17 @@ def add_comparisons(rows: list[Scores], greedy: dict[str, list[Line]], baseline:
             row["against_base"] = compare(greedy[baseline], greedy[row["name"]])
             if verdict := _of_what(row["against_base"]):
                 gains[verdict].append(row)
-        if row["engine"] == "llama.cpp" and "merged" in greedy:
+        if row["name"] in _made_from_merged(rows):
             remarks += _about_loss(row["name"], _pairs(greedy["merged"], greedy[row["name"]]))
     return [_about_gain(gained, *verdict, str(baseline)) for verdict, gained in gains.items()] + remarks
+
+
+def _made_from_merged(rows: list[Scores]) -> list[str]:
+    """The GGUF files that lie beside merged in its run folder."""
+    folders = [Path(row["path"]).resolve().parent / "gguf" for row in rows if row["name"] == "merged"]
+    return [
+        row["name"] for row in rows if row["engine"] == "llama.cpp" and Path(row["path"]).resolve().parent in folders
+    ]
 
 
 def _of_what(against: Scores | None) -> tuple[str, str] | None:

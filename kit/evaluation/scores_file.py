@@ -68,7 +68,24 @@ def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[
     if left := [row["name"] for row in others if row not in kept]:
         why = "their models or replies are no longer those" if same else "they answered other questions or settings"
         print(f"{file} no longer shows {', '.join(left)}: {why}. The command that scored them brings them back")
-    return kept
+    for row in rows:
+        for old in before["rows"]:
+            if old["name"] == row["name"] and Path(old["path"]).resolve() != Path(row["path"]).resolve():
+                print(f"{file}: {row['name']} is {row['path']} from now on, no longer {old['path']}")
+    return _alike_in_samples(kept, before, scores, file)
+
+
+def _alike_in_samples(kept: list[Scores], before: Scores, scores: Scores, file: Path) -> list[Scores]:
+    """The rows without samples that were drawn otherwise than those of now: one table holds one kind."""
+    drawn = [[_setting(each, name) for name in ("samples", "temperature", "seed")] for each in (before, scores)]
+    sampled = [row["name"] for row in kept if row.get("samples")]
+    if not sampled or drawn[0] == drawn[1]:
+        return kept
+    print(
+        f"{file} no longer shows the samples of {', '.join(sampled)}: their number, temperature or seed was another. "
+        "The command that drew them brings them back"
+    )
+    return [{name: value for name, value in row.items() if name != "samples"} for row in kept]
 
 
 def _setting(scores: Scores, name: str) -> Any:

@@ -187,7 +187,11 @@ def _adapter(path: str, run: RunFolder | None, base_4bit: bool, named: str | Non
         check_model(base, option)
     else:
         check_base(base, option, ", or score it on the quantized ones with --base-4bit")
-    return Artefact("adapter", Kind.ADAPTER, path, base if base_4bit else sixteen_bit_name(base))
+    is_another = run is not None and run.adapter.resolve() != local.resolve()  # a checkpoint, a warm start
+    return Artefact(
+        local.resolve().name if is_another else "adapter", Kind.ADAPTER, path,
+        base if base_4bit else sixteen_bit_name(base),
+    )  # fmt: skip
 
 
 def _adapter_gguf(path: str, run: RunFolder | None, named: str | None) -> Artefact:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -90,7 +91,9 @@ def use_decimal_mark(mark: str) -> None:
 
 
 def as_data_writes(value: Any) -> Any:
-    """A float as its data would write it: JSON's 1.5 is 1.5 whatever the mark of the texts; anything else as it is."""
+    """A number as its data would write it: JSON's 1.5 is 1.5 whatever the mark of the texts; anything else as it is."""
+    if isinstance(value, Decimal):  # a column of Parquet
+        return with_mark(f"{value:f}")
     return with_mark(str(value)) if isinstance(value, float) else value
 
 

@@ -43,7 +43,7 @@ def file_hash(file: Path) -> str:
 
 
 def _read(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace").replace("\r\n", "\n")
+    return file.read_text(encoding="utf-8-sig", errors="replace").replace("\r\n", "\n")
 
 
 def _is_comment(node: ast.stmt) -> bool:

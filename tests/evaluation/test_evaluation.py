@@ -152,7 +152,11 @@ def test_a_question_is_paired_wherever_it_stands():
 
 
 def rows(*names):
-    return [{"name": name, "engine": "llama.cpp" if name == "q4_k_m" else "transformers"} for name in names]
+    places = {"q4_k_m": "gguf/run.q4_k_m.gguf", "base.f16": "gguf/base/base.f16.gguf"}
+    return [
+        {"name": name, "engine": "llama.cpp" if name in places else "transformers", "path": places.get(name, name)}
+        for name in names
+    ]
 
 
 def test_a_gain_of_format_alone_is_called_so():
@@ -184,6 +188,8 @@ def test_a_gguf_that_lost_beyond_noise_is_called_so():
     answers = {"merged": lines(*[1] * 50), "q4_k_m": lines(*[1] * 40, *[0] * 10)}
     (remark,) = add_comparisons(rows("merged", "q4_k_m"), answers, None)
     assert "q4_k_m: worse than merged beyond noise, -20.0 points strict" in remark
+    answers["base.f16"] = answers["q4_k_m"]  # never made from merged
+    assert add_comparisons(rows("merged", "base.f16"), answers, None) == []
     answers["q4_k_m"] = lines(*[1] * 48, 0, 0)
     assert add_comparisons(rows("merged", "q4_k_m"), answers, None) == []
 

@@ -1,6 +1,7 @@
 """No evaluation deletes another's replies, asks for one that is there, or lets scores.json speak of others."""
 
 import json
+import shutil
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 from kit.cli.errors import UserError
 from kit.evaluation import answering as answers
 from kit.evaluation.answering import EvaluationSettings, answer_questions
+from kit.evaluation.score_tables import print_scores
 from kit.evaluation.scores import row_of
 from kit.evaluation.scores_file import compare_files, read_scores, write_scores
 from kit.evaluation.transcripts import lines_of
@@ -100,6 +102,28 @@ def test_samples_that_were_not_asked_for_this_time_stay(evaluate):
     assert evaluate(QUESTIONS, samples=1) == []
     assert len(evaluate(QUESTIONS[:5], samples=2, temperature=0.5)) == 5 * 2
     assert evaluate(QUESTIONS, samples=3) == []
+
+
+def test_samples_that_were_drawn_otherwise_are_not_one_table(evaluate, tmp_path, capsys):
+    def scored_before_as(name):
+        scores = tmp_path / "out" / "scores.json"
+        content = json.loads(scores.read_text())
+        held = tmp_path / f"{name}.gguf"
+        shutil.copy(tmp_path / "x.gguf", held)
+        shutil.copy(tmp_path / "out" / "transcripts" / "x.jsonl", tmp_path / "out" / "transcripts" / f"{name}.jsonl")
+        other = content["rows"][0] | {"name": name, "path": str(held)}
+        scores.write_text(json.dumps(content | {"rows": [*content["rows"], other]}))
+
+    evaluate(QUESTIONS, samples=4)
+    scored_before_as("y")
+    evaluate(QUESTIONS, samples=4)
+    scores = read_scores(tmp_path / "out" / "scores.json")
+    assert [("samples" in row) for row in scores["rows"]] == [True, True]
+    evaluate(QUESTIONS, samples=2)
+    scores = read_scores(tmp_path / "out" / "scores.json")
+    assert [row.get("samples", {}).get("count") for row in scores["rows"]] == [None, 2]
+    assert "no longer shows the samples of y" in capsys.readouterr().out
+    print_scores(scores)
 
 
 def test_a_file_of_questions_that_was_mended_is_not_asked_anew(evaluate, tmp_path):

@@ -1,6 +1,7 @@
 """Reading questions: what is wrong is named with its line, before anything heavy starts."""
 
 import json
+from decimal import Decimal
 
 import pytest
 
@@ -111,10 +112,16 @@ def test_a_mark_that_may_be_the_wrong_one_is_said_and_one_that_is_wrong_refused(
         load_questions(write(tmp_path, GOOD, '{"question": "7 / 2?", "answer": "#### 3,5"}'))
 
 
-def test_a_number_of_json_is_that_number_whatever_the_mark_of_the_texts(tmp_path):
+def test_a_number_of_the_data_is_that_number_whatever_the_mark_of_the_texts(tmp_path):
+    from pyarrow import Table, parquet
+
+    table = Table.from_pylist([{"question": "3 / 2?", "answer": Decimal("1.500")}])
+    parquet.write_table(table, tmp_path / "decimal.parquet")
     use_decimal_mark("comma")
     try:
         (row,) = load_questions(write(tmp_path, '{"question": "7 / 2?", "answer": 3.5}'))
         assert gold_answer(row["answer"]) == 3.5
+        (row,) = load_questions(str(tmp_path / "decimal.parquet"))
+        assert gold_answer(row["answer"]) == 1.5
     finally:
         use_decimal_mark("point")

@@ -79,6 +79,13 @@ def test_every_form_pays_under_the_name_that_it_was_chosen_by(own, name):
     assert reward(completions=["ab", "abc"], prompts=[], answer=["1", "2"]) == [1.0, 0.0]
 
 
+def test_a_file_of_a_windows_editor_is_read_as_python_runs_it(own):
+    plain, marked = own(FORMS), own("")
+    marked.write_text(FORMS, encoding="utf-8-sig")
+    sources = [choose_rewards(f"{file}:short")[0][0].source for file in (plain, marked)]
+    assert sources[0] == sources[1]
+
+
 def test_two_of_one_factory_are_two(own):
     file = own(FORMS)
     rewards, _ = choose_rewards(f"{file}:below,{file}:far_below")

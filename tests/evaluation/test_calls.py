@@ -1,0 +1,98 @@
+"""What a call of evaluate.py means: which rows, asked how, compared with what. Nothing answers here."""
+
+import json
+import sys
+
+import pytest
+
+import evaluate
+from kit.cli.errors import UserError
+from kit.numbers.reading import use_decimal_mark
+from kit.storage.run_folder import RunFolder
+from kit.task.prompt_length import reckoned_prompt_length
+from kit.task.task import take_task
+from tests.generation.test_artefacts import adapter, model
+
+TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
+
+
+@pytest.fixture
+def called(tmp_path, monkeypatch):
+    """``called(*arguments)`` is what ``check_everything`` makes of a command line."""
+    (tmp_path / "q.jsonl").write_text('{"question": "7 / 2?", "answer": "3,5"}\n')
+    base = model(tmp_path / "base")
+    (base / "chat_template.jinja").write_text(TEMPLATE)
+    for name, settings in {"one": {}, "other": {"max_completion_length": 64}, "begun": {}}.items():
+        run = RunFolder(tmp_path / name)
+        if name != "begun":
+            adapter(run.adapter, base)
+            adapter(run.warm_start, base)
+            adapter(run.checkpoints / "step-50", base)
+        run.path.mkdir(exist_ok=True)
+        settings = {"model": str(base), "decimal_mark": "comma", "max_completion_length": 200} | settings
+        run.write({"settings": settings, "system_prompt": "Be brief."})
+
+    def check(*arguments):
+        paths = [str(tmp_path / argument) if (tmp_path / argument).exists() else argument for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", "--dataset", str(tmp_path / "q.jsonl"), *paths])
+        args = evaluate.read_arguments()
+        return args, *evaluate.check_everything(args)
+
+    yield check
+    use_decimal_mark("point")
+    take_task("gsm8k")
+
+
+def test_a_checkpoint_and_a_warm_start_never_take_the_place_of_the_adapter(called):
+    for path, name in {
+        "one/adapter": "adapter",
+        "one/warm_start": "warm_start",
+        "one/checkpoints/step-50": "step-50",
+    }.items():
+        _, (artefact,), *_ = called(path)
+        assert artefact.name == name
+
+
+def test_a_run_without_an_adapter_is_a_baseline_by_its_base(called):
+    args, artefacts, *_ = called("one", "--baseline", "begun")
+    assert evaluate.baseline_of(args, artefacts) == "base"
+    assert evaluate.baseline_of(called("one")[0], artefacts) is None
+
+
+def test_a_further_run_that_was_trained_otherwise_is_told_so(called, capsys):
+    called("one", "other")
+    assert "other was trained with another max_completion_length, and is asked here as all" in capsys.readouterr().out
+    called("one", "--baseline", "one/warm_start")
+    assert "trained with another" not in capsys.readouterr().out
+
+
+def test_a_tasks_own_example_is_read_by_the_mark_of_its_run(called, tmp_path):
+    task = {"system_prompt": "<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>", "answer": "number",
+            "example": {"question": "7 / 2?", "reasoning": "half of 7", "answer": "3,50"}}  # fmt: skip
+    (tmp_path / "halves.yaml").write_text(json.dumps(task))
+    assert called("one/adapter", "--task", "halves.yaml")[-1].decimal_mark == "comma"
+
+
+def test_where_there_is_no_task_no_answer_is_blamed(called):
+    with pytest.raises(UserError) as refused:
+        called("one", "--task", "nowhere.yaml")
+    (problem,) = refused.value.problems
+    assert "nowhere.yaml" in problem
+
+
+def test_a_folder_that_cannot_be_made_is_named(called, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written to.*: name a folder with --output-dir"):
+        called("one", "--output-dir", str(tmp_path / "file" / "sub"))
+
+
+@pytest.mark.parametrize(
+    ("question", "tokens"),  # of Qwen2.5's tokenizer, which has a token for each digit
+    [
+        (", ".join(str(number) for number in range(300)), 1388),
+        ("How many apples does Ana have now? " * 20, 161),
+        ("1 2 3\n4 5 6\n" * 30, 360),
+    ],
+)
+def test_no_prompt_is_longer_than_reckoned_nor_half_as_long(question, tokens):
+    assert tokens <= reckoned_prompt_length([question], "") <= 2.2 * tokens + 16
