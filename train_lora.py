@@ -111,7 +111,7 @@ def check_everything() -> tuple[Settings, list[Row], Rewards]:
         settings = with_task(settings, task)
     questions: list[Row] = []
     aside = 0
-    if not settings.plan or settings.epochs or Path(settings.dataset).is_file():
+    if task and (not settings.plan or settings.epochs or Path(settings.dataset).is_file()):
         questions = problems.catch(read_questions, settings) or []
         aside = problems.catch(lambda: held_out_count(as_recorded(settings), len(questions))) or 0
         settings = with_steps(settings, len(questions) - aside)
@@ -128,7 +128,8 @@ def check_everything() -> tuple[Settings, list[Row], Rewards]:
         problems.catch(lambda: check_enough(len(questions) - aside, as_recorded(settings)))
     if questions and rewards:
         problems.catch(check_arguments, rewards[0], questions)
-    problems.catch(check_run_folder, settings, questions, rewards)
+    if task:
+        problems.catch(check_run_folder, settings, questions, rewards)
     problems.raise_any()
     check_before_training(settings.model)
     if is_quantized(settings.model):

@@ -220,6 +220,15 @@ def test_a_task_that_was_edited_judges_no_run_of_before(own, tmp_path):
         take_task_of(trained, tmp_path)
 
 
+def test_without_its_task_no_answer_is_blamed(tmp_path):
+    (tmp_path / "q.jsonl").write_text('{"question": "The capital of Peru?", "answer": "Lima"}\n')
+    refused = run_script(
+        "train_lora.py", "--task", "nowhere.yaml", "--dataset", tmp_path / "q.jsonl", "--model", tmp_path, check=False
+    )
+    assert "nowhere.yaml does not exist" in refused.stderr
+    assert "Lima" not in refused.stderr
+
+
 def test_a_task_written_from_the_page_alone_trains_and_is_scored(chain, tmp_path):
     """Five words in order: the page's own file, every command that it names."""
     task, data = tmp_path / "my_words.py", tmp_path / "words.jsonl"
