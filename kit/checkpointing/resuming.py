@@ -180,7 +180,11 @@ def check_run_folder(settings: Settings, questions: list[Row] | None, rewards: R
     mirror = mirror_of(run, settings)
     copied = mirror is not None and mirror.copy.exists() and not settings.overwrite
     ours = {run.checkpoints.name} | ({path.name for path in restored(run)} if copied else set())
-    if run.path.exists() and not run.exists() and any(path.name not in ours for path in run.path.glob("[!.]*")):
+    if (
+        run.path.exists()
+        and not run.exists()
+        and any(path.name not in ours and path.suffix != ".partial" for path in run.path.glob("[!.]*"))
+    ):
         raise UserError(f"--output-dir {run.path} holds something that is no run: name another folder")
     for known in (run, mirror.copy if mirror else None):
         if known and known.exists() and not settings.overwrite:
@@ -205,8 +209,8 @@ def open_run_folder(settings: Settings) -> tuple[RunFolder, Mirror | None]:
     """The run folder, emptied with ``--overwrite``, else as it is or as its mirror has it; and the mirror."""
     run = RunFolder(Path(settings.output_dir))
     mirror = mirror_of(run, settings)
-    if settings.overwrite:
-        shutil.rmtree(run.path, ignore_errors=True)
+    if settings.overwrite and run.path.exists():
+        _empty(run.path.resolve())  # which may be a link to another disk
         if mirror:
             mirror.start_anew()
     run.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -218,6 +222,15 @@ def open_run_folder(settings: Settings) -> tuple[RunFolder, Mirror | None]:
         print(f"{run.path} was finished with fewer steps: it goes on to step {settings.max_steps}{anew}")
         _set_back(run)
     return run, mirror
+
+
+def _empty(folder: Path) -> None:
+    """Raises ``UserError`` where something stays: the new run would go on from it."""
+    try:
+        for path in folder.iterdir():
+            path.unlink() if path.is_symlink() or not path.is_dir() else shutil.rmtree(path)
+    except OSError as error:
+        raise UserError(f"--overwrite cannot empty {folder} ({error}): name another --output-dir") from None
 
 
 def _set_back(run: RunFolder) -> None:

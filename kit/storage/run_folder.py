@@ -195,7 +195,8 @@ class RunFolder:
             return self.base
         model = self.read()["settings"]["model"]
         beside = self.path.resolve().parent / Path(model).name
-        return str(beside) if not Path(model).exists() and beside.exists() else model
+        has_moved = not Path(model).exists() and (beside / "config.json").is_file()  # no run of that name
+        return str(beside) if has_moved else model
 
     def merge_base(self) -> str:
         """The 16-bit weights that merging starts from, also where training had 4-bit ones."""

@@ -13,7 +13,7 @@ import pytest
 from kit.checkpointing.checkpoints import checkpoints_in, damage, newest_whole, seal_checkpoint, step_of
 from kit.checkpointing.failures import RunStopped, explained
 from kit.checkpointing.mirror import Mirror
-from kit.checkpointing.resuming import check_run_folder, cut_logs
+from kit.checkpointing.resuming import check_run_folder, cut_logs, open_run_folder
 from kit.cli.errors import UserError
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
@@ -124,6 +124,37 @@ def test_a_restore_that_was_cut_off_is_done_again(run, tmp_path):
         check_run_folder(settings, None)
     check_run_folder(dataclasses.replace(settings, mirror=str(tmp_path / "drive")), None)
     assert mirror.restore()
+
+
+def test_overwriting_empties_a_folder_that_is_a_link(run, tmp_path):
+    (tmp_path / "linked").symlink_to(run.path)
+    opened, _ = open_run_folder(Settings(output_dir=str(tmp_path / "linked"), overwrite=True))
+    assert opened.path.is_symlink()
+    assert [path.name for path in run.path.iterdir()] == ["checkpoints"]
+    assert not list(run.checkpoints.iterdir())
+
+
+def test_a_file_that_a_full_disk_cut_off_does_not_make_the_folder_another_ones(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.settings_file.with_name("run.yaml.partial").write_text("settings:")
+    check_run_folder(Settings(output_dir=str(run.path)), None)
+    (run.path / "photo.jpg").write_text("")
+    with pytest.raises(UserError, match="holds something that is no run"):
+        check_run_folder(Settings(output_dir=str(run.path)), None)
+
+
+def test_a_run_that_is_called_as_its_base_is_not_its_base(tmp_path):
+    for name, model, found in (
+        ("Qwen2.5-0.5B", "some/Qwen2.5-0.5B", "some/Qwen2.5-0.5B"),
+        ("run", "gone/there/base", "base"),
+    ):
+        run = RunFolder(tmp_path / name)
+        run.path.mkdir()
+        run.write({"settings": {"model": model}})
+        (tmp_path / "base").mkdir(exist_ok=True)
+        (tmp_path / "base" / "config.json").write_text("{}")
+        assert run.base_model() == (found if "/" in found else str(tmp_path / found))
 
 
 def test_a_damaged_copy_is_mended_and_not_restored(run, tmp_path):
