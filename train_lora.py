@@ -33,6 +33,7 @@ from kit.checkpointing.resuming import (
     as_recorded,
     check_run_folder,
     is_trained,
+    mirror_of,
     open_run_folder,
 )
 from kit.cli.errors import run_script
@@ -162,7 +163,12 @@ def longest_of(settings: Settings, questions: list[Row]) -> int:
 def finish_now(settings: Settings) -> None:
     """``--finish``: a checkpoint becomes the adapter, or the best step before it."""
     run = RunFolder(Path(settings.output_dir))
+    mirror = mirror_of(run, settings)
+    if mirror and mirror.restore():
+        print(f"restored from {mirror.copy.path}")
     step, better = finish_early(run, settings.step, settings.keep if "keep" in settings.given else "")
+    if mirror:
+        mirror.finish()
     write_report(run)
     if better:
         print(better.sentence)

@@ -101,7 +101,8 @@ def shape_of(config: dict[str, Any], model: str) -> ModelShape:
             query=heads * head,
             key_value=config.get("num_key_value_heads", heads) * head,
             vocabulary=config["vocab_size"],
-            tied=bool(config.get("tie_word_embeddings", False)),
+            # Gemma's configs leave out what is true of all of them.
+            tied=bool(config.get("tie_word_embeddings", str(config.get("model_type")).startswith("gemma"))),
             head=head,
         )
     except (KeyError, TypeError) as error:

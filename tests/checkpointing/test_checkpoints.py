@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+import train_lora
 from kit.checkpointing.checkpoints import checkpoints_in, damage, newest_whole, seal_checkpoint, step_of
 from kit.checkpointing.failures import RunStopped, explained
 from kit.checkpointing.mirror import Mirror
@@ -155,6 +156,19 @@ def test_a_run_that_is_called_as_its_base_is_not_its_base(tmp_path):
         (tmp_path / "base").mkdir(exist_ok=True)
         (tmp_path / "base" / "config.json").write_text("{}")
         assert run.base_model() == (found if "/" in found else str(tmp_path / found))
+
+
+def test_what_is_finished_early_is_in_the_mirror_too_and_can_begin_there(run, tmp_path, monkeypatch):
+    for name in ("write_report", "print_next_commands"):
+        monkeypatch.setattr(train_lora, name, lambda _: None)
+    run.write({"settings": {"max_steps": 9}})
+    Mirror(run, tmp_path / "drive", say=pytest.fail).finish()
+    shutil.rmtree(run.path)
+    train_lora.finish_now(Settings(output_dir=str(run.path), mirror=str(tmp_path / "drive")))
+    assert run.read()["adapter"] == {"step": 6}
+    copy = RunFolder(tmp_path / "drive" / "run")
+    assert copy.has_adapter
+    assert copy.read() == run.read()
 
 
 def test_a_damaged_copy_is_mended_and_not_restored(run, tmp_path):

@@ -227,6 +227,13 @@ def test_parameters_and_cache_are_those_of_the_real_model(kind):
     assert kept == 5 * shape.kv_elements_per_token
 
 
+def test_gemmas_published_config_leaves_out_that_its_head_is_its_embedding():
+    config = {"hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 18, "num_attention_heads": 4,
+              "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 262144}  # fmt: skip
+    assert shape_of(config | {"model_type": "gemma3_text"}, "gemma").tied
+    assert not shape_of(config | {"model_type": "llama"}, "llama").tied
+
+
 def test_bytes_by_part_are_those_of_the_docstring():
     plan = make_plan(Settings(), card_named("t4"), QWEN["0.5B"])
     by_name = {part.name: part.bytes for part in plan.parts}
