@@ -228,7 +228,8 @@ def _empty(folder: Path) -> None:
     """Raises ``UserError`` where something stays: the new run would go on from it."""
     try:
         for path in folder.iterdir():
-            path.unlink() if path.is_symlink() or not path.is_dir() else shutil.rmtree(path)
+            remove = shutil.rmtree if path.is_dir() and not path.is_symlink() else os.unlink
+            remove(path)
     except OSError as error:
         raise UserError(f"--overwrite cannot empty {folder} ({error}): name another --output-dir") from None
 

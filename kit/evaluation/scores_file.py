@@ -68,10 +68,10 @@ def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[
     if left := [row["name"] for row in others if row not in kept]:
         why = "their models or replies are no longer those" if same else "they answered other questions or settings"
         print(f"{file} no longer shows {', '.join(left)}: {why}. The command that scored them brings them back")
-    for row in rows:
-        for old in before["rows"]:
-            if old["name"] == row["name"] and Path(old["path"]).resolve() != Path(row["path"]).resolve():
-                print(f"{file}: {row['name']} is {row['path']} from now on, no longer {old['path']}")
+    paths = {row["name"]: row["path"] for row in rows}
+    for name, old in [(row["name"], row.get("path")) for row in before["rows"] if row["name"] in names]:
+        if old and Path(old).exists() and Path(old).resolve() != Path(paths[name]).resolve():  # and has not moved
+            print(f"{file}: {name} is {paths[name]} from now on, no longer {old}")
     return _alike_in_samples(kept, before, scores, file)
 
 

@@ -165,6 +165,19 @@ def test_scores_without_their_replies_are_called_so(evaluate, tmp_path):
         compare_files(one, other)
 
 
+def test_a_row_that_is_another_artefacts_from_now_on_is_named(evaluate, tmp_path, capsys):
+    evaluate(QUESTIONS[:2])
+    scores, other = tmp_path / "out" / "scores.json", tmp_path / "other" / "x.gguf"
+    evaluate(QUESTIONS[:2])
+    assert "from now on" not in capsys.readouterr().out
+    other.parent.mkdir()
+    shutil.copy(tmp_path / "x.gguf", other)
+    content = json.loads(scores.read_text())
+    scores.write_text(json.dumps(content | {"rows": [content["rows"][0] | {"path": str(other)}]}))
+    evaluate(QUESTIONS[:2])
+    assert f"x is {tmp_path}/x.gguf from now on, no longer {other}" in capsys.readouterr().out
+
+
 def test_rows_that_leave_scores_json_are_named(evaluate, tmp_path, capsys):
     evaluate(QUESTIONS)
     scores = tmp_path / "out" / "scores.json"
