@@ -39,7 +39,8 @@ from kit.export.summary import print_summary
 from kit.llama_cpp import build as llama_cpp
 from kit.llama_cpp.gguf import NEED_IMATRIX
 from kit.llama_cpp.imatrix import UNCHANGED
-from kit.storage.hub import check_base
+from kit.storage import run_lock
+from kit.storage.hub import check_base, fetch
 from kit.storage.run_folder import ADAPTER_KIND, RunFolder
 from kit.storage.weight_files import is_adapter
 
@@ -51,8 +52,10 @@ def main() -> None:
     llama_cpp.ensure()
     if args.imatrix:
         llama_cpp.program("llama-imatrix")  # a llama.cpp of the user's own may lack it
+    fetch(run.merge_base())
     if is_foreign(args.path):
         adopt(args.path, run)
+    run_lock.take(run.path)
     record, evidence = ExportRecord(run), evidence_of(run)
     with staging(run) as scratch:
         if args.check:

@@ -49,6 +49,7 @@ from kit.planning.step_size import check_enough, with_steps
 from kit.report.page import write_report
 from kit.settings.knobs import Settings
 from kit.settings.reading import read_settings
+from kit.storage import run_lock
 from kit.storage.hub import check_model, sixteen_bit_name
 from kit.storage.run_folder import RunFolder
 from kit.storage.weight_files import is_quantized
@@ -164,6 +165,8 @@ def finish_now(settings: Settings) -> None:
     """``--finish``: a checkpoint becomes the adapter, or the best step before it."""
     run = RunFolder(Path(settings.output_dir))
     mirror = mirror_of(run, settings)
+    if run.path.exists():  # else there is nothing to finish, or only its mirror
+        run_lock.take(run.path)
     if mirror and mirror.restore():
         print(f"restored from {mirror.copy.path}")
     step, better = finish_early(run, settings.step, settings.keep if "keep" in settings.given else "")

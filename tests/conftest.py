@@ -29,6 +29,25 @@ def run_script(*arguments: object, check: bool = True, **options) -> subprocess.
     return done
 
 
+_WRITES = """
+import sys, time
+from pathlib import Path
+from kit.storage import run_lock
+
+run_lock.take(Path(sys.argv[1]))
+print("taken", flush=True)
+time.sleep(600)
+"""
+
+
+def writing(run: Path) -> subprocess.Popen[str]:
+    """Another program that keeps a run folder for itself until it is killed."""
+    other = subprocess.Popen([sys.executable, "-c", _WRITES, run], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "taken\n"
+    return other
+
+
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory) -> Path:
     """A folder with the run folder ``short`` of a tiny, hardly trained model: train, merge, export, evaluate.

@@ -8,9 +8,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from kit.checkpointing.checkpoints import MANIFEST, checkpoints_in, damage, newest_whole
+from kit.cli.errors import UserError, first_line
 from kit.storage.atomic import replace_whole
 from kit.storage.run_folder import RunFolder
 
@@ -32,11 +34,25 @@ class Mirror:
         self._pool = ThreadPoolExecutor(1)
 
     def restore(self) -> bool:
-        """Fill an empty run folder from the mirror; was there something to restore?"""
-        if self.run.exists() or not self.copy.exists():
-            return False
+        """Fill an empty run folder from the mirror, which stays as it is; was there something to restore?
+
+        Raises:
+            UserError: the mirror cannot be read, or the run folder not be written.
+        """
+        try:
+            if self.run.exists() or not self.copy.exists():
+                return False
+            self._restore()
+        except OSError as error:
+            raise UserError(
+                f"{self.run.path} cannot be restored from {self.copy.path} ({first_line(error)}): see whether both "
+                "disks are there and have room, and run the same command again"
+            ) from None
+        return True
+
+    def _restore(self) -> None:
         self.run.checkpoints.mkdir(parents=True, exist_ok=True)
-        if newest := newest_whole(self.copy.checkpoints, self._say):
+        if newest := newest_whole(self.copy.checkpoints, self._say, remove=False):
             _copy_folder(newest, self.run.checkpoints / newest.name)
         for best in self.copy.best.glob("step-*[0-9]"):
             self.run.best.mkdir(exist_ok=True)
@@ -45,7 +61,6 @@ class Mirror:
             _copy_folder(self.copy.adapter, self.run.adapter)
         for file in self._logs(self.copy):
             _copy_file(file, self.run.path / file.name)
-        return True
 
     def start_anew(self) -> None:
         """Forget the copies of an earlier run of the same name."""
@@ -109,7 +124,11 @@ def _files(run: RunFolder) -> tuple[Path, ...]:
 def _is_copy(checkpoint: Path, target: Path) -> bool:
     """The same manifest, and every file as it says."""
     manifests = [path / MANIFEST for path in (checkpoint, target)]
-    return manifests[1].is_file() and manifests[0].read_bytes() == manifests[1].read_bytes() and damage(target) is None
+    if not manifests[1].is_file() or manifests[0].read_bytes() != manifests[1].read_bytes():
+        return False
+    with suppress(UserError):  # what cannot be read is copied anew
+        return damage(target) is None
+    return False
 
 
 def _copy_folder(source: Path, target: Path) -> None:

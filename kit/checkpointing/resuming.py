@@ -15,6 +15,7 @@ from kit.checkpointing.mirror import Mirror, restored
 from kit.cli.errors import UserError
 from kit.settings.further_fields import goes_without_saying
 from kit.settings.knobs import BATCH_KNOBS, KNOBS, Settings, shared_out
+from kit.storage import run_lock
 from kit.storage.atomic import replace_whole, write_whole
 from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.task.questions import Row, fingerprint
@@ -206,14 +207,19 @@ def mirror_of(run: RunFolder, settings: Settings) -> Mirror | None:
 
 
 def open_run_folder(settings: Settings) -> tuple[RunFolder, Mirror | None]:
-    """The run folder, emptied with ``--overwrite``, else as it is or as its mirror has it; and the mirror."""
+    """The run folder, emptied with ``--overwrite``, else as it is or as its mirror has it; and the mirror.
+
+    Raises:
+        UserError: another program writes it now, or it cannot be emptied or restored.
+    """
     run = RunFolder(Path(settings.output_dir))
     mirror = mirror_of(run, settings)
+    run_lock.take(run.path)
     if settings.overwrite and run.path.exists():
         _empty(run.path.resolve())  # which may be a link to another disk
         if mirror:
             mirror.start_anew()
-    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    run.checkpoints.mkdir(exist_ok=True)
     if mirror and mirror.restore():
         print(f"restored from {mirror.copy.path}")
     if run.has_adapter and goes_further(run, settings):
@@ -228,6 +234,8 @@ def _empty(folder: Path) -> None:
     """Raises ``UserError`` where something stays: the new run would go on from it."""
     try:
         for path in folder.iterdir():
+            if path.name == run_lock.LOCK:
+                continue
             remove = shutil.rmtree if path.is_dir() and not path.is_symlink() else os.unlink
             remove(path)
     except OSError as error:

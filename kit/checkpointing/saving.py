@@ -1,4 +1,4 @@
-"""When a checkpoint is saved: every so many steps, every so many minutes, and when somebody asks to stop."""
+"""When a checkpoint is saved: every so many steps or minutes, when somebody asks to stop, and after the last step."""
 
 from __future__ import annotations
 
@@ -42,16 +42,15 @@ def checkpointing(
                 restore_adapter(self.trainer.model, Path(start))
 
         def on_step_end(self, args, state, control, **_):
-            if state.global_step >= state.max_steps:
-                check_weights(self.trainer.model, state.global_step)
-                return  # the adapter itself comes next
             stops = ranks.agree_on(stop)
+            ends = state.global_step >= state.max_steps or control.should_training_stop  # more steps may be asked for
             waited = ranks.told(time.monotonic() - self.saved_at)
             at_step = state.global_step % settings.save_steps == 0
-            self.due |= at_step or waited > 60 * settings.save_minutes or stops
+            self.due |= at_step or waited > 60 * settings.save_minutes or stops or ends
             used_up = self.trainer._step % (args.steps_per_generation * args.num_iterations) == 0
-            if self.due and used_up:
+            if (self.due and used_up) or ends:
                 check_weights(self.trainer.model, state.global_step)
+            if self.due and used_up:
                 control.should_save = True
                 control.should_training_stop |= stops
 

@@ -129,7 +129,7 @@ def verified_adapter(
     record.verify(metadata_agrees(GgufFile(base), merged.folder), answers_as_merged(base, merged.folder, prompts, file))
     (divergence,) = mean_kl_divergence(f16, [base], evidence.text, scratch, adapter=file)
     return {
-        "file": record.run.adapter_gguf.name,
+        "file": file.name,
         "bytes": file.stat().st_size,
         "sha256": file_hash(file),
         "merged_sha256": merged.sha256,

@@ -17,7 +17,7 @@ from kit.llama_cpp.gguf import BLOCK, CONVERTED, GgufFile, convert, quantize, wi
 from kit.llama_cpp.imatrix import UNCHANGED, matrix_used_in
 from kit.storage.atomic import file_hash, replace_whole
 from kit.storage.hub import local_folder
-from kit.storage.run_folder import ADAPTER_KIND, RunFolder
+from kit.storage.run_folder import ADAPTER_KIND
 
 
 def make_ggufs(
@@ -36,6 +36,7 @@ def make_ggufs(
         ExportRefused: a check failed; none of the new files has its final name.
     """
     run, name = record.run, record.run.path.resolve().name
+    _remove_others(merged, record)
     f16 = _f16(merged, record, scratch)
     imatrix = None
     if with_imatrix:
@@ -60,7 +61,10 @@ def make_ggufs(
     run.gguf.mkdir(exist_ok=True)
     for kind, file in made.items():
         replace_whole(file, run.gguf_file(kind))
-    record.content["gguf"] = _kept(made, merged, record) | entries
+        before = record.ggufs.get(kind)
+        if before and before["file"] != run.gguf_file(kind).name:
+            _remove(before, record, "the run had another name then")
+    record.content["gguf"] = record.ggufs | entries
 
 
 def check_ggufs(merged: Merged, record: ExportRecord, evidence: Evidence, scratch: Path) -> None:
@@ -114,29 +118,32 @@ def _verified(
     record.verify(*checks)
     divergences = mean_kl_divergence(f16, list(files.values()), evidence.text, scratch)
     return {
-        kind: _entry(kind, gguf, divergence, merged, record.run)
+        kind: _entry(kind, gguf, divergence, merged)
         for (kind, gguf), divergence in zip(readers.items(), divergences, strict=True)
     }
 
 
-def _kept(made: dict[str, Path], merged: Merged, record: ExportRecord) -> dict[str, Any]:
-    """Entries of files from earlier exports of the same merged weights; files of other weights are removed."""
-    kept = {}
-    for kind, entry in record.ggufs.items():
-        file = record.run.gguf / entry["file"]
-        if kind in made or not file.exists():
-            continue
-        if entry["merged_sha256"] == merged.sha256:
-            kept[kind] = entry
-        elif file_hash(file) == entry["sha256"]:
-            record.say(f"removing {file}: it was made from an earlier merge")
-            file.unlink()
-    return kept
+def _remove_others(merged: Merged, record: ExportRecord) -> None:
+    """Remove files of other weights that earlier exports made: beside these they would be taken for theirs."""
+    for kind, entry in list(record.ggufs.items()):
+        if entry["merged_sha256"] != merged.sha256:
+            _remove(entry, record, "it was made from an earlier merge")
+            del record.ggufs[kind]
+            record.write()  # whatever comes of those that are made now
+        elif not (record.run.gguf / entry["file"]).exists():
+            del record.ggufs[kind]
 
 
-def _entry(kind: str, gguf: GgufFile, divergence: float | None, merged: Merged, run: RunFolder) -> dict[str, Any]:
+def _remove(entry: dict[str, Any], record: ExportRecord, why: str) -> None:
+    file = record.run.gguf / entry["file"]
+    if file.exists() and file_hash(file) == entry["sha256"]:  # else somebody has put another in its place
+        record.say(f"removing {file}: {why}")
+        file.unlink()
+
+
+def _entry(kind: str, gguf: GgufFile, divergence: float | None, merged: Merged) -> dict[str, Any]:
     entry = {
-        "file": run.gguf_file(kind).name,
+        "file": gguf.path.name,
         "bytes": gguf.path.stat().st_size,
         "sha256": file_hash(gguf.path),
         "merged_sha256": merged.sha256,

@@ -1,7 +1,8 @@
-"""Put an export on the Hub: merged weights, GGUF files, Modelfile and model card in one repository, nothing else."""
+"""Put an export on the Hub: merged weights, GGUF files that passed, Modelfile and model card, in one repository."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from kit.cli.errors import UserError, first_line
@@ -29,8 +30,13 @@ def check_repository(repository: str) -> None:
 
 
 def upload_list(run: RunFolder) -> dict[str, Path]:
-    """What is uploaded: path in the repository → file. Weights lie in its root, where transformers looks for them."""
+    """What is uploaded: path in the repository → file. Weights lie in its root, where transformers looks for them.
+
+    Of GGUF files those of export.json: of others nobody knows what they are.
+    """
+    passed = [entry["file"] for entry in json.loads(run.export_file.read_text(encoding="utf-8"))["gguf"].values()]
     files = [file for folder in (run.merged, run.gguf) if folder.is_dir() for file in sorted(folder.iterdir())]
+    files = [file for file in files if file.suffix != ".gguf" or file.name in passed]
     about = [run.model_card, run.export_file, run.scores_file]
     return {file.name: file for file in [*files, *about] if file.is_file() and file.suffix != ".partial"}
 
@@ -44,6 +50,8 @@ def push(run: RunFolder, repository: str, private: bool) -> str:
     from huggingface_hub import CommitOperationAdd, HfApi
 
     files = upload_list(run)
+    for file in sorted(set(run.gguf.glob("*.gguf")) - {*files.values()}):
+        print(f"  {file.name} stays here: export.json does not know it")
     for name, file in files.items():
         print(f"  {name} ({file.stat().st_size / 1e6:.1f} MB)")
     operations = [CommitOperationAdd(name, str(file)) for name, file in files.items()]

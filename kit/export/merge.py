@@ -14,6 +14,7 @@ from kit.export.record import ExportRecord
 from kit.models.tensors import with_tokenizer
 from kit.storage.atomic import file_hash, replace_whole
 from kit.storage.hub import local_folder
+from kit.storage.weight_files import ADAPTER_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ def _passed(record: ExportRecord) -> Merged:
     run = record.run
     sha256 = "-".join(file_hash(file)[:16] for file in sorted(run.merged.glob("*.safetensors")))
     record.content["merged"] = {"base": run.merge_base(), "sha256": sha256}
+    if run.has_adapter:
+        record.content["merged"]["adapter_sha256"] = file_hash(run.adapter / ADAPTER_WEIGHTS)
     return Merged(run.merged, run.merge_base(), sha256)
 
 

@@ -48,6 +48,11 @@ class Room:
     completion_tokens: int
     batch_size: int = 64
 
+    @property
+    def tokens(self) -> int:
+        """Of a prompt with its completion."""
+        return self.prompt_tokens + self.completion_tokens
+
 
 def _head(model: str) -> int | None:
     """The size of a model's attention heads, where its config.json is to be had and known."""

@@ -69,7 +69,7 @@ def open_vllm(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[Engi
                 options["enforce_eager"] = True  # compiled, LoRA fails there: vllm-project/vllm#42543
             request = LoRARequest("adapter", 1, artefact.path)
         llm = LLM(
-            model=weights, dtype=runtime.dtype, max_model_len=room.prompt_tokens + room.completion_tokens,
+            model=weights, dtype=runtime.dtype, max_model_len=room.tokens,
             gpu_memory_utilization=_share(machine), generation_config="vllm", **options,
         )  # fmt: skip
         ends = _ends_of_folder(weights)  # generation_config="vllm" leaves these out with all that it says
@@ -90,7 +90,7 @@ def _on_processor(artefact: Artefact, runtime: Runtime, room: Room) -> Engine:
         adapter = Path(artefact.path) if artefact.kind is Kind.ADAPTER else None
         model = artefact.base or artefact.path
         tokenizer = AutoTokenizer.from_pretrained(str(with_tokenizer(adapter, model)) if adapter else model)
-        length = room.prompt_tokens + room.completion_tokens
+        length = room.tokens
         llm = vllm_on_processor.kept(model, runtime.dtype, length, _BATCHES_IN_FLIGHT * room.batch_size)
         tied = json.loads((local_folder(model) / "config.json").read_text(encoding="utf-8")).get("tie_word_embeddings")
         vllm_on_processor.push(llm, _weights(adapter, model, leave_out="lm_head.weight" if tied else ""))

@@ -178,6 +178,25 @@ class GgufFile:
         return int((self.value(f"{name}_kv") if of_keys else None) or self.value(name))
 
     @property
+    def cached_values_per_token(self) -> int:
+        """How many numbers llama.cpp caches of each token, at most: keys and values in all layers; 0 where the file
+        does not say."""
+        name = f"{self._architecture_name}.attention"
+        layers, heads, of_keys, of_queries, wide = (
+            self.value(key)
+            for key in (
+                f"{self._architecture_name}.block_count", f"{name}.head_count_kv", f"{name}.key_length",
+                f"{name}.head_count", f"{self._architecture_name}.embedding_length",
+            )
+        )  # fmt: skip
+        heads, of_queries = (max(count) if isinstance(count, list) else count for count in (heads, of_queries))
+        if not (layers and of_queries and wide):
+            return 0
+        of_keys = of_keys or wide // of_queries
+        of_values = self.value(f"{name}.value_length") or of_keys
+        return int(layers * (heads or of_queries) * (of_keys + of_values))
+
+    @property
     def _architecture_name(self) -> str:
         return str(self.value("general.architecture"))
 

@@ -22,6 +22,7 @@ from kit.llama_cpp.build import program
 
 START_TIMEOUT_S = 300
 REPLY_TIMEOUT_S = 3600
+CACHE_BYTES = 4  # of a number in the KV cache: float32, so that what is measured is the file and not its rounding
 # A file may bring sampling settings of its own (general.sampling.*), which the server takes for what a request leaves
 # out. Sampling is by temperature alone, as in the other engines; greedy, the likeliest token is taken at once.
 _NO_PENALTIES = {
@@ -56,8 +57,6 @@ def running_server(gguf: Path, slots: int, context_per_slot: int, adapter: Path 
     """A server for ``gguf`` with ``slots`` parallel slots of ``context_per_slot`` tokens; yields its address.
 
     ``adapter`` is a GGUF that it puts onto it.
-
-    The KV cache is kept in float32, so that what is measured is the file and not the cache's rounding.
 
     Raises:
         UserError: the file cannot be served; the server's own reason is in the message.

@@ -9,9 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kit.cli.errors import UserError
+from kit.cli.errors import UserError, first_line
 from kit.cli.signals import StopRequest
-from kit.storage.weight_files import ADAPTER_CONFIG, SECOND_COPY, check_model_weights, is_quantized, tensor_files
+from kit.storage.weight_files import (
+    ADAPTER_CONFIG,
+    SECOND_COPY,
+    check_model_weights,
+    is_adapter,
+    is_quantized,
+    tensor_files,
+)
 
 TIMEOUT_S = 10
 _DATA_SUFFIXES = {".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".gz", ".bz2", ".xz", ".txt", ".xlsx"}
@@ -133,7 +140,9 @@ def model_file(model: str, name: str) -> Path | None:
 def weights_bytes(model: str) -> int:
     """The size of a model's weights; 0 where nobody here knows."""
     try:
-        return sum(file.stat().st_size for file in tensor_files(local_folder(model)))
+        folder = local_folder(model)
+        check_model_weights(folder, model)  # of a Hub model there may be only a part yet
+        return sum(file.stat().st_size for file in tensor_files(folder))
     except UserError:
         if is_offline():
             return 0
@@ -147,6 +156,27 @@ def weights_bytes(model: str) -> int:
     return sum(file.size or 0 for file in weights if not file.rfilename.startswith(SECOND_COPY))
 
 
+def fetch(model: str) -> None:
+    """Fetch what is not here yet of a Hub model; one that is here is not asked about.
+
+    Raises:
+        UserError: it cannot be fetched.
+    """
+    if not is_remote(model) or _is_cached(model, "model"):
+        return
+    from huggingface_hub import snapshot_download
+
+    try:
+        needed = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+        folder = snapshot_download(model, allow_patterns=needed, ignore_patterns=[f"{SECOND_COPY}*"])
+        check_model_weights(Path(folder), folder)  # the Hub's client gives what it has where the Hub is out of reach
+    except Exception as error:  # each network library brings its own kinds
+        raise UserError(
+            f"{model} could not be fetched ({first_line(error)}): check the network and the disk, and run the same "
+            "command again, or name a local path with --base"
+        ) from None
+
+
 @contextmanager
 def fetching(model: str, stop: StopRequest) -> Iterator[None]:
     """Fetch a Hub model that is not here while the ``with`` block runs; wait for the rest of it, unless stopped.
@@ -154,23 +184,19 @@ def fetching(model: str, stop: StopRequest) -> Iterator[None]:
     A failure is said and stops nothing: what needs the model later will try again.
     """
 
-    def fetch() -> None:
-        from huggingface_hub import snapshot_download
-
+    def in_background() -> None:
         try:
-            needed = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
-            snapshot_download(model, allow_patterns=needed, ignore_patterns=[f"{SECOND_COPY}*"])
-        except Exception as error:  # each network library brings its own kinds
-            print(f"{model} could not be fetched ({type(error).__name__}): merging will need it")
+            fetch(model)
+        except UserError as error:
+            print(f"{error}. Merging will try again")
 
-    if not is_hub_id(model) or Path(model).exists() or _is_cached(model, "model"):
-        yield
-        return
-    thread = threading.Thread(target=fetch, daemon=True)
+    thread = threading.Thread(target=in_background, daemon=True)
     thread.start()
     yield
-    if stop.signal is None:
-        thread.join()
+    if thread.is_alive() and stop.signal is None:
+        print(f"waiting for the rest of {model}, which merging needs (Ctrl-C leaves it to be fetched then)")
+    while thread.is_alive() and stop.signal is None:
+        thread.join(1)
 
 
 def check_model(model: str, option: str = "--model") -> None:
@@ -232,7 +258,8 @@ def _check_hub(repository: str, kind: str, option: str) -> None:
         return
     shown = f"{option} {repository}".strip()
     if is_offline():
-        raise UserError(f"{shown} is not on this machine and HF_HUB_OFFLINE is set: unset it, or name a local path")
+        here = "only in part" if _snapshots(repository, kind).is_dir() else "not"
+        raise UserError(f"{shown} is {here} on this machine and HF_HUB_OFFLINE is set: unset it, or name a local path")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
@@ -252,12 +279,22 @@ def _check_hub(repository: str, kind: str, option: str) -> None:
 
 
 def _is_cached(repository: str, kind: str) -> bool:
-    """Has the Hub client, or ``datasets``, a copy of it?"""
-    copies = [_hub_cache() / f"{kind}s--{repository.replace('/', '--')}" / "snapshots"]
-    if kind == "dataset":
-        prepared = Path(os.environ.get("HF_DATASETS_CACHE") or _client("HF_HOME") / "datasets")
-        copies.append(prepared / repository.replace("/", "___"))
+    """Has the Hub client, or ``datasets``, a copy of it? Of a model all weights: a fetch may have been cut off."""
+    if kind == "model":
+        try:
+            folder = local_folder(repository)
+            if not is_adapter(folder):
+                check_model_weights(folder, repository)
+        except UserError:
+            return False
+        return True
+    prepared = Path(os.environ.get("HF_DATASETS_CACHE") or _client("HF_HOME") / "datasets")
+    copies = (_snapshots(repository, kind), prepared / repository.replace("/", "___"))
     return any(copy.is_dir() and any(copy.iterdir()) for copy in copies)
+
+
+def _snapshots(repository: str, kind: str) -> Path:
+    return _hub_cache() / f"{kind}s--{repository.replace('/', '--')}" / "snapshots"
 
 
 def _hub_cache() -> Path:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from kit import ranks
 from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import Rewards, where_to_start
-from kit.checkpointing.saving import checkpointing
+from kit.checkpointing.saving import checkpointing, restore_adapter
 from kit.cli.signals import StopRequest
 from kit.models import loading
 from kit.models.base_check import mend_padding, mend_thinking
@@ -95,17 +96,20 @@ def train(
         if not ranks.agree_on(stop) and start is None:
             held_out.begin(policy, tokenizer, lambda: warm.begin(policy, tokenizer, engine))
             ranks.by_first(lambda: run.write(record | warm.facts()))
-        if not ranks.agree_on(stop):
+        reached = done
+        if start and done >= settings.max_steps:  # a kill came between its last checkpoint and its adapter
+            restore_adapter(policy, Path(start))
+        elif not ranks.agree_on(stop):
             trainer.train(resume_from_checkpoint=start)
-    reached: int = trainer.state.global_step
+            reached = trainer.state.global_step
 
-    def finish() -> None:
-        if reached >= settings.max_steps or held_out.stands_still:
-            run.write(run.read() | {"adapter": held_out.take_best(policy, reached)})
-            save_adapter(run, policy, tokenizer)
-            clear_bests(run)
+        def finish() -> None:
+            if reached >= settings.max_steps or held_out.stands_still:
+                run.write(run.read() | {"adapter": held_out.take_best(policy, reached)})
+                save_adapter(run, policy, tokenizer)
+                clear_bests(run)
 
-    ranks.by_first(finish)
+        ranks.by_first(finish)  # before what is still being fetched is waited for
     return reached
 
 

@@ -18,7 +18,7 @@ from kit.checkpointing.resuming import check_run_folder, cut_logs, open_run_fold
 from kit.cli.errors import UserError
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_script, writing
 
 
 def save(folder, step, keep=3):
@@ -79,6 +79,24 @@ def test_a_damaged_checkpoint_is_recognised_and_the_one_before_used(run, harm, n
     assert [step_of(path) for path in checkpoints_in(run.checkpoints)] == [4, 6]
 
 
+@pytest.mark.parametrize("name", ["optimizer.pt", "manifest.json"])
+def test_what_cannot_be_read_now_is_left_for_later(run, tmp_path, name):
+    mirror = Mirror(run, tmp_path / "drive", say=pytest.fail)
+    mirror.finish()
+    for checkpoints in (run.checkpoints, mirror.copy.checkpoints):
+        file = checkpoints / "step-6" / name
+        file.unlink()
+        file.symlink_to(file)  # an error that is no missing file, as of a Drive that went away
+    with pytest.raises(UserError, match=r"step-6 cannot be read .* run the same command again"):
+        newest_whole(run.checkpoints, pytest.fail)
+    assert (run.checkpoints / "step-6").exists()
+    shutil.rmtree(run.path)
+    with pytest.raises(UserError, match="step-6 cannot be read"):
+        mirror.restore()
+    assert (mirror.copy.checkpoints / "step-6").exists()
+    assert not run.exists()
+
+
 def test_what_has_no_final_name_is_no_checkpoint(run):
     shutil.copytree(run.checkpoints / "step-6", run.checkpoints / ".partial" / "checkpoint-8")
     assert newest_whole(run.checkpoints, print).name == "step-6"
@@ -131,8 +149,21 @@ def test_overwriting_empties_a_folder_that_is_a_link(run, tmp_path):
     (tmp_path / "linked").symlink_to(run.path)
     opened, _ = open_run_folder(Settings(output_dir=str(tmp_path / "linked"), overwrite=True))
     assert opened.path.is_symlink()
-    assert [path.name for path in run.path.iterdir()] == ["checkpoints"]
+    assert [path.name for path in run.path.glob("[!.]*")] == ["checkpoints"]
     assert not list(run.checkpoints.iterdir())
+
+
+def test_what_another_program_writes_is_left_alone(run):
+    other = writing(run.path)
+    finishing = run_script("train_lora.py", "--output-dir", run.path, "--finish", check=False)
+    assert (finishing.returncode, "is written now by -c" in finishing.stderr) == (2, True)
+    with pytest.raises(UserError, match=f"is written now by -c, process {other.pid}: wait for its end, or stop it"):
+        open_run_folder(Settings(output_dir=str(run.path), overwrite=True))
+    assert run.exists()
+    os.kill(other.pid, signal.SIGKILL)
+    other.wait()
+    open_run_folder(Settings(output_dir=str(run.path), overwrite=True))  # what was killed holds nothing
+    assert not run.exists()
 
 
 def test_a_file_that_a_full_disk_cut_off_does_not_make_the_folder_another_ones(tmp_path):
@@ -181,6 +212,7 @@ def test_a_damaged_copy_is_mended_and_not_restored(run, tmp_path):
     shutil.rmtree(run.path)
     mirror.restore()
     assert [path.name for path in checkpoints_in(run.checkpoints)] == ["step-4"]
+    assert (mirror.copy.checkpoints / "step-6").exists()  # somebody may still mend it
 
 
 def test_a_mirror_that_fails_is_said_and_tried_again(run, tmp_path):

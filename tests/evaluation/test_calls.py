@@ -7,7 +7,9 @@ import pytest
 
 import evaluate
 from kit.cli.errors import UserError
+from kit.evaluation.call import baseline_of, check_everything
 from kit.numbers.reading import use_decimal_mark
+from kit.storage.atomic import file_hash
 from kit.storage.run_folder import RunFolder
 from kit.task.prompt_length import reckoned_prompt_length
 from kit.task.task import take_task
@@ -36,7 +38,7 @@ def called(tmp_path, monkeypatch):
         paths = [str(tmp_path / argument) if (tmp_path / argument).exists() else argument for argument in arguments]
         monkeypatch.setattr(sys, "argv", ["evaluate.py", "--dataset", str(tmp_path / "q.jsonl"), *paths])
         args = evaluate.read_arguments()
-        return args, *evaluate.check_everything(args)
+        return args, *check_everything(args)
 
     yield check
     use_decimal_mark("point")
@@ -55,8 +57,8 @@ def test_a_checkpoint_and_a_warm_start_never_take_the_place_of_the_adapter(calle
 
 def test_a_run_without_an_adapter_is_a_baseline_by_its_base(called):
     args, artefacts, *_ = called("one", "--baseline", "begun")
-    assert evaluate.baseline_of(args, artefacts) == "base"
-    assert evaluate.baseline_of(called("one")[0], artefacts) is None
+    assert baseline_of(args, artefacts) == "base"
+    assert baseline_of(called("one")[0], artefacts) is None
 
 
 def test_a_further_run_that_was_trained_otherwise_is_told_so(called, capsys):
@@ -64,6 +66,14 @@ def test_a_further_run_that_was_trained_otherwise_is_told_so(called, capsys):
     assert "other was trained with another max_completion_length, and is asked here as all" in capsys.readouterr().out
     called("one", "--baseline", "one/warm_start")
     assert "trained with another" not in capsys.readouterr().out
+
+
+def test_files_of_an_export_before_further_training_are_told_so(called, tmp_path, capsys):
+    run = RunFolder(tmp_path / "one")
+    for hashed, told in ((file_hash(run.adapter / "adapter_model.safetensors"), False), ("another", True)):
+        run.export_file.write_text(json.dumps({"merged": {"adapter_sha256": hashed}}))
+        called("one")
+        assert ("was trained further since its export" in capsys.readouterr().out) == told
 
 
 def test_a_tasks_own_example_is_read_by_the_mark_of_its_run(called, tmp_path):

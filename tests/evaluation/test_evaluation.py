@@ -10,6 +10,7 @@ import time
 import pytest
 
 import evaluate
+from kit.evaluation.call import evaluation_settings
 from kit.evaluation.scores import add_comparisons, compare
 from kit.grading import verdicts
 from tests.conftest import ROOT, run_script
@@ -240,4 +241,4 @@ def test_the_decimal_mark_is_that_of_the_run_unless_told(tmp_path, monkeypatch):
     (tmp_path / "run.yaml").write_text("settings: {decimal_mark: comma}")
     for options, mark in (([], "comma"), (["--decimal-mark", "point"], "point")):
         monkeypatch.setattr("sys.argv", ["evaluate.py", str(tmp_path), *options])
-        assert evaluate.evaluation_settings(evaluate.read_arguments()).decimal_mark == mark
+        assert evaluation_settings(evaluate.read_arguments()).decimal_mark == mark

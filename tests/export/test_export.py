@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file, save_file
 
+from kit.cli.errors import UserError
 from kit.export.checks.check import ExportRefused
-from kit.export.checks.gguf import carries_training
+from kit.export.checks.gguf import answers_as_merged, carries_training
 from kit.export.checks.merged import says_the_same
 from kit.export.evidence import evidence_of
 from kit.export.ggufs import check_ggufs, make_ggufs
@@ -20,7 +22,7 @@ from kit.export.record import ExportRecord
 from kit.export.staging import staging
 from kit.llama_cpp.gguf import GgufFile, convert, quantize
 from kit.storage.run_folder import RunFolder
-from tests.conftest import run_script
+from tests.conftest import run_script, writing
 
 _MATRIX = "model.layers.2.mlp.up_proj.weight"
 
@@ -317,6 +319,36 @@ def test_a_full_disk_is_refused_before_and_while_writing(chain, small_disk):
         export_gguf()
     assert not run.gguf.exists()
     assert not run.unfinished_export.exists()
+
+
+def test_files_of_an_earlier_name_or_of_other_weights_do_not_stay_beside_the_new(run):
+    renamed = RunFolder(run.path.rename(run.path.with_name("renamed")))
+    assert {file.name for file in renamed.gguf.glob("*.gguf")} == {"short.f16.gguf", "short.q8_0.gguf"}
+    run_script("merge_and_export.py", renamed.path, "--check")
+    recorded = json.loads(renamed.export_file.read_text(encoding="utf-8"))
+    assert all((renamed.gguf / entry["file"]).exists() for entry in recorded["gguf"].values())
+    run_script("merge_and_export.py", renamed.path, "--only-gguf", "--gguf", "q8_0")
+    (renamed.gguf / "own.gguf").touch()
+    assert {file.name for file in renamed.gguf.glob("*.gguf")} == {"short.f16.gguf", "renamed.q8_0.gguf", "own.gguf"}
+    assert {name for name in upload_list(renamed) if "gguf" in name} == {"short.f16.gguf", "renamed.q8_0.gguf"}
+    record, evidence = ExportRecord(renamed, say=lambda _: None), evidence_of(renamed)
+    others = replace(merged_as_it_is(record, evidence), sha256="of other weights")
+    with staging(renamed) as scratch, pytest.raises(UserError):
+        make_ggufs(others, ["no type"], record, evidence, scratch)
+    assert [file.name for file in renamed.gguf.glob("*.gguf")] == ["own.gguf"]
+    assert json.loads(renamed.export_file.read_text(encoding="utf-8"))["gguf"] == {}
+
+
+def test_an_export_beside_another_is_refused(run):
+    other = writing(run.path)
+    refused = run_script("merge_and_export.py", run.path, "--check", check=False)
+    other.kill()
+    assert (refused.returncode, f"{run.path} is written now by" in refused.stderr) == (2, True)
+
+
+def test_a_gguf_answers_prompts_of_thousands_of_tokens_too(run):
+    check = answers_as_merged(run.gguf_file("f16"), run.merged, [[{"role": "user", "content": "9 + 9? " * 1200}]])
+    assert check.passed, check.says
 
 
 def test_only_gguf_adds_a_type_and_needs_no_adapter(run):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from kit.cli.errors import UserError
+from kit.cli.signals import StopRequest
 from kit.generation.artefacts import Kind, check_templates, find_artefacts, fingerprint
 from kit.llama_cpp.gguf import gguf_library
-from kit.storage.hub import check_model, is_hub_id, weights_bytes
+from kit.storage.hub import check_model, fetch, fetching, is_hub_id, weights_bytes
 from kit.storage.weight_files import tensor_files
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:46\nsize 988\n"
@@ -208,16 +209,59 @@ def test_a_neighbour_is_never_taken_for_the_base(tmp_path):
         find_artefacts([str(run)])
 
 
+def fetched(cache, repository):
+    """The folder of the Hub client's in which the files of a repository are."""
+    place = cache / f"models--{repository.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("abc")
+    (place / "snapshots" / "abc").mkdir(parents=True)
+    return place / "snapshots" / "abc"
+
+
+def test_a_model_of_which_a_part_was_fetched_is_not_here_and_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    folder = model(fetched(tmp_path, "someone/model"))
+    weights = next(folder.glob("*.safetensors"))
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    with pytest.raises(UserError, match="someone/model is only in part on this machine and HF_HUB_OFFLINE is set"):
+        check_model("someone/model")
+    assert weights_bytes("someone/model") == 0  # nobody here knows
+    with pytest.raises(UserError, match="someone/model could not be fetched"):  # as there is no Hub
+        fetch("someone/model")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fake_hub(weights, whole))
+    fetch("someone/model")
+    assert weights_bytes("someone/model") == len(whole)
+    weights.unlink()
+    with fetching("someone/model", StopRequest()):
+        pass
+    check_model("someone/model")
+
+
+def fake_hub(file, content):
+    """A Hub that has one file, in place of the one that is not here."""
+    import huggingface_hub
+
+    really = huggingface_hub.snapshot_download
+
+    def snapshot_download(model, local_files_only=False, **patterns):
+        if not local_files_only:
+            assert "*.safetensors" in patterns["allow_patterns"]
+            file.write_bytes(content)
+        return really(model, local_files_only=True)
+
+    return snapshot_download
+
+
 def test_paths_and_hub_ids_are_told_apart(tmp_path, monkeypatch):
     assert is_hub_id("Qwen/Qwen2.5-0.5B-Instruct")
     assert not is_hub_id("models/qwen-base")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    snapshot = tmp_path / "models--someone--lora" / "snapshots" / "abc"
-    adapter(snapshot, "some/base")
+    adapter(fetched(tmp_path, "someone/lora"), "some/base")
     with pytest.raises(UserError, match="hf download someone/lora"):  # else its base would not be in the fingerprint
         found("someone/lora")
-    (snapshot / "adapter_config.json").unlink()
-    assert found("someone/lora").kind is Kind.MODEL
+    model(fetched(tmp_path, "someone/model"))
+    assert found("someone/model").kind is Kind.MODEL
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="is a file"):
         found(tmp_path / "notes.txt")

@@ -60,16 +60,24 @@ def test_killed_finished_early_and_continued_it_is_the_run_that_nobody_stopped(c
     assert [row["step"] for row in part.steps()] == [1, 2, 3, 4]
 
 
-def test_a_finished_run_goes_further(chain):
+def test_a_finished_run_goes_further_from_its_last_step(chain):
     run = RunFolder(chain / "further")
-    run_script(*command(chain, run.path, "--max-steps", "2"))
+
+    def call(steps, check=True):
+        return run_script(*command(chain, run.path, "--save-steps", "50", "--max-steps", steps), check=check)
+
+    call("2")
     trained = adapter(run.adapter)
-    assert "is trained to its last step" in run_script(*command(chain, run.path, "--max-steps", "2")).stdout
+    assert "is trained to its last step" in call("2").stdout
     assert adapter(run.adapter) == trained
-    run_script(*command(chain, run.path, "--max-steps", "4"))
+    shutil.rmtree(run.adapter)  # a kill between the last checkpoint and the adapter
+    call("2")
+    assert adapter(run.adapter) == trained
+    assert "after step 2" in call("4").stdout
     assert run.read()["settings"]["max_steps"] == 4
+    assert [row["step"] for row in run.steps()] == [1, 2, 3, 4]
     assert adapter(run.adapter) == adapter(chain / "whole" / "adapter")
-    fewer = run_script(*command(chain, run.path, "--max-steps", "3"), check=False)
+    fewer = call("3", check=False)
     assert (fewer.returncode, "max_steps 4 → 3" in fewer.stderr) == (2, True)
 
 

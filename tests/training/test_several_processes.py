@@ -93,7 +93,7 @@ def test_two_processes_make_the_steps_of_one_and_write_them_down_once(chain, alo
     ]
     assert samples[0] == samples[1]  # all sixteen of each step, in TRL's order
     assert two.read()["settings"]["gpus"] == 2
-    assert [step_of(folder) for folder in checkpoints_in(two.checkpoints)] == [2]
+    assert [step_of(folder) for folder in checkpoints_in(two.checkpoints)] == [2, 3]
 
 
 @pytest.mark.slow

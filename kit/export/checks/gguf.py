@@ -32,7 +32,7 @@ _BLOCK = 32  # weights with a scale of their own
 _ON_GRID = 0.5  # of the noise that rounding to a step leaves in weights that lie anywhere
 _MUCH, _PARTLY = 0.25, 0.1
 MAX_REPLY_TOKENS = 96
-_ROOM = Room(4000, MAX_REPLY_TOKENS)
+_SPECIAL_TOKENS = 8  # that llama.cpp may put before a prompt
 
 Distances = Callable[[Path], tuple[float | None, float | None]]  # of a file: mean KL from f16, and from the base
 
@@ -69,16 +69,21 @@ def answers_as_merged(
     of = (adapter or f16).name
     if room := no_room_for(str(merged)):
         return Check(of, "answers", True, f"{room}; its weights were compared with merged's", {})
-    with open_gguf(f16, _ROOM, adapter) as engine:
+    tokenizer = load_tokenizer(merged)
+    asked = [
+        tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True, **UNTHINKING)
+        for prompt in prompts
+    ]
+    asked_ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in asked]
+    longest = max(map(len, asked_ids)) + _SPECIAL_TOKENS
+    with open_gguf(f16, Room(longest, MAX_REPLY_TOKENS, batch_size=len(prompts)), adapter) as engine:
         batches = engine.generate(prompts, Sampling(MAX_REPLY_TOKENS, logprobs=True))
         replies = {place: reply for batch in batches for place, reply in batch}
-    tokenizer = load_tokenizer(merged)
     differences, gaps = [], []
     model = load_model(merged)
-    for place, prompt in enumerate(prompts):
-        text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True, **UNTHINKING)
+    for place, prompt_ids in enumerate(asked_ids):
         reply = replies[place]
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"] + list(reply.token_ids)
+        ids = prompt_ids + list(reply.token_ids)
         rows = next_token(model, ids, len(reply.token_ids))
         for row, token, log_probability in zip(rows, reply.token_ids, reply.logprobs, strict=True):
             if len(reply.token_ids) < reply.tokens and _is_part_of_a_character(tokenizer, int(row.argmax()), token):
