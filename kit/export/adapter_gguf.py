@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from kit.llama_cpp.adapter_gguf import convert_adapter
 from kit.llama_cpp.divergence import mean_kl_divergence
 from kit.llama_cpp.gguf import GgufFile, convert
 from kit.llama_cpp.gguf_names import ggufs_in
-from kit.models.tensors import beyond_lora, changes_head
+from kit.models.tensors import beyond_lora, changes_head, is_tied
 from kit.storage.atomic import file_hash
 from kit.storage.hub import local_folder
 from kit.storage.run_folder import RunFolder
@@ -47,18 +46,13 @@ def check_adapter_gguf(adapter: Path, run: RunFolder) -> None:
             f"--adapter-gguf: llama.cpp takes the comma in {run.path.resolve()} for the end of a file's name: rename it"
         )
     found = beyond_lora(adapter, _OTHERWISE)
-    if changes_head(adapter) and _is_tied(run):
+    if changes_head(adapter) and is_tied(run.merge_base()):
         found.append("changes the output head, which in this base is the embedding too")
     if found:
         raise UserError(
             f"--adapter-gguf: {adapter} {', and '.join(found)}, which llama.cpp's LoRA does not know: leave "
             "the option out, the files of --gguf hold all of it"
         )
-
-
-def _is_tied(run: RunFolder) -> bool:
-    config = json.loads((local_folder(run.merge_base()) / "config.json").read_text(encoding="utf-8"))
-    return bool(config.get("tie_word_embeddings"))
 
 
 def make_adapter_gguf(merged: Merged, record: ExportRecord, scratch: Path) -> tuple[Path, Path]:

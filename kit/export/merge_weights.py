@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from kit.models.merged_tensors import merged_tensors
 from kit.models.sentencepiece_file import keep_sentencepiece_file
-from kit.models.tensors import Tensors, embedding_rows, with_tokenizer
+from kit.models.tensors import Tensors, embedding_rows, is_tied, with_tokenizer
 from kit.storage.generation_settings import write_greedy
 from kit.storage.hub import local_folder
 
@@ -37,12 +37,12 @@ def write_merged(adapter: Path, base: str, folder: Path) -> None:
 
     folder.mkdir(parents=True)
     source = json.loads((local_folder(base) / "config.json").read_text(encoding="utf-8"))
-    is_tied, own_head = source.get("tie_word_embeddings"), False
+    head_is_embedding, own_head = is_tied(base), False
 
     def written() -> Iterator[tuple[str, torch.Tensor]]:
         nonlocal own_head
         for name, original, expected in merged_tensors(adapter, base):
-            if name == "lm_head.weight" and is_tied:
+            if name == "lm_head.weight" and head_is_embedding:
                 if expected is None:  # the embedding once more: some bases write it down
                     continue
                 own_head = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import traceback
@@ -27,7 +26,7 @@ from kit.generation.engine import (
 )
 from kit.generation.runtime import Room, Runtime
 from kit.models.merged_tensors import merged_tensors
-from kit.models.tensors import Tensors, with_tokenizer
+from kit.models.tensors import Tensors, is_tied, with_tokenizer
 from kit.planning import hardware
 from kit.planning.engine_choice import VllmNotLoaded, did_not_load
 from kit.storage.generation_settings import ends_of_turn
@@ -92,8 +91,8 @@ def _on_processor(artefact: Artefact, runtime: Runtime, room: Room) -> Engine:
         tokenizer = AutoTokenizer.from_pretrained(str(with_tokenizer(adapter, model)) if adapter else model)
         length = room.tokens
         llm = vllm_on_processor.kept(model, runtime.dtype, length, _BATCHES_IN_FLIGHT * room.batch_size)
-        tied = json.loads((local_folder(model) / "config.json").read_text(encoding="utf-8")).get("tie_word_embeddings")
-        vllm_on_processor.push(llm, _weights(adapter, model, leave_out="lm_head.weight" if tied else ""))
+        leave_out = "lm_head.weight" if is_tied(model) else ""
+        vllm_on_processor.push(llm, _weights(adapter, model, leave_out))
         return engine_on_processor(llm, tokenizer, _ends_of_folder(model))
     except Exception as error:  # vLLM and its kernels each have their own kinds
         raise VllmNotLoaded(did_not_load(error, artefact.name)) from error

@@ -62,6 +62,13 @@ def beyond_lora(adapter: Path, unknown: Mapping[str, str]) -> list[str]:
     return found
 
 
+def is_tied(model: Path | str) -> bool:
+    """Is a model's output head its embedding? As transformers understands its config.json, which may not say so."""
+    from transformers import AutoConfig
+
+    return bool(AutoConfig.from_pretrained(str(model)).get_text_config().tie_word_embeddings)
+
+
 def changes_head(adapter: Path) -> bool:
     """Does an adapter change the output head?"""
     return any("lm_head" in name for name in Tensors(adapter))

@@ -42,7 +42,7 @@ def replace_whole(partial: Path, final: Path) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file; a kill leaves the old one or the new one."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     replace_whole(partial, path)
 

@@ -12,7 +12,7 @@ from kit.cli.errors import first_line
 from kit.export.checks.check import Check
 from kit.export.weights import load_model, load_tokenizer, next_token, no_room_for
 from kit.models.merged_tensors import PREFIX, merged_tensors
-from kit.models.tensors import Tensors, embedding_rows, with_tokenizer
+from kit.models.tensors import Tensors, embedding_rows, is_tied, with_tokenizer
 from kit.storage.generation_settings import shapes_replies
 from kit.storage.hub import local_folder
 
@@ -102,8 +102,7 @@ def weights_agree(merged: Path, adapter: Path, base: str) -> Check:
 
 def _names_that_differ(ours: Tensors, theirs: Tensors, merged: Path) -> tuple[list[str], list[str]]:
     """(names that merged lacks, names that only merged has); a tied output head may be written down or not."""
-    config = json.loads((merged / "config.json").read_text(encoding="utf-8"))
-    free = {"lm_head.weight"} if config.get("tie_word_embeddings") else set()
+    free = {"lm_head.weight"} if is_tied(merged) else set()
     missing = [name for name in theirs if name not in ours and name not in free]
     return missing, [name for name in ours if name not in theirs and name not in free]
 
@@ -231,9 +230,8 @@ def says_the_same(merged: Path, adapter: Path, base: str, conversations: list[li
 
 
 def _tied_hint(adapter: Path, base: str) -> str:
-    config = json.loads((local_folder(base) / "config.json").read_text(encoding="utf-8"))
     reaches = any("embed" in name for name in Tensors(adapter))
-    if not (config.get("tie_word_embeddings") and reaches):
+    if not (reaches and is_tied(base)):
         return ""
     return (
         ", since it changes the embedding, which is this base's output head too and is not adapted as such: train "
@@ -280,7 +278,7 @@ def tokens_agree(merged: Path, trained: Path | str) -> Check:
     if asked := shapes_replies(merged):
         wrong.append(f"generation_config.json asks for what it was not scored with ({', '.join(asked)})")
     names = Tensors(merged)
-    if config.get("tie_word_embeddings") and "lm_head.weight" in names:
+    if "lm_head.weight" in names and is_tied(merged):
         wrong.append("the embeddings are no longer tied: the file has an lm_head of its own")
     says = "; ".join(wrong) + ": merge again, without --check" if wrong else "end of turn, padding, chat template"
     return Check("merged", "tokens", not wrong, says, {"end_of_turn": ours.eos_token, "pad": ours.pad_token})
