@@ -19,7 +19,7 @@ SETS ?= requirements.txt requirements-cuda12.txt requirements-t4.txt
 
 # The tests of two files at a time, each with its share of the cores: a run of the chain keeps one busy, and seldom two.
 AT_ONCE := -n 2 --dist loadfile
-test test-all: export OMP_NUM_THREADS := $(shell $(PYTHON) -c "import os; print(max(1, (os.cpu_count() or 2) // 2))")
+test test-all test-pins: export OMP_NUM_THREADS := $(shell $(PYTHON) -c "import os; print(max(1, (os.cpu_count() or 2) // 2))")
 
 PY := .venv/bin/python
 export HF_HUB_OFFLINE ?= 1
@@ -52,7 +52,7 @@ test-all: setup
 
 test-pins: setup
 	$(PY) -m pytest -m pins
-	@set -e; for set in $(SETS); do $(PY) -m tests.pins.run_with_set $$set; done
+	@set -e; for set in $(SETS); do $(PY) -m tests.pins.run_with_set $$set $(AT_ONCE); done
 
 test-vllm: setup-vllm
 	$(PY) -m pytest tests/generation/test_vllm_on_processor.py

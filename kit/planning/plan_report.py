@@ -24,6 +24,9 @@ _PHASES = {
 }
 
 
+_COMPILING_MINUTES = 6  # seen, for 0.5B on an H100 with 16 cores
+
+
 def print_plan(settings: Settings, longest_prompt: int | None = None) -> None:
     """Print the plan for the card that is named, or for the machine that is here, card or processor.
 
@@ -90,7 +93,8 @@ def _what_it_takes(plan: Plan, shape: ModelShape, machine: Machine) -> str:
         time = (
             f"expected, within a factor of two: {takes.step_s:.0f} s a step ({takes.rollout_s:.0f} s of it "
             f"completions), {duration(seconds)} for {settings.max_steps} steps and {looks} looks at up to "
-            f"{settings.eval_questions} held-out questions{_screening(settings, takes)}{_warm_start(settings, takes)}\n"
+            f"{settings.eval_questions} held-out questions{_screening(settings, takes)}{_warm_start(settings, takes)}"
+            f"{_compiling(plan, machine)}\n"
         )
     return time + (
         f"download {takes.download_gb:.1f} GB, on disk {takes.disk_gb:.1f} GB with checkpoints and merged weights, "
@@ -149,6 +153,12 @@ def _warm_start(settings: Settings, takes: RunCost) -> str:
     asked = WARM_START_MOST if settings.warm_start == "auto" else int(settings.warm_start)
     wanted = ", where one is wanted," if settings.warm_start == "auto" else ""
     return f"; a warm start{wanted} up to {duration(takes.step_s * asked / settings.completions_per_card)} more"
+
+
+def _compiling(plan: Plan, machine: Machine) -> str:
+    if machine.card is None or not plan.choice.use_vllm:
+        return ""
+    return f"; before the first, vLLM compiles its kernels: up to {_COMPILING_MINUTES} minutes on a machine that is new"
 
 
 def shape_gguf_gb(shape: ModelShape) -> float:

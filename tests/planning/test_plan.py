@@ -276,7 +276,10 @@ def test_the_own_model_is_known_without_a_network():
 def test_a_plan_is_printed_without_a_card(chain):
     said = run_script("train_lora.py", "--plan", "--gpu", "rtx4070-laptop-8gb", "--model", OWN).stdout
     assert "RTX 4070 Laptop" in said
-    for words in ("base weights", "KV cache", "logits", "CUDA context", "It fits.", "min for 250 steps", "on disk"):
+    for words in (
+        "base weights", "KV cache", "logits", "CUDA context", "It fits.", "min for 250 steps", "compiles its kernels",
+        "on disk",
+    ):  # fmt: skip
         assert words in said
     own_base = run_script("train_lora.py", "--plan", "--gpu", "t4", "--model", chain / "base" / "config.json").stdout
     assert "It fits." in own_base
