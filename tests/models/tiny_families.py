@@ -103,8 +103,8 @@ def _like_gemmas(folder: Path) -> Any:
 
 
 def _publish_as_google(tokenizer: Any, folder: Path) -> None:
-    """What Gemma's folders have besides: the added tokens, in the file that transformers wrote until version 5; and what
-    they lack: config.json leaves out that the head is the embedding."""
+    """Gemma's folders have the added tokens besides, in the file that transformers wrote until version 5, and lack one
+    thing: config.json leaves out that the head is the embedding."""
     of_model = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     of_model.pop("tie_word_embeddings", None)
     (folder / "config.json").write_text(json.dumps(of_model), encoding="utf-8")
