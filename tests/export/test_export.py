@@ -346,8 +346,10 @@ def test_an_export_beside_another_is_refused(run):
     assert (refused.returncode, f"{run.path} is written now by" in refused.stderr) == (2, True)
 
 
-def test_a_gguf_answers_prompts_of_thousands_of_tokens_too(run):
-    check = answers_as_merged(run.gguf_file("f16"), run.merged, [[{"role": "user", "content": "9 + 9? " * 1200}]])
+def test_a_gguf_answers_prompts_of_thousands_of_tokens_too(run, tmp_path):
+    edit_json(run.merged / "config.json", lambda config: config.update(max_position_embeddings=16384))
+    convert(run.merged, tmp_path / "long.gguf", "f16", "long")
+    check = answers_as_merged(tmp_path / "long.gguf", run.merged, [[{"role": "user", "content": "9 + 9? " * 1200}]])
     assert check.passed, check.says
 
 
