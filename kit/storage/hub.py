@@ -15,7 +15,6 @@ from kit.storage.weight_files import (
     ADAPTER_CONFIG,
     SECOND_COPY,
     check_model_weights,
-    is_adapter,
     is_quantized,
     tensor_files,
 )
@@ -23,6 +22,7 @@ from kit.storage.weight_files import (
 TIMEOUT_S = 10
 _DATA_SUFFIXES = {".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".gz", ".bz2", ".xz", ".txt", ".xlsx"}
 _PREQUANTIZED = re.compile(r"(-unsloth)?-bnb-4bit$")  # repositories that hold 4-bit weights
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _NO_OWNERS = (
     ".",
     "~",
@@ -89,8 +89,7 @@ def revision(model: str) -> str:
 
 def is_adapter_repository(model: str) -> bool:
     """Does a Hub repository hold an adapter? By the copy on this machine, else by asking the Hub."""
-    repository = _hub_cache() / f"models--{model.replace('/', '--')}"
-    if any(repository.glob(f"snapshots/*/{ADAPTER_CONFIG}")):
+    if _holds_adapter(model):
         return True
     if is_offline() or _is_cached(model, "model"):
         return False
@@ -103,19 +102,21 @@ def is_adapter_repository(model: str) -> bool:
 
 
 def local_folder(model: str) -> Path:
-    """The folder that holds a model's files: the model itself, or the Hub client's copy.
+    """The folder that holds a model's files: the model itself, or the Hub client's copy, with or without its weights.
 
     Raises:
-        UserError: it is a Hub model that is not on this machine.
+        UserError: it is a Hub model of which configuration and tokenizer are not on this machine.
     """
     if Path(model).is_dir():
         return Path(model)
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import try_to_load_from_cache
 
-    try:
-        return Path(snapshot_download(model, local_files_only=True))
-    except Exception:  # several kinds, all meaning that it is not here
-        raise UserError(f"{model} is not on this machine: load it once, or name a local path") from None
+    # Asked for the whole snapshot, the Hub's client would miss each file that nothing here reads, such as the README.
+    config = try_to_load_from_cache(model, "config.json") if is_hub_id(model) else None
+    folder = Path(config).parent if isinstance(config, str) else None
+    if folder and any((folder / name).is_file() for name in _VOCABULARIES):
+        return folder
+    raise UserError(f"{model} is not on this machine: load it once, or name a local path")
 
 
 def model_file(model: str, name: str) -> Path | None:
@@ -282,15 +283,17 @@ def _is_cached(repository: str, kind: str) -> bool:
     """Has the Hub client, or ``datasets``, a copy of it? Of a model all weights: a fetch may have been cut off."""
     if kind == "model":
         try:
-            folder = local_folder(repository)
-            if not is_adapter(folder):
-                check_model_weights(folder, repository)
+            check_model_weights(local_folder(repository), repository)
         except UserError:
-            return False
+            return _holds_adapter(repository)
         return True
     prepared = Path(os.environ.get("HF_DATASETS_CACHE") or _client("HF_HOME") / "datasets")
     copies = (_snapshots(repository, kind), prepared / repository.replace("/", "___"))
     return any(copy.is_dir() and any(copy.iterdir()) for copy in copies)
+
+
+def _holds_adapter(repository: str) -> bool:
+    return any(_snapshots(repository, "model").glob(f"*/{ADAPTER_CONFIG}"))
 
 
 def _snapshots(repository: str, kind: str) -> Path:

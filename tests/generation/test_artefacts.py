@@ -11,7 +11,7 @@ from kit.cli.errors import UserError
 from kit.cli.signals import StopRequest
 from kit.generation.artefacts import Kind, check_templates, find_artefacts, fingerprint
 from kit.llama_cpp.gguf import gguf_library
-from kit.storage.hub import check_model, fetch, fetching, is_hub_id, weights_bytes
+from kit.storage.hub import check_model, fetch, fetching, is_hub_id, local_folder, weights_bytes
 from kit.storage.weight_files import tensor_files
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:46\nsize 988\n"
@@ -236,19 +236,22 @@ def test_a_model_of_which_a_part_was_fetched_is_not_here_and_is_fetched(tmp_path
     with fetching("someone/model", StopRequest()):
         pass
     check_model("someone/model")
+    assert local_folder("someone/model") == folder
+    (folder / "tokenizer.json").unlink()  # a start that was stopped before it came: no reason to miss its template
+    with pytest.raises(UserError, match="not on this machine"):
+        local_folder("someone/model")
 
 
 def fake_hub(file, content):
-    """A Hub that has one file, in place of the one that is not here."""
-    import huggingface_hub
+    """A Hub that has one file, and a README that nobody asks for, in place of the one that is not here."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    really = huggingface_hub.snapshot_download
-
-    def snapshot_download(model, local_files_only=False, **patterns):
-        if not local_files_only:
-            assert "*.safetensors" in patterns["allow_patterns"]
-            file.write_bytes(content)
-        return really(model, local_files_only=True)
+    def snapshot_download(_, allow_patterns=None, local_files_only=False, **__):
+        if local_files_only:  # what its client says since it keeps a repository's list of files
+            raise LocalEntryNotFoundError("The cached snapshot is incomplete: 1 file is missing (README.md)")
+        assert "*.safetensors" in allow_patterns
+        file.write_bytes(content)
+        return str(file.parent)
 
     return snapshot_download
 
