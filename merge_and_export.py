@@ -32,7 +32,7 @@ from kit.export.ggufs import check_ggufs, make_ggufs
 from kit.export.hub_upload import check_repository, push
 from kit.export.merge import check_again, merge, merged_as_it_is
 from kit.export.model_card import write_card
-from kit.export.modelfile import write_adapter_modelfile, write_modelfile
+from kit.export.modelfile import remove_those_of_nothing, write_adapter_modelfile, write_modelfile
 from kit.export.record import ExportRecord
 from kit.export.staging import check_disk, staging
 from kit.export.summary import print_summary
@@ -195,8 +195,7 @@ def write_modelfiles(run: RunFolder, args: argparse.Namespace) -> None:
         write_modelfile(run, args.gguf[-1])
     if args.adapter_gguf and (base := base_gguf_of(run)):
         write_adapter_modelfile(run, base)
-    elif not run.adapter_gguf.exists():  # an earlier one was of other weights, and is gone
-        run.adapter_modelfile.unlink(missing_ok=True)
+    remove_those_of_nothing(run)
 
 
 if __name__ == "__main__":

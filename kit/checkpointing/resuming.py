@@ -196,11 +196,17 @@ def mirror_of(run: RunFolder, settings: Settings) -> Mirror | None:
     """The mirror that ``--mirror`` asks for.
 
     Raises:
-        UserError: its copy would be the run folder itself.
+        UserError: its copy would be the run folder itself, or its disk is not there.
     """
     if not settings.mirror:
         return None
-    mirror = Mirror(run, Path(settings.mirror).expanduser(), say=print)
+    folder = Path(settings.mirror).expanduser()
+    if not folder.exists() and not folder.parent.is_dir():
+        raise UserError(
+            f"--mirror {settings.mirror}: {folder.parent} is not there, so that the copy would not be where you want "
+            "it: mount the Drive first, or make that folder"
+        )
+    mirror = Mirror(run, folder, say=print)
     if mirror.copy.path.resolve() == run.path.resolve():
         raise UserError(f"--mirror {settings.mirror} would copy {run.path} onto itself: name a folder on another disk")
     return mirror
@@ -243,9 +249,18 @@ def _empty(folder: Path) -> None:
 
 
 def _set_back(run: RunFolder) -> None:
-    """A finished run becomes one that goes on: its adapter is one of the steps that may turn out to be the best."""
+    """A finished run becomes one that goes on: its adapter is one of the steps that may turn out to be the best.
+
+    Where there is no checkpoint so late any more, these steps are done again, and the adapter is kept besides.
+    """
     record = run.read()
-    kept = run.best_adapter(record.get("adapter", {}).get("step", record["settings"]["max_steps"]))
+    step = record.get("adapter", {}).get("step", record["settings"]["max_steps"])
+    newest = newest_whole(run.checkpoints, say=print)
+    if newest and step_of(newest) >= step:
+        kept = run.best_adapter(step)
+    else:
+        kept = run.path / f"adapter-step-{step}"
+        print(f"it has no checkpoint of step {step} or later: what it was until now is kept in {kept}")
     kept.parent.mkdir(exist_ok=True)
     replace_whole(run.adapter, kept)
 

@@ -24,7 +24,8 @@ def checkpointing(
 
     The trainer writes into ``run.unfinished_checkpoint``, its ``output_dir``. With ``num_iterations`` above 1, TRL
     saves neither its step counter nor the completions that it still has to learn from, so a checkpoint waits until
-    these are used up. Set ``trainer`` on the callback before training; it resumes from the checkpoint ``start``.
+    these are used up, or until no step is left. Set ``trainer`` on the callback before training; it resumes from the
+    checkpoint ``start``.
     """
     from transformers import TrainerCallback
 
@@ -46,11 +47,10 @@ def checkpointing(
             ends = state.global_step >= state.max_steps or control.should_training_stop  # more steps may be asked for
             waited = ranks.told(time.monotonic() - self.saved_at)
             at_step = state.global_step % settings.save_steps == 0
-            self.due |= at_step or waited > 60 * settings.save_minutes or stops or ends
+            self.due |= at_step or waited > 60 * settings.save_minutes or stops
             used_up = self.trainer._step % (args.steps_per_generation * args.num_iterations) == 0
-            if (self.due and used_up) or ends:
+            if ends or (self.due and used_up):
                 check_weights(self.trainer.model, state.global_step)
-            if self.due and used_up:
                 control.should_save = True
                 control.should_training_stop |= stops
 

@@ -41,14 +41,17 @@ def check_adoption(adapter: Path, base: str | None, output: Path | None) -> RunF
     run = RunFolder(output, named)
     if run.exists() and not _is_adopted(run, adapter):
         raise UserError(f"--output-dir {output} holds another run: name a folder that is not there yet")
-    if not run.exists() and output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if not run.exists() and output.exists() and (not output.is_dir() or any(output.glob("[!.]*"))):
         raise UserError(f"--output-dir {output} holds something else: name a folder that is not there yet")
     return run
 
 
 def adopt(adapter: Path, run: RunFolder) -> None:
-    """Copy an adapter into a run folder of its own; run.yaml comes last, so that a kill leaves no half of one."""
-    if not run.exists():
+    """Copy an adapter into a run folder of its own, which is there at once: a kill leaves no half of one."""
+    record = _record_of(adapter, run)
+    if run.exists():
+        run.write(record)
+    else:
         partial = run.path.with_name(f".{run.path.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         for file in files_that_answer(adapter):
@@ -57,7 +60,11 @@ def adopt(adapter: Path, run: RunFolder) -> None:
             copy = partial / "adapter" / file.relative_to(adapter)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
+        RunFolder(partial).write(record)
         replace_whole(partial, run.path)
+
+
+def _record_of(adapter: Path, run: RunFolder) -> dict[str, Any]:
     inside = run_folder_of(adapter)
     known = inside.read() if inside else {}
     settings = {name: known.get("settings", {}).get(name, KNOBS[name].default) for name in _FOR_SCORES}
@@ -68,7 +75,7 @@ def adopt(adapter: Path, run: RunFolder) -> None:
     if "task" in known:
         record["task"] = known["task"]
         record["settings"]["task"] = known["settings"]["task"]
-    run.write(record)
+    return record
 
 
 def _base_of(adapter: Path) -> str:

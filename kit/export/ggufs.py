@@ -36,7 +36,6 @@ def make_ggufs(
         ExportRefused: a check failed; none of the new files has its final name.
     """
     run, name = record.run, record.run.path.resolve().name
-    _remove_others(merged, record)
     f16 = _f16(merged, record, scratch)
     imatrix = None
     if with_imatrix:
@@ -59,12 +58,10 @@ def make_ggufs(
         run.adapter_base.mkdir(parents=True, exist_ok=True)
         replace_whole(base, run.adapter_base / base.name)
     run.gguf.mkdir(exist_ok=True)
+    kept = _kept(made, merged, record)
     for kind, file in made.items():
         replace_whole(file, run.gguf_file(kind))
-        before = record.ggufs.get(kind)
-        if before and before["file"] != run.gguf_file(kind).name:
-            _remove(before, record, "the run had another name then")
-    record.content["gguf"] = record.ggufs | entries
+    record.content["gguf"] = kept | entries
 
 
 def check_ggufs(merged: Merged, record: ExportRecord, evidence: Evidence, scratch: Path) -> None:
@@ -123,22 +120,22 @@ def _verified(
     }
 
 
-def _remove_others(merged: Merged, record: ExportRecord) -> None:
-    """Remove files of other weights that earlier exports made: beside these they would be taken for theirs."""
-    for kind, entry in list(record.ggufs.items()):
-        if entry["merged_sha256"] != merged.sha256:
-            _remove(entry, record, "it was made from an earlier merge")
-            del record.ggufs[kind]
-            record.write()  # whatever comes of those that are made now
-        elif not (record.run.gguf / entry["file"]).exists():
-            del record.ggufs[kind]
-
-
-def _remove(entry: dict[str, Any], record: ExportRecord, why: str) -> None:
-    file = record.run.gguf / entry["file"]
-    if file.exists() and file_hash(file) == entry["sha256"]:  # else somebody has put another in its place
-        record.say(f"removing {file}: {why}")
-        file.unlink()
+def _kept(made: dict[str, Path], merged: Merged, record: ExportRecord) -> dict[str, Any]:
+    """Entries of files from earlier exports of the same merged weights. Those of other weights, or of a type that is
+    made now under the run's new name, are removed: beside the new ones they would be taken for theirs."""
+    kept = {}
+    for kind, entry in record.ggufs.items():
+        file = record.run.gguf / entry["file"]
+        if not file.exists() or (kind in made and file == record.run.gguf_file(kind)):
+            continue
+        if kind not in made and entry["merged_sha256"] == merged.sha256:
+            kept[kind] = entry
+        elif file_hash(file) == entry["sha256"]:  # else somebody has put another in its place
+            why = "the run had another name then" if kind in made else "it was made from an earlier merge"
+            record.say(f"removing {file}: {why}")
+            file.unlink()
+            record.content["checks"].pop(file.name, None)
+    return kept
 
 
 def _entry(kind: str, gguf: GgufFile, divergence: float | None, merged: Merged) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from kit.cli.errors import UserError, first_line
@@ -41,6 +42,11 @@ def upload_list(run: RunFolder) -> dict[str, Path]:
     return {file.name: file for file in [*files, *about] if file.is_file() and file.suffix != ".partial"}
 
 
+def _weights_of_others(there: list[str], ours: Iterable[str]) -> list[str]:
+    """Weights in a repository that this upload does not replace."""
+    return sorted(name for name in set(there) - {*ours} if name.endswith((".gguf", ".safetensors", ".bin")))
+
+
 def push(run: RunFolder, repository: str, private: bool) -> str:
     """Upload in one commit; returns the repository's address.
 
@@ -59,6 +65,8 @@ def push(run: RunFolder, repository: str, private: bool) -> str:
         address = HfApi().create_repo(repository, private=private, exist_ok=True)
         if private and not HfApi().repo_info(repository).private:
             raise UserError(f"--push-to-hub {repository} is public: add --public if that is meant, or name another")
+        if others := _weights_of_others(HfApi().list_repo_files(repository), files):
+            print(f"{repository} holds {', '.join(others)} too: remove them there if they are of an earlier export")
         HfApi().create_commit(repository, operations, commit_message="Model, GGUF files, scores and how they were made")
     except UserError:
         raise

@@ -18,6 +18,7 @@ _LONGEST_NAME = 80  # of what Ollama takes
 OLLAMAS_CONTEXT = 4096  # its own default where memory is scarce
 _THE_DAY = datetime.datetime(2024, 7, 26)  # which Llama's templates name where they are given no clock
 # What Ollama adds to every request by itself, switched off; a temperature of 0 alone leaves its repeat penalty.
+_FILE_LINE = re.compile(r"(?:FROM|ADAPTER) \./(.+)")
 _NEUTRAL = ("repeat_penalty 1", "top_k 0", "top_p 1", "min_p 0")
 _NO_TEMPLATE = """\
 # The chat template could not be put into Ollama's notation. An Ollama that runs llama.cpp's llama-server, as its source
@@ -109,11 +110,23 @@ def _modelfile_for(run: RunFolder, gguf: Path, adapter: str = "") -> str:
 
 def gguf_of(run: RunFolder) -> str | None:
     """The name of the GGUF file that the run folder's Modelfile is for."""
+    return next(iter(_named_in(run.modelfile)), None)
+
+
+def remove_those_of_nothing(run: RunFolder) -> None:
+    """Remove the Modelfiles of GGUF files that are gone, as those of earlier weights are after an export."""
+    for modelfile_ in (run.modelfile, run.adapter_modelfile):
+        if any(not (run.gguf / name).exists() for name in _named_in(modelfile_)):
+            modelfile_.unlink()
+
+
+def _named_in(modelfile: Path) -> list[str]:
+    """The files that a Modelfile stands on; none where there is no Modelfile."""
     try:
-        lines = run.modelfile.read_text(encoding="utf-8").splitlines()
+        lines = modelfile.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        return None
-    return next((line.removeprefix("FROM ./") for line in lines if line.startswith("FROM ./")), None)
+        return []
+    return [found[1] for line in lines if (found := _FILE_LINE.match(line))]
 
 
 def ollama_template(tokenizer: Any, adds_bos: bool = True) -> str | None:

@@ -59,7 +59,7 @@ def cache_folder() -> Path:
 def llama_cpp_folder() -> Path:
     """The folder of the llama.cpp in use: the one that UNSLOTH_LLAMA_CPP_PATH names, else the pinned build."""
     named = os.environ.get("UNSLOTH_LLAMA_CPP_PATH")
-    return Path(named).expanduser() if named else cache_folder() / f"llama.cpp-{VERSION}"
+    return Path(named).expanduser().resolve() if named else cache_folder() / f"llama.cpp-{VERSION}"
 
 
 def is_ready() -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kit.cli.errors import UserError, first_line
 from kit.storage.hub import local_folder
 from kit.storage.weight_files import ADAPTER_CONFIG, tensor_files
 
@@ -63,10 +64,18 @@ def beyond_lora(adapter: Path, unknown: Mapping[str, str]) -> list[str]:
 
 
 def is_tied(model: Path | str) -> bool:
-    """Is a model's output head its embedding? As transformers understands its config.json, which may not say so."""
+    """Is a model's output head its embedding? As transformers understands its config.json, which may not say so.
+
+    Raises:
+        UserError: there is none, or none that transformers knows.
+    """
     from transformers import AutoConfig
 
-    return bool(AutoConfig.from_pretrained(str(model)).get_text_config().tie_word_embeddings)
+    try:
+        config = AutoConfig.from_pretrained(str(model))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{model}: its config.json cannot be had or read ({first_line(error)})") from None
+    return bool(config.get_text_config().tie_word_embeddings)
 
 
 def changes_head(adapter: Path) -> bool:

@@ -14,6 +14,7 @@ import yaml
 from kit.cli.errors import UserError
 from kit.storage.atomic import write_whole
 from kit.storage.hub import sixteen_bit_name
+from kit.storage.weight_files import ADAPTER_WEIGHTS
 
 ADAPTER_KIND = "adapter"  # of a GGUF file, where others have the type of their weights
 
@@ -38,8 +39,12 @@ class RunFolder:
 
     @property
     def has_adapter(self) -> bool:
-        """Has the run trained to its last step? The adapter gets its name when all of it is written."""
-        return (self.adapter / "adapter_model.safetensors").is_file()
+        """Has the run trained to its last step? The adapter gets its name when all of it is written.
+
+        Raises:
+            UserError: the disk does not say.
+        """
+        return self._has(self.adapter / ADAPTER_WEIGHTS)
 
     @property
     def merged(self) -> Path:
@@ -162,8 +167,21 @@ class RunFolder:
         return self.gguf / f"{self.path.resolve().name}.{quantization}.gguf"
 
     def exists(self) -> bool:
-        """Is this a run folder, that is, does it hold a run.yaml?"""
-        return self.settings_file.is_file()
+        """Is this a run folder, that is, does it hold a run.yaml?
+
+        Raises:
+            UserError: the disk does not say.
+        """
+        return self._has(self.settings_file)
+
+    def _has(self, file: Path) -> bool:
+        try:
+            return file.is_file()
+        except OSError as error:  # a mounted Drive that went away, and not a file that is missing
+            raise UserError(
+                f"{self.path} cannot be read ({error.strerror}): see whether its disk is still there, mount it again "
+                "and run the same command again"
+            ) from None
 
     def read(self) -> dict[str, Any]:
         """What run.yaml holds.
@@ -173,7 +191,7 @@ class RunFolder:
         """
         try:
             content = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise UserError(
                 f"{self.path} is no run folder (it has no run.yaml): name one that train_lora.py made"
             ) from None

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -23,13 +24,18 @@ def take(folder: Path) -> None:
     some mounted Drives do not, nothing is kept, and nothing refused.
 
     Raises:
-        UserError: another program writes it now.
+        UserError: another program writes it now, or it cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock = folder.resolve() / LOCK
     if lock in _held and lock.exists():
         return
-    handle = lock.open("a+", encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = lock.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written to ({error.strerror}): make room there, or name another folder"
+        ) from None
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -40,7 +46,8 @@ def take(folder: Path) -> None:
             f"{folder} is written now by {handle.read().strip() or 'another program'}: wait for its end, or stop it "
             "first (Ctrl-C there; a training saves a checkpoint)"
         ) from None
-    handle.truncate(0)
-    handle.write(f"{Path(sys.argv[0]).name}, process {os.getpid()}\n")
-    handle.flush()
     _held[lock] = handle
+    with suppress(OSError):  # a full disk holds the lock without its holder's name
+        handle.truncate(0)
+        handle.write(f"{Path(sys.argv[0]).name}, process {os.getpid()}\n")
+        handle.flush()

@@ -96,15 +96,16 @@ def train(
         if not ranks.agree_on(stop) and start is None:
             held_out.begin(policy, tokenizer, lambda: warm.begin(policy, tokenizer, engine))
             ranks.by_first(lambda: run.write(record | warm.facts()))
-        reached = done
+        reached, stands_still = done, False
         if start and done >= settings.max_steps:  # a kill came between its last checkpoint and its adapter
             restore_adapter(policy, Path(start))
         elif not ranks.agree_on(stop):
             trainer.train(resume_from_checkpoint=start)
             reached = trainer.state.global_step
+            stands_still = held_out.stands_still and not ranks.agree_on(stop)
 
         def finish() -> None:
-            if reached >= settings.max_steps or held_out.stands_still:
+            if reached >= settings.max_steps or stands_still:
                 run.write(run.read() | {"adapter": held_out.take_best(policy, reached)})
                 save_adapter(run, policy, tokenizer)
                 clear_bests(run)

@@ -1,12 +1,14 @@
 """Checkpoints are whole or recognised as damaged; mirrors, signals and refusals, without training anything."""
 
 import dataclasses
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +16,12 @@ import train_lora
 from kit.checkpointing.checkpoints import checkpoints_in, damage, newest_whole, seal_checkpoint, step_of
 from kit.checkpointing.failures import RunStopped, explained
 from kit.checkpointing.mirror import Mirror
-from kit.checkpointing.resuming import check_run_folder, cut_logs, open_run_folder
+from kit.checkpointing.resuming import check_run_folder, cut_logs, mirror_of, open_run_folder, where_to_start
 from kit.cli.errors import UserError
 from kit.settings.knobs import Settings
+from kit.storage import run_lock
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
+from kit.training.best_step import clear_bests
 from tests.conftest import ROOT, run_script, writing
 
 
@@ -164,6 +168,40 @@ def test_what_another_program_writes_is_left_alone(run):
     other.wait()
     open_run_folder(Settings(output_dir=str(run.path), overwrite=True))  # what was killed holds nothing
     assert not run.exists()
+
+
+def test_what_cannot_be_written_to_is_said(run, tmp_path):
+    with pytest.raises(UserError, match=r"run.yaml cannot be written to \(File exists\)"):
+        run_lock.take(run.settings_file)
+
+
+def test_a_disk_that_went_away_is_no_run_that_is_missing(run, monkeypatch):
+    def is_file(_):
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    for question in (run.exists, lambda: run.has_adapter):
+        with pytest.raises(UserError, match=r"cannot be read \(Transport endpoint is not connected\): see whether"):
+            question()
+
+
+def test_a_mirror_on_a_disk_that_is_not_there_is_refused(run, tmp_path):
+    settings = Settings(output_dir=str(run.path), mirror=str(tmp_path / "drive" / "MyDrive" / "onecard"))
+    with pytest.raises(UserError, match="MyDrive is not there"):
+        mirror_of(run, settings)
+    (tmp_path / "drive" / "MyDrive").mkdir(parents=True)
+    assert mirror_of(run, settings)
+
+
+@pytest.mark.parametrize(("step", "kept"), [(6, "best/step-6"), (4, "best/step-4"), (10, "adapter-step-10")])
+def test_more_steps_cost_a_finished_run_nothing(run, step, kept):
+    (run.adapter).mkdir()
+    (run.adapter / "adapter_model.safetensors").write_text("trained")
+    run.write({"settings": {"max_steps": 10}, "adapter": {"step": step}})
+    open_run_folder(Settings(output_dir=str(run.path), max_steps=20))
+    assert not run.has_adapter
+    clear_bests(run, after=where_to_start(run)[1])
+    assert (run.path / kept / "adapter_model.safetensors").read_text() == "trained"
 
 
 def test_a_file_that_a_full_disk_cut_off_does_not_make_the_folder_another_ones(tmp_path):

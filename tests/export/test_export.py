@@ -17,7 +17,7 @@ from kit.export.evidence import evidence_of
 from kit.export.ggufs import check_ggufs, make_ggufs
 from kit.export.hub_upload import upload_list
 from kit.export.merge import check_again, merged_as_it_is
-from kit.export.modelfile import OLLAMAS_CONTEXT, modelfile, ollama_template
+from kit.export.modelfile import OLLAMAS_CONTEXT, modelfile, ollama_template, remove_those_of_nothing
 from kit.export.record import ExportRecord
 from kit.export.staging import staging
 from kit.llama_cpp.gguf import GgufFile, convert, quantize
@@ -333,10 +333,16 @@ def test_files_of_an_earlier_name_or_of_other_weights_do_not_stay_beside_the_new
     assert {name for name in upload_list(renamed) if "gguf" in name} == {"short.f16.gguf", "renamed.q8_0.gguf"}
     record, evidence = ExportRecord(renamed, say=lambda _: None), evidence_of(renamed)
     others = replace(merged_as_it_is(record, evidence), sha256="of other weights")
-    with staging(renamed) as scratch, pytest.raises(UserError):
-        make_ggufs(others, ["no type"], record, evidence, scratch)
-    assert [file.name for file in renamed.gguf.glob("*.gguf")] == ["own.gguf"]
-    assert json.loads(renamed.export_file.read_text(encoding="utf-8"))["gguf"] == {}
+    with staging(renamed) as scratch:
+        with pytest.raises(UserError):
+            make_ggufs(others, ["no type"], record, evidence, scratch)
+        assert renamed.gguf_file("q8_0").exists()  # what failed costs nothing
+        make_ggufs(others, ["f16"], record, evidence, scratch)
+    assert {file.name for file in renamed.gguf.glob("*.gguf")} == {"renamed.f16.gguf", "own.gguf"}
+    assert list(record.ggufs) == ["f16"]
+    assert not {"short.f16.gguf", "renamed.q8_0.gguf"} & {*record.content["checks"]}
+    remove_those_of_nothing(renamed)
+    assert not renamed.modelfile.exists()
 
 
 def test_an_export_beside_another_is_refused(run):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from kit.cli.errors import UserError
 from kit.models.tensors import is_tied
 
 
@@ -19,3 +20,8 @@ from kit.models.tensors import is_tied
 def test_a_config_that_leaves_it_out_means_what_its_family_does(tmp_path, config, tied):
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert is_tied(tmp_path) is tied
+
+
+def test_a_base_that_is_not_here_is_said(tmp_path):
+    with pytest.raises(UserError, match=r"gone: its config.json cannot be had"):
+        is_tied(tmp_path / "gone")
