@@ -22,7 +22,7 @@ from kit.generation.runtime import Room, choose_runtime
 from kit.llama_cpp.adapter_gguf import convert_adapter
 from kit.llama_cpp.divergence import mean_kl_divergence
 from kit.llama_cpp.gguf import GgufFile
-from kit.storage.run_folder import RunFolder
+from kit.storage.run_folder import ADAPTER_KIND, RunFolder
 from tests.conftest import run_script
 
 
@@ -37,6 +37,8 @@ def made(chain, tmp_path_factory):
     run.adapter_base.mkdir()
     shutil.copy(file, run.adapter_gguf)
     base = shutil.copy(base, run.adapter_base / base.name)
+    record.ggufs[ADAPTER_KIND] = {"file": run.adapter_gguf.name}
+    record.write()
     evidence = evidence_of(run)
 
     def verified(file=run.adapter_gguf, base=base):
