@@ -62,6 +62,11 @@ NUMBERS = {
     "3 third-party apps": 3,
     "half of 18": None, "x \\le 5": None, "< 5": None, "18 < x": None, "5 \\pm 2": None, "9\\theta": None,
     "2^{10}": None,
+    # signs and scales behind currencies and markup
+    "-US$18": -18, "-R$ 18": -18, "-EUR 18": -18, "-Rs.18": -18, "-₺18": -18, "EUR18": 18, "A$5 and B": 5,
+    "-**18**": None, "-`18`": None, "(−)18": None, "**18** apples": 18, "$5$ million": 5_000_000,
+    "5 *million*": 5_000_000, "5&nbsp;million": 5_000_000, "5~million": 5_000_000, "₺5m": 5_000_000,
+    "**5** dozen": None, "$5$x": None, "**5**x": None, "$5 m": None, "5x²": None, "$20$ m²": 20, "18~000": None,
     # times, dates, ratios, mixed units
     "7:00": None, "1:30": None, "3 : 4": None, "2024-05-01": None, "5'11": None, "2 hours 30 minutes": None,
     # digits outside ASCII

@@ -62,8 +62,12 @@ def _what_is_kept(run: RunFolder) -> list[str]:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Did the machine's or the card's memory run out, in whichever words?"""
-    of_a_card = type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
-    return isinstance(error, MemoryError) or of_a_card
+    said = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(words in said for words in ("out of memory", "can't allocate memory", "cannot allocate memory"))
+    )
 
 
 def is_lost(error: Exception) -> bool:

@@ -17,7 +17,12 @@ REACH = 32  # characters on either side that are looked at
 # Letters of scripts that put a space between word and number; in the others (共18个) a word may touch its number.
 _CASED = r"A-Za-zªµº\u00c0-\u024f\u0370-\u052f"
 _GAP = "[ \t\u00a0\u2007-\u200a\u202f\u205f\u3000]*+"
-_CURRENCY = "$€£¥₹₩₽¢"
+# Not the currency sign ¤ itself, which is SYMBOL here.
+_CURRENCY = (
+    r"(?:(?<![A-Za-z])(?:[A-Z]{1,3}(?=\$)|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|MXN|ARS|COP|CLP|PEN|BRL|Rs\.?|Bs\.?)[ ]?"
+    r"|[$¢£¥֏؋৲৳฿៛₠-⃀﷼﹩＄￠￡￥￦])+"
+)
+_MARKS = "[*_`$]"  # of markup: bold, code, a formula
 _VALUES = f"√∛∜π∞±{UNKNOWN}{SYMBOL}"
 
 _SCALES = {
@@ -46,7 +51,7 @@ _MULTIPLE = """dozens?|docenas?|mil|mille|tausend|mill?ionen|milliarden?|milliar
 _FUNCTION = "sqrt|cbrt|root|log|ln|lg|exp|a?sin|a?cos|a?tan|abs|mod"
 
 # A letter that stands for a number, "5x", and not for a unit, "5m".
-_LETTER = "(?![mgshlLWVANJCF])[A-Za-zα-ωΑ-Ω](?![^\\W_])"
+_LETTER = "(?![mgshlLWVANJCF])[A-Za-zα-ωΑ-Ω](?![^\\W_²³])"
 _ALONE = rf"(?!{_GAP}[^\W\d_])"  # "5 x", but not "5 a day"
 
 _RIGHT = re.compile(
@@ -88,7 +93,10 @@ _LEFT = re.compile(
     re.VERBOSE,
 )
 _WORD = re.compile(rf"(?:[{_CASED}]|[{_CASED}0-9]_)$")  # "x2", "H2O", "x_1"
-_SIGN = re.compile(rf"(?:([-+]?)([{_CURRENCY}]+)[ ]?)?([-+]?)$")
+_SIGN = re.compile(rf"(?:([-+]?)({_CURRENCY})[ ]?)?([-+]?)$")
+_MARKED_SIGN = re.compile(rf"[-+](?:{_MARKS}|[])'\"’”])+$")  # "-**18**", "(-)18"
+_MARKS_BEFORE_WORD = re.compile(rf"{_GAP}{_MARKS}++(?={_GAP}[^\W\d_])")  # "$5$ million", "5 *million*"
+_SPACED_MILLION = re.compile(rf"{_GAP}m(?![A-Za-z0-9])")
 _LOOSE_SIGN = re.compile(r"[-+]\s+$")
 _WORD_SIGN = re.compile(r"(?<![A-Za-z])(negative|minus|menos)[ ]$", re.IGNORECASE)
 _LARGER_PART = re.compile(
@@ -141,9 +149,13 @@ def _scaled(text: str, end: int, has_currency: bool) -> tuple[int | None, int]:
     """What the words after a number multiply it by, ``None`` for what is not understood, and where they end."""
     factor = 1
     for _ in range(3):  # "2 hundred thousand million" is enough
-        if raised := _RAISED_UNIT.match(text, end):
+        marks = _MARKS_BEFORE_WORD.match(text, end)
+        seen = marks.end() if marks else end
+        if raised := _RAISED_UNIT.match(text, seen):
             return factor, raised.end()
-        right = _RIGHT.match(text, end)
+        right = _RIGHT.match(text, seen)
+        if right is None and has_currency and _SPACED_MILLION.match(text, seen):
+            return None, end
         if right is None or (right["letter"] == "m" and not has_currency):
             return factor, end
         if right["unclear"] or (right["letter"] and not has_currency):
@@ -158,7 +170,7 @@ def _sign(sign: str, rest: str) -> Sign:
         if word := _WORD_SIGN.search(rest):
             is_operator = word[1].lower() != "negative" and any(map(str.isdigit, rest))
             return Sign.IN_DOUBT if is_operator else Sign.MINUS
-        return Sign.IN_DOUBT if _LOOSE_SIGN.search(rest) else Sign.PLUS
+        return Sign.IN_DOUBT if _LOOSE_SIGN.search(rest) or _MARKED_SIGN.search(rest) else Sign.PLUS
     if len(sign) > 1 or (rest and (rest[-1].isalnum() or rest[-1] in "-+)")):
         return Sign.IN_DOUBT
     return Sign.MINUS if sign == "-" else Sign.PLUS

@@ -34,6 +34,7 @@ _DASHES = "\N{MINUS SIGN}\u2010\u2011\u2012\u2013\u2014\u2015\ufe58\ufe63\uff0d"
 _INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff" + "".join(map(chr, range(0x202A, 0x202F)))
 _ALIKE = str.maketrans(dict.fromkeys(_DASHES, "-") | dict.fromkeys(_INVISIBLE, ""))
 _SUPERSCRIPTS = str.maketrans("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "+-0123456789")
+_FIRM_SPACES = re.compile("(?<=[0-9])~(?=[A-Za-z])|&nbsp;")  # LaTeX's and HTML's
 _RAISED = re.compile("(?<![0-9.,])10([⁺⁻]?[⁰¹²³⁴-⁹]++)")
 
 _SPACE = "[ \t\u00a0\u2007-\u200a\u202f\u205f\u3000]"
@@ -46,7 +47,7 @@ _WHOLE = rf"""(?: [1-9][0-9]{{0,2}}(?:,[0-9]{{3}})++                            
 _UNDER = f"(?=[0,]*[1-9]){_WHOLE}"
 _POWER = r"10\^[({]?(?P<%s>[+-]?[0-9]++)[)}]?"
 # What ties digits to a number that ends before them.
-_TIES = rf"""[.,/:'’_]*+[0-9] | \^(?!th|st|nd|rd) | [eE][+-]?[0-9] | {_SPACE}?/{_SPACE}?[0-9] | {EDGE}+[0-9]
+_TIES = rf"""[.,/:'’_~]*+[0-9] | \^(?!th|st|nd|rd) | [eE][+-]?[0-9] | {_SPACE}?/{_SPACE}?[0-9] | {EDGE}+[0-9]
            | {_SPACE}[0-9]++/[0-9] | -{EDGE}?[0-9]++/[0-9] | -[0-9]++-[0-9] | {_SPACE}:{_SPACE}?[0-9]"""
 # A run of digits with all that is tied to it: a number that is well written, or ``odd``. Every part is atomic,
 # possessive or bounded, so a hostile text costs no more than its length.
@@ -159,6 +160,8 @@ def _as_seen(text: str, mark: str) -> str:
     """The text without LaTeX, with one kind of minus, without invisible characters, and with a decimal point."""
     if not text.isascii():
         text = _RAISED.sub(lambda power: f"10^{power[1].translate(_SUPERSCRIPTS)}", text.translate(_ALIKE))
+    if "~" in text or "&" in text:
+        text = _FIRM_SPACES.sub("\u00a0", text)
     text = plain(text)
     return text.translate(_SWAPPED) if mark == "comma" else text
 

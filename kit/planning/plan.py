@@ -47,12 +47,12 @@ class Plan:
     parts: list[Part]
     memory_share: float
     reasons: list[str]
-    made_from: tuple[Settings, Machine, ModelShape | None]
+    made_from: tuple[Settings, Machine, ModelShape | None, int | None]
 
     def without_vllm(self) -> Plan:
         """The plan for the same card should vLLM turn out not to load there."""
-        settings, machine, shape = self.made_from
-        return make_plan(dataclasses.replace(settings, vllm="off"), machine, shape)
+        settings, machine, shape, longest_prompt = self.made_from
+        return make_plan(dataclasses.replace(settings, vllm="off"), machine, shape, longest_prompt)
 
     @property
     def unpacks_base(self) -> bool:
@@ -86,7 +86,7 @@ def make_plan(
         settings = dataclasses.replace(settings, optim="adamw_torch_fused")
     if shape is None:
         filled = dataclasses.replace(settings, **_batches(settings, _ENOUGH_TOKENS)[0])
-        made_from = (settings, machine, shape)
+        made_from = (settings, machine, shape, longest_prompt)
         return Plan(filled, choice, None, [], settings.gpu_memory_utilization, [choice.reason], made_from)
     reckoned = settings
     if longest_prompt is not None and not machine.has_cuda:  # a card's plan holds for questions that are yet to come
@@ -96,7 +96,7 @@ def make_plan(
     if plan is None:
         raise UserError(_refusal(reckoned, machine, shape, choice))
     filled = dataclasses.replace(plan.settings, max_prompt_length=settings.max_prompt_length)
-    return dataclasses.replace(plan, settings=filled, made_from=(settings, machine, shape))
+    return dataclasses.replace(plan, settings=filled, made_from=(settings, machine, shape, longest_prompt))
 
 
 def _cpu_dtype(settings: Settings, machine: Machine, shape: ModelShape | None) -> str:
@@ -148,7 +148,8 @@ def _laid_out_on_processor(
     computed = f", passes in bfloat16, {how}" if settings.cpu_dtype == "bfloat16" else ""
     reasons = [f"number type {choice.dtype}{computed}", choice.reason, _about_batches(settings) + again]
     reasons += _about_length(settings, layout)
-    return Plan(settings, choice, layout, parts, settings.gpu_memory_utilization, reasons, (settings, machine, shape))
+    made_from = (settings, machine, shape, None)
+    return Plan(settings, choice, layout, parts, settings.gpu_memory_utilization, reasons, made_from)
 
 
 def _laid_out(
@@ -175,7 +176,7 @@ def _laid_out(
         wish = settings.gpu_memory_utilization if "gpu_memory_utilization" in settings.given else None
         choice = dataclasses.replace(choice, use_vllm=False, reason=does_not_fit(wish))
     filled = dataclasses.replace(settings, gpu_memory_utilization=round(share, 3)) if layout.vllm else settings
-    reasons, made_from = _reasons(filled, machine, choice, layout), (settings, machine, shape)
+    reasons, made_from = _reasons(filled, machine, choice, layout), (settings, machine, shape, None)
     return Plan(filled, choice, layout, parts, round(share, 3), reasons, made_from)
 
 

@@ -14,6 +14,7 @@ from kit.planning.hardware import NEWEST_DRIVER, Machine, detect, matrix_flops, 
 from kit.planning.model_shape import ModelShape, model_shape
 from kit.planning.plan import Plan, make_plan
 from kit.planning.run_cost import RunCost, estimate_run_cost, estimate_run_cost_here
+from kit.planning.step_size import questions_asked
 from kit.settings.knobs import BATCH_KNOBS, WARM_START_MOST, Settings
 
 _PHASES = {
@@ -142,7 +143,8 @@ def _screening(settings: Settings, takes: RunCost) -> str:
     """As many questions as the steps ask have their replies; more, where some of them are left out."""
     if not settings.screen:
         return ""
-    seconds = takes.rollout_s * settings.max_steps * settings.screen / settings.num_generations
+    batches = questions_asked(settings) * settings.num_generations / settings.completions_per_step
+    seconds = takes.rollout_s * batches * settings.screen / settings.num_generations
     return f"; screening {duration(seconds)} more, twice that where half of the questions are left out"
 
 

@@ -26,10 +26,18 @@ def check_enough(questions: int, settings: Settings) -> None:
         if {"generation_batch_size", "steps_per_generation"} & set(settings.further)
         else f"make --batch-size times --gradient-accumulation-steps {questions * group}"
     )
+    change = f", or {change}" if questions else ""
     raise UserError(
         f"--dataset {settings.dataset}: a step asks {wanted} questions ({completions} completions in groups of {group})"
-        f", and there {'is 1' if questions == 1 else f'are {questions}'}: give more, or {change}"
+        f", and there {'is 1' if questions == 1 else f'are {questions}'}: give more{change}"
     )
+
+
+def questions_asked(settings: Settings) -> int:
+    """How many questions all steps ask, each counted as often as it is asked: a batch may serve several updates."""
+    at_once, updates = _completions_at_once(settings), int(settings.further.get("num_iterations", 1))
+    batches = math.ceil(settings.max_steps * _completions_a_step(settings) / (at_once * updates))
+    return batches * at_once // settings.num_generations
 
 
 def with_steps(settings: Settings, questions: int) -> Settings:

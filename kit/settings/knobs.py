@@ -94,7 +94,7 @@ class Settings:
         "adamw_8bit", "8 bits save memory on a card; on a CPU adamw_torch_fused is chosen", "training",
         choices=OPTIMIZERS, open=True,
     )  # fmt: skip
-    seed: int = knob(1, "of the adapter, the data order and the sampling", "training", least=0)
+    seed: int = knob(1, "of the adapter, the data order and the sampling", "training", least=0, below=2**32)
 
     warm_start: str = knob(
         "auto", "first train on the model's own replies in format, to so many questions asked with a worked example; "

@@ -60,6 +60,8 @@ def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Setting
     if cards != settings.gpus and isinstance(cards, int):
         whole = settings.completions_per_card * cards
         settings = problems.catch(shared_out, settings, whole or None) or settings
+    if is_record:
+        problems.catch(_fit_to_record, settings, from_file)
     problems.catch(_check_groups, settings)
     if settings.report_to != "none" and importlib.util.find_spec(settings.report_to) is None:
         problems.found.append(f"--report-to {settings.report_to} is not installed: pip install {settings.report_to}")
@@ -190,6 +192,23 @@ def _count_cards(settings: Settings) -> None:
     settings.gpus = ranks.count()
 
 
+def _fit_to_record(settings: Settings, recorded: dict[str, Any]) -> None:
+    """A step of the run that a run.yaml is of stays one where one of the two that make it up is given."""
+    given = settings.given & set(BATCH_KNOBS)
+    if len(given) != 1 or not set(BATCH_KNOBS) <= set(recorded):
+        return
+    (name,), (other,) = given, set(BATCH_KNOBS) - given
+    whole = math.prod(int(recorded.get(part, 1)) for part in (*BATCH_KNOBS, "gpus"))
+    rest, left = divmod(whole, getattr(settings, name) * settings.gpus)
+    if left:
+        raise UserError(
+            f"{_short_option(name)} {getattr(settings, name)} does not divide the {whole} completions of a step "
+            f"in that run.yaml: give one that does, or {_short_option(other)} too"
+        )
+    setattr(settings, other, rest)
+    settings.given |= {other}
+
+
 def _check_groups(settings: Settings) -> None:
     if not set(BATCH_KNOBS) <= settings.given:
         return  # the plan makes the product fit
@@ -202,6 +221,10 @@ def _check_groups(settings: Settings) -> None:
         f"{settings.gradient_accumulation_steps}{cards} is {settings.completions_per_step} completions a step, which "
         f"groups of --num-generations {settings.num_generations} do not divide: make the product {fitting}"
     )
+
+
+def _short_option(name: str) -> str:
+    return str(KNOBS[name].metadata.get("alias", _option(name)))
 
 
 def _option(name: str) -> str:

@@ -24,6 +24,7 @@ _PACKED: dict[bytes, Callable[[bytes], bytes]] = {
     b"\xfd7zXZ": lzma.decompress,
 }
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # PowerShell's > writes it
+_SHORT_FLOATS = {"float": "float32", "float32": "float32", "halffloat": "float16", "float16": "float16"}
 _THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}\.[0-9]{3}")
 
 # Where a row stands, and the row; or in its stead, as a ValueError, why the place holds none.
@@ -68,9 +69,10 @@ def _json_rows(path: Path, text: str) -> list[PlacedRow]:
     if text.lstrip().startswith("["):
         try:
             return [(f"row {number}", row) for number, row in enumerate(json.loads(text))]
-        except json.JSONDecodeError as error:
-            if "\n" not in text.strip() or error.msg != "Extra data":  # else lines that are arrays: each is named below
-                raise UserError(f"--dataset {path} is not JSON ({error}): mend it there") from None
+        except (ValueError, RecursionError) as error:
+            are_lines = "\n" in text.strip() and getattr(error, "msg", "") == "Extra data"  # each is named below
+            if not are_lines:
+                raise UserError(f"--dataset {path} is not JSON ({first_line(error)}): mend it there") from None
     rows: list[PlacedRow] = []
     for number, line in enumerate(text.split("\n"), 1):  # and nowhere else: a text may hold U+2028
         if line.strip():
@@ -86,8 +88,8 @@ def _json_rows(path: Path, text: str) -> list[PlacedRow]:
 def _json_line(line: str) -> Any:
     try:
         return json.loads(line)
-    except json.JSONDecodeError as error:
-        return ValueError(f"is not JSON ({error}): mend or remove that line")
+    except (ValueError, RecursionError) as error:  # the latter, and some of the former, of what nobody means as data
+        return ValueError(f"is not JSON ({first_line(error)}): mend or remove that line")
 
 
 def _is_one_object(rows: list[PlacedRow], text: str) -> bool:
@@ -99,7 +101,7 @@ def _is_one_object(rows: list[PlacedRow], text: str) -> bool:
         return False
     try:
         return isinstance(json.loads(text), dict)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -155,4 +157,18 @@ def _parquet_rows(path: Path, content: bytes) -> list[PlacedRow]:
         table = parquet.read_table(BufferReader(content))
     except Exception as error:  # pyarrow has its own kinds
         raise UserError(f"--dataset {path} is damaged Parquet ({first_line(error)}): write it again") from None
-    return [(f"row {number}", row) for number, row in enumerate(table.to_pylist())]
+    types = {field.name: str(field.type) for field in table.schema}
+    return [(f"row {number}", row) for number, row in enumerate(as_meant(table.to_pylist(), types))]
+
+
+def as_meant(rows: list[dict[str, Any]], types: dict[str, str]) -> list[dict[str, Any]]:
+    """Rows whose numbers of 32 or 16 bits are those that were meant: 0.1, and not 0.10000000149011612.
+
+    Args:
+        rows: as their library gives them.
+        types: what pyarrow or ``datasets`` call the types of the columns.
+    """
+    import numpy as np
+
+    short = {name: getattr(np, _SHORT_FLOATS[kind]) for name, kind in types.items() if kind in _SHORT_FLOATS}
+    return [row | {name: float(str(short[name](row[name]))) for name in short if row[name] is not None} for row in rows]

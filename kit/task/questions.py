@@ -10,7 +10,7 @@ from typing import Any
 from kit.cli.errors import UserError, first_line
 from kit.grading import answer_kind, gold_answer
 from kit.storage.hub import check_dataset, is_data_file
-from kit.task.data_files import PlacedRow, read_rows
+from kit.task.data_files import PlacedRow, as_meant, read_rows
 from kit.task.row_texts import answer_text, is_chat, last_question, text_of, value_at
 
 # "question" and "answer", the texts of the data set; "gold", the checked value as a text; "columns", the row as it came
@@ -142,7 +142,9 @@ def _read_hub(dataset: str, split: str, config: str) -> list[PlacedRow]:
     from datasets import load_dataset
 
     try:
-        rows = load_dataset(dataset, config or HUB_CONFIGS.get(dataset), split=split).to_list()
+        loaded = load_dataset(dataset, config or HUB_CONFIGS.get(dataset), split=split)
+        types = {name: getattr(feature, "dtype", "") for name, feature in loaded.features.items()}
+        rows = as_meant(loaded.to_list(), types)
     except Exception as error:  # the Hub client raises many kinds; all mean that the data did not come
         said = str(error).split("\nExample")[0] if "onfig" in str(error) else first_line(error)
         raise UserError(

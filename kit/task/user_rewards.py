@@ -79,7 +79,7 @@ def load_reward(file: str, name: str) -> Reward:
         raise UserError(f"--rewards: {file} does not exist, name a Python file that holds {name}")
     try:
         module = run_file(path)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"--rewards: {file} cannot be loaded ({type(error).__name__}: {error}), mend it") from error
     function = getattr(module, name, None)
     if not callable(function):

@@ -11,7 +11,7 @@ from typing import Any, TypedDict, cast
 from kit.chat_templates import fitted
 from kit.checkpointing.resuming import Rewards
 from kit.cli.progress import progress
-from kit.generation.engine import Conversation, Engine, Sampling
+from kit.generation.engine import Completion, Conversation, Engine, Sampling
 from kit.grading import verdicts
 from kit.prompts import build_prompt, parse_reply, tags
 from kit.settings.knobs import Settings
@@ -45,13 +45,15 @@ class Look(TypedDict):
     format_rate: float
 
 
-def look(engine: Engine, questions: list[Row], settings: Settings, template: str, rewards: Rewards) -> Look:
+def look(engine: Engine, questions: list[Row], settings: Settings, tokenizer: Any, rewards: Rewards) -> Look:
     """A group of completions for each question, rewarded as in training: is there anything to learn from?"""
-    count = settings.num_generations
+    count, template = settings.num_generations, tokenizer.chat_template
     rows = [number for number in range(len(questions)) for _ in range(count)]
-    texts = drawn(engine, [questions[row] for row in rows], settings, template, settings.seed)
+    replies = drawn(engine, [questions[row] for row in rows], settings, template, settings.seed)
+    texts = [reply.text for reply in replies]
     prompts = [build_prompt(questions[row]["question"], settings.prompt()) for row in rows]
-    earned = _earned([fitted(prompt, template) for prompt in prompts], texts, rows, questions, rewards)
+    of_the_trainer = _passed_by_the_trainer(replies, tokenizer, settings)
+    earned = _earned([fitted(prompt, template) for prompt in prompts], texts, rows, questions, rewards, of_the_trainer)
     groups = [earned[start : start + count] for start in range(0, len(rows), count)]
     return {
         "groups": len(groups),
@@ -62,16 +64,28 @@ def look(engine: Engine, questions: list[Row], settings: Settings, template: str
 
 def format_share(engine: Engine, questions: list[Row], settings: Settings, template: str) -> float:
     """The share in format of one completion for each question."""
-    texts = drawn(engine, questions, settings, template, settings.seed)
-    return sum(parse_reply(text).soft for text in texts) / len(texts)
+    replies = drawn(engine, questions, settings, template, settings.seed)
+    return sum(parse_reply(reply.text).soft for reply in replies) / len(replies)
 
 
-def drawn(engine: Engine, questions: list[Row], settings: Settings, template: str, seed: int) -> list[str]:
+def drawn(engine: Engine, questions: list[Row], settings: Settings, template: str, seed: int) -> list[Completion]:
     """One completion for each of the questions, which may stand there more than once, drawn as rollouts are."""
     prompts = [fitted(build_prompt(row["question"], settings.prompt()), template) for row in questions]
     sampling = Sampling(settings.max_completion_length, settings.temperature, seed)
-    replies = {place: reply.text for batch in engine.generate(prompts, sampling) for place, reply in batch}
+    replies = {place: reply for batch in engine.generate(prompts, sampling) for place, reply in batch}
     return [replies[place] for place in range(len(questions))]
+
+
+def _passed_by_the_trainer(replies: list[Completion], tokenizer: Any, settings: Settings) -> dict[str, Any]:
+    """What TRL passes to reward functions besides texts and columns, as before its first step."""
+    from transformers import TrainerState
+
+    ids = tokenizer([reply.text for reply in replies], add_special_tokens=False)["input_ids"]
+    ends = [[] if reply.truncated else [tokenizer.eos_token_id] for reply in replies]
+    return {
+        "completion_ids": [[*tokens, *end] for tokens, end in zip(ids, ends, strict=True)],
+        "trainer_state": TrainerState(max_steps=settings.max_steps), "log_extra": _nothing, "log_metric": _nothing,
+    }  # fmt: skip
 
 
 def _earned(
@@ -80,13 +94,11 @@ def _earned(
     rows: list[int],
     questions: list[Row],
     rewards: Rewards,
+    of_the_trainer: dict[str, Any],
 ) -> list[float]:
     """The weighted sum of each completion's rewards, as TRL makes it."""
     totals = [0.0] * len(texts)
     completions = [[{"role": "assistant", "content": text}] for text in texts]
-    of_the_trainer: dict[str, Any] = {
-        "completion_ids": [[] for _ in texts], "trainer_state": None, "log_extra": _nothing, "log_metric": _nothing,
-    }  # fmt: skip
     for function, weight in zip(*rewards, strict=True):
         results = with_columns(function, questions)(
             prompts=prompts, completions=completions, row=rows, **of_the_trainer

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import Any, TypedDict
 
 from kit import ranks
+from kit.cli.errors import UserError
 from kit.cli.progress import progress
 from kit.cli.signals import StopRequest
 from kit.generation.engine import Engine
 from kit.grading import verdicts
-from kit.planning.step_size import check_enough
+from kit.planning.step_size import check_enough, questions_asked
 from kit.settings.knobs import Settings
 from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
@@ -66,8 +67,16 @@ def screened(
     ranks.by_first(screen)
     if ranks.agree_on(stop):
         return dataset
-    kept = json.loads(run.screen_file.read_text(encoding="utf-8"))["kept"]
-    check_enough(len(kept), settings)
+    facts = json.loads(run.screen_file.read_text(encoding="utf-8"))
+    kept = facts["kept"]
+    try:
+        check_enough(len(kept), settings)
+    except UserError as error:
+        raise UserError(
+            f"{error}. --screen {settings.screen}: of {facts['tried']} questions the base is always right in "
+            f"{facts['always']} and never in {facts['never']}; --overwrite with other questions, a larger --screen, a "
+            "higher --temperature, or without --screen"
+        ) from None
     return dataset.select(kept)
 
 
@@ -75,7 +84,7 @@ def _screen(
     questions: list[Row], engine: Engine, template: str, settings: Settings, run: RunFolder, stop: StopRequest
 ) -> None:
     """Try questions until the run has enough of those that are worth it; each is asked once in a run then."""
-    wanted = settings.max_steps * settings.completions_per_step // settings.num_generations
+    wanted = questions_asked(settings)
     order = random.Random(settings.seed).sample(range(len(questions)), len(questions))
     lines: list[Any] = read_jsonl(run.screen_answers)
     with progress("screening", len(questions), len(lines)) as bar:
@@ -109,7 +118,7 @@ def _tried(
     replies = drawn(engine, [questions[place] for place in each], settings, template, seed)
     right = dict.fromkeys(places, 0)
     for place, reply in zip(each, replies, strict=True):
-        right[place] += verdicts(reply, str(questions[place]["answer"]))["flexible"]
+        right[place] += verdicts(reply.text, str(questions[place]["answer"]))["flexible"]
     return [
         {"place": place, "question": questions[place]["question"], "right": right[place], "of": settings.screen}
         for place in places

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kit import ranks
 from kit.generation.engine import Conversation, Engine, Finished, Sampling
 from kit.training.policy_engine import answering, same_random_numbers
 
+_SEEDS_APART = 1_000_003  # of two processes, more than there are places
 _PARTS_IN_FLIGHT = 8  # of what a process answers at once; after so many, progress is shown
 
 
@@ -39,6 +41,8 @@ def engine_of_all(engine: Callable[[], Engine], policy: Any, at_once: int) -> Ca
     def answer_share(task: tuple[list[Conversation], Sampling]) -> Finished:
         prompts, sampling = task
         places = range(ranks.rank(), len(prompts), ranks.count())
+        # An engine draws by the place in what it is asked: without this, all processes would draw the same.
+        sampling = replace(sampling, seed=sampling.seed + ranks.rank() * _SEEDS_APART)
         with same_random_numbers(), answering(policy):
             finished = engine().generate([prompts[place] for place in places], sampling)
             return [(places[number], completion) for batch in finished for number, completion in batch]

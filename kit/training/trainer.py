@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from kit import ranks
@@ -142,12 +144,37 @@ def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, callb
             train_dataset=dataset,
             callbacks=callbacks,
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, NotImplementedError, ImportError) as error:
         raise UserError(f"TRL refuses these settings: {first_line(error)}") from error
     trainer.remove_callback(PrinterCallback)
     log_limited(trainer)
     hold_adapter_in_float32(trainer.model)
     return trainer
+
+
+def forget_reference(policy: Any) -> None:
+    """Take away the frozen copy of the adapter that a trainer with a KL term made, so that another can."""
+    if "ref" in policy.peft_config:
+        policy.delete_adapter("ref")
+        policy.set_adapter("default")
+
+
+def go_on_in_order(trainer: Any, checkpoint: Path) -> None:
+    """Have a trainer that goes on from ``checkpoint`` ask the questions in the order of a run that nobody stopped.
+
+    TRL shuffles them anew in each pass, with random numbers that no checkpoint holds: after one in the second pass,
+    transformers would begin that pass in the order of the first.
+    """
+    passes = int(json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["epoch"])
+    sampler_of = trainer._get_train_sampler
+
+    def sampler(*arguments: Any, **options: Any) -> Any:
+        its = sampler_of(*arguments, **options)
+        for _ in range(passes):
+            next(iter(its), None)  # which draws the order of a pass
+        return its
+
+    trainer._get_train_sampler = sampler
 
 
 def hold_adapter_in_float32(model: Any) -> None:

@@ -30,7 +30,15 @@ from kit.training.run_record import describe_run, describe_trainer, save_adapter
 from kit.training.screening import screened
 from kit.training.shared_engine import engine_of_all
 from kit.training.step_progress import StepProgress
-from kit.training.trainer import as_dataset, build_trainer, prepare_reporting, that_fit, trainer_arguments
+from kit.training.trainer import (
+    as_dataset,
+    build_trainer,
+    forget_reference,
+    go_on_in_order,
+    prepare_reporting,
+    that_fit,
+    trainer_arguments,
+)
 from kit.training.warm_start import WarmStart
 
 
@@ -81,6 +89,8 @@ def train(
     callbacks = [progress.callback(), held_out.callback(), *written_down, keeper]
     trainer, plan, arguments = _built(plan, arguments, run, weights, policy, tokenizer, dataset, recorded, callbacks)
     keeper.trainer = trainer
+    if start:
+        go_on_in_order(trainer, Path(start))
 
     at_once = plan.settings.completions_per_card
     engine = engine_of_all(lambda: policy_engine(trainer, tokenizer, at_once), policy, at_once)
@@ -123,12 +133,12 @@ def begun(run: RunFolder, record: dict[str, Any]) -> tuple[str | None, int]:
 
 
 def _built(
-    plan: Plan, arguments: dict[str, Any], run: RunFolder, weights: list[float], *parts: Any
+    plan: Plan, arguments: dict[str, Any], run: RunFolder, weights: list[float], policy: Any, *parts: Any
 ) -> tuple[Any, Plan, dict[str, Any]]:
     """The trainer, with the plan and the arguments that hold: others, where vLLM does not load on a processor."""
     trainer, reason = None, ""
     try:
-        trainer = build_trainer(arguments, *parts)
+        trainer = build_trainer(arguments, policy, *parts)
     except VllmNotLoaded as error:
         reason = str(error)
     reason = next(filter(None, ranks.gathered(reason)), "")
@@ -139,4 +149,5 @@ def _built(
     print(f"{reason}: {ROLLOUTS_WITHOUT}.")
     plan = plan.without_vllm()
     arguments = trainer_arguments(plan.settings, plan.choice, weights, run)
-    return build_trainer(arguments, *parts), plan, arguments
+    forget_reference(policy)
+    return build_trainer(arguments, policy, *parts), plan, arguments

@@ -112,7 +112,7 @@ class WarmStart:
             return facts
         with same_random_numbers(), answering(policy):
             chosen = self._questions[:_LOOK_GROUPS]
-            seen = look(engine(), chosen, self._settings, tokenizer.chat_template, self._rewards)
+            seen = look(engine(), chosen, self._settings, tokenizer, self._rewards)
         return self._write(facts | {"look": dict(seen)})
 
     def _is_wanted(self, facts: dict[str, Any]) -> bool:

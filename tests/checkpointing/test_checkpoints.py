@@ -14,7 +14,7 @@ import pytest
 
 import train_lora
 from kit.checkpointing.checkpoints import checkpoints_in, damage, newest_whole, seal_checkpoint, step_of
-from kit.checkpointing.failures import RunStopped, explained
+from kit.checkpointing.failures import RunStopped, explained, is_out_of_memory
 from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import check_run_folder, cut_logs, mirror_of, open_run_folder, where_to_start
 from kit.cli.errors import UserError
@@ -306,6 +306,14 @@ def test_memory_that_runs_out_names_the_setting(run):
         fail()
     assert "lower --batch-size from 8 to 4 and raise --gradient-accumulation-steps from 4 to 8" in str(stopped.value)
     assert "the checkpoint of step 6 is whole" in str(stopped.value)
+
+
+def test_a_processor_that_has_no_more_memory_says_so():
+    import torch
+
+    with pytest.raises(RuntimeError) as full:
+        torch.empty(10**15)
+    assert is_out_of_memory(full.value)
 
 
 def test_before_the_first_checkpoint_the_reason_is_all_that_is_said(tmp_path):

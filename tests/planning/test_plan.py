@@ -83,6 +83,13 @@ def test_without_vllm_there_is_a_plan_too():
     assert not {part.name for part in plan.parts} & {"vLLM's weights", "vLLM's CUDA graphs"}
 
 
+def test_the_plan_that_goes_on_without_vllm_knows_the_questions_too():
+    machine = Machine(card=None, memory_gib=12, free_gib=10, has_vllm=True)
+    for length in (1024, 2048, 4096):
+        plan = make_plan(Settings(max_prompt_length=length), machine, QWEN["0.5B"], longest_prompt=180)
+        assert not plan.without_vllm().choice.use_vllm
+
+
 def size_of(plan: Plan) -> tuple[float, ...]:
     layout = plan.layout
     return (layout.vllm, layout.completion, layout.rows, layout.sequences if layout.vllm else 0)

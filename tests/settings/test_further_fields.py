@@ -2,7 +2,7 @@
 
 import pytest
 
-from kit.planning.step_size import with_steps
+from kit.planning.step_size import questions_asked, with_steps
 from kit.settings.reading import read_settings
 
 
@@ -82,6 +82,8 @@ def test_epochs_become_steps(read, capsys):
     assert with_steps(settings, 11).max_steps == 4
     assert "2 over 11 questions: 4 steps" in capsys.readouterr().out
     assert with_steps(read(f"{batch}num_train_epochs: 2\nnum_iterations: 3")[0], 11).max_steps == 12
+    assert questions_asked(read(f"{batch}max_steps: 7")[0]) == 28
+    assert questions_asked(read(f"{batch}max_steps: 7\nnum_iterations: 3")[0]) == 12  # three batches, the last for one
     settings, _ = read(f"{batch}num_train_epochs: 2", "--max-steps", "7")
     assert with_steps(settings, 11).max_steps == 7
     assert "counts for nothing beside --max-steps 7" in capsys.readouterr().out

@@ -39,6 +39,15 @@ def test_what_run_yaml_records_is_a_config_for_the_same_settings(tmp_path):
     assert read("--config", write(tmp_path, recorded)) == settings
 
 
+def test_a_step_of_a_run_yaml_stays_one_where_a_pass_is_made_smaller(tmp_path):
+    record = write(tmp_path, "settings:\n  per_device_train_batch_size: 16\n  gradient_accumulation_steps: 8\n")
+    for given, split in (("--batch-size", (8, 16)), ("--gradient-accumulation-steps", (16, 8))):
+        settings = read("--config", record, given, "8")
+        assert (settings.per_device_train_batch_size, settings.gradient_accumulation_steps) == split
+    (problem,) = problems_of("--config", record, "--batch-size", "9")
+    assert "--batch-size 9 does not divide the 128 completions" in problem
+
+
 def test_a_file_may_set_any_further_field_of_grpo_config(tmp_path):
     settings = read("--config", write(tmp_path, "epsilon: 0.3\nweight_decay: 1e-2\n"))
     assert settings.further == {"epsilon": 0.3, "weight_decay": 0.01}
@@ -71,6 +80,7 @@ def test_the_trainers_fields_are_the_installed_ones():
         (["--loss", "gpro"], "--loss is gpro: choose from dapo, grpo, dr_grpo"),
         (["--vllm", "maybe"], "choose from auto, off, require"),
         (["--gpu-memory-utilization", "1.5"], "below 1.0"),
+        (["--seed", "5000000000"], "below 4294967296"),
         (["--batch-size", "6", "--gradient-accumulation-steps", "1", "--num-generations", "4"], "make the product 8"),
         (["--config", "nowhere.yaml"], "nowhere.yaml cannot be read"),
     ],

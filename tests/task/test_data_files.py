@@ -76,6 +76,8 @@ REFUSED = {
     "book.xlsx": (b"PK\x03\x04rest", "save it as CSV"),
     "cut.jsonl.gz": (gzip.compress(LINES.encode())[:-9], "cannot be read"),
     "cut.parquet": (b"PAR1rest", "damaged Parquet"),
+    "long.jsonl": ('{"question": "9 + 9?", "answer": %s}\n' % ("9" * 5000), "line 1: is not JSON"),
+    "deep.json": ("[" * 100_000, "is not JSON"),
 }
 
 

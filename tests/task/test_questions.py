@@ -113,9 +113,10 @@ def test_a_mark_that_may_be_the_wrong_one_is_said_and_one_that_is_wrong_refused(
 
 
 def test_a_number_of_the_data_is_that_number_whatever_the_mark_of_the_texts(tmp_path):
-    from pyarrow import Table, parquet
+    import pyarrow as pa
+    from pyarrow import parquet
 
-    table = Table.from_pylist([{"question": "3 / 2?", "answer": Decimal("1.500")}])
+    table = pa.Table.from_pylist([{"question": "3 / 2?", "answer": Decimal("1.500")}])
     parquet.write_table(table, tmp_path / "decimal.parquet")
     use_decimal_mark("comma")
     try:
@@ -123,5 +124,10 @@ def test_a_number_of_the_data_is_that_number_whatever_the_mark_of_the_texts(tmp_
         assert gold_answer(row["answer"]) == 3.5
         (row,) = load_questions(str(tmp_path / "decimal.parquet"))
         assert gold_answer(row["answer"]) == 1.5
+        use_decimal_mark("point")
+        table = pa.table({"question": ["1 / 10?"], "answer": pa.array([0.1], pa.float32())})
+        parquet.write_table(table, tmp_path / "short.parquet")
+        (row,) = load_questions(str(tmp_path / "short.parquet"))
+        assert row["gold"] == "0.1"
     finally:
         use_decimal_mark("point")

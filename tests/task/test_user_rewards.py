@@ -128,6 +128,7 @@ REFUSED = {
     "a class": ("class f:\n    def __init__(self, limit=1, **kw):\n        pass", "is a class, name an object"),
     "by position": ("def f(completions, /, **kw):\n    pass", "take the / out"),
     "no function": ("f = 3", "has no function 'f'"),
+    "an end of its own": ("def f(**kw):\n    pass\n\nraise SystemExit(0)", "cannot be loaded \\(SystemExit: 0\\)"),
     "another's module": ("import nowhere_to_be_found", "ModuleNotFoundError"),
 }
 

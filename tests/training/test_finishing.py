@@ -13,7 +13,7 @@ from kit.checkpointing.checkpoints import checkpoints_in, step_of
 from kit.checkpointing.resuming import open_run_folder
 from kit.cli.errors import UserError
 from kit.settings.knobs import Settings
-from kit.storage.run_folder import RunFolder, append_jsonl
+from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.training.finishing import finish_early
 from kit.training.training import begun
 from tests.checkpointing.test_checkpoints import save
@@ -79,6 +79,18 @@ def test_a_finished_run_goes_further_from_its_last_step(chain):
     assert adapter(run.adapter) == adapter(chain / "whole" / "adapter")
     fewer = call("3", check=False)
     assert (fewer.returncode, "max_steps 4 → 3" in fewer.stderr) == (2, True)
+
+
+def test_a_second_pass_over_the_questions_goes_on_in_its_own_order(chain):
+    """Eight questions, two a step: four steps are a pass."""
+    whole, part = RunFolder(chain / "two-passes"), RunFolder(chain / "two-passes-in-parts")
+    few = ("--split", "train[:8]")
+    run_script(*command(chain, whole.path, "--max-steps", "7", *few))
+    for steps in ("5", "7"):
+        run_script(*command(chain, part.path, "--max-steps", steps, *few))
+    asked = [[(line["step"], line["question"]) for line in read_jsonl(run.samples_file)] for run in (whole, part)]
+    assert asked[0] == asked[1]
+    assert adapter(part.adapter) == adapter(whole.adapter)
 
 
 @pytest.fixture

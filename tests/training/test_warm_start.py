@@ -105,7 +105,10 @@ def test_auto_begins_without_where_rewards_have_spread_and_the_form_is_known(tmp
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_auto_does_it_where_all_earn_the_same(chain, tmp_path, dtype):
     """In bfloat16 each trainer sets its own number type; a processor that only emulates it takes minutes."""
-    (tmp_path / "mine.py").write_text("def flat(completions, **kwargs):\n    return [0.0] * len(completions)\n")
+    (tmp_path / "mine.py").write_text(
+        "def flat(completions, completion_ids, trainer_state, **kwargs):\n"
+        "    return [trainer_state.global_step * 0.0 / len(ids) for ids in completion_ids]\n"
+    )
     run, flat = tmp_path / "run", f"{tmp_path / 'mine.py'}:flat"
     options = ("--warm-start", "auto", "--rewards", flat, "--cpu-dtype", dtype)
     said = run_script(*command(chain, run, *options)).stdout
