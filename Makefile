@@ -12,7 +12,7 @@
 
 PYTHON ?= python3
 SEED ?= 1
-# Where torch comes from, if not from pip's usual index (see README, "Without a GPU").
+# Where torch comes from, if not from pip's usual index (see docs/installing.md, "Without a card").
 TORCH_INDEX ?=
 SET ?= requirements.txt
 SETS ?= requirements.txt requirements-cuda12.txt requirements-t4.txt

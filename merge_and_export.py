@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Merge a trained adapter into the 16-bit weights of its base, and export GGUF files for llama.cpp and Ollama.
 
-    python merge_and_export.py runs/NAME --gguf q8_0 q4_k_m
+    python merge_and_export.py runs/NAME --gguf q4_k_m q8_0
     python merge_and_export.py runs/NAME --gguf q6_k --only-gguf      another type, from merged/ as it is
     python merge_and_export.py runs/NAME --gguf iq3_xxs --imatrix     few bits, where the run's own answers need them
     python merge_and_export.py runs/NAME --adapter-gguf               the adapter alone, on a GGUF of the base
@@ -84,7 +84,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--adapter-gguf", action="store_true",
                         help="the adapter alone as a GGUF, and an f16 GGUF of the base that it stands on")  # fmt: skip
     parser.add_argument("--imatrix", action="store_true",
-                        help="round by an importance matrix, which iq3_xs and smaller I-quants need; it is made from "
+                        help="round by an importance matrix, which q2_k_s, iq3_xs and less need; it is made from "
                         f"the run's last {QUESTIONS} training questions, each with its prompt and the model's own last "
                         "reply, in a few minutes for 0.5B on a processor")  # fmt: skip
     parser.add_argument("--only-gguf", action="store_true", help="start from merged/ as it is")

@@ -195,7 +195,7 @@ def print_next_commands(run: RunFolder) -> None:
     """The exact commands that come next."""
     print(f"\nThe adapter is in {run.adapter}, the run on one page in {run.report_file}. Next:")
     folder = shlex.quote(str(run.path))
-    print(f"  python merge_and_export.py {folder} --gguf q8_0 q4_k_m")
+    print(f"  python merge_and_export.py {folder} --gguf q4_k_m q8_0")
     print(f"  {evaluation_command(run.path, run.read()['settings'])}")
 
 

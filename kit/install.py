@@ -24,59 +24,59 @@ VENV = ROOT / ".venv"
 LOCKS = (ROOT / "requirements-cpu.txt", ROOT / "requirements-dev.txt")
 STAMP = VENV / "onecard-install.json"
 PYTHON = VENV / "bin" / "python"
-OLDEST_PYTHON = (3, 11)
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
+_LITTLE = "packages: downloading about 500 MB (torch's CPU build and some 120 others), 2.1 GB on disk, 1 to 3 minutes"
+_MUCH = (
+    "packages: your package index serves torch's CUDA build, with which 3 GB of CUDA libraries come: downloading about "
+    "3.5 GB. A processor needs 500 MB of it: to fetch no more, stop with Ctrl-C and name torch's CPU index (the "
+    "address that pytorch.org shows under 'Get started' for Compute Platform CPU): make setup TORCH_INDEX=ADDRESS"
+)
 
 
 def install_packages(torch_index: str) -> None:
     """Create .venv and install the locks into it, unless that has been done with just these locks.
 
     Raises:
-        UserError: this Python is too old, or pip failed.
+        UserError: this Python is too old or too new, or pip failed.
     """
     if sys.version_info < OLDEST_PYTHON:
         raise UserError(f"Python {sys.version.split()[0]} is too old: run `make setup PYTHON=python3.11` or newer")
+    if sys.version_info[:2] > NEWEST_PYTHON:
+        raise UserError(f"Python {sys.version.split()[0]} is too new: run `make setup PYTHON=python3.13`, 3.12 or 3.11")
     wanted = {
         "python": list(sys.version_info[:2]),
         "locks": [hashlib.sha256(lock.read_bytes()).hexdigest() for lock in LOCKS],
     }
     if _read(STAMP) == wanted and PYTHON.exists():
         return
-    print(
-        "packages: downloading about 500 MB (torch's CPU build and some 120 others), 2.1 GB on disk, 1 to 3 minutes",
-        flush=True,
-    )
     if VENV.is_symlink():
         raise UserError(f"{VENV.name} is a link, and what it leads to would be emptied: remove it (rm {VENV.name})")
     STAMP.unlink(missing_ok=True)
     venv.create(VENV, with_pip=True, clear=True)
     torch = next(line for line in LOCKS[0].read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))
-    _install_torch(torch, torch_index)
+    index = ["--index-url", torch_index] if torch_index else []
+    with_cuda = _is_cuda_build(torch, index)
+    print(_MUCH if with_cuda else _LITTLE, flush=True)
+    _pip("install", "--quiet", "--no-deps", *index, torch)
+    if with_cuda:  # it does not import without them
+        _pip("install", "--quiet", "--constraint", str(LOCKS[0]), torch)
     for lock in LOCKS:
         _pip("install", "--quiet", "--no-deps", "--requirement", str(lock))
     STAMP.write_text(json.dumps(wanted), encoding="utf-8")
     print(f"packages: ready in {VENV.name}", flush=True)
 
 
-def _install_torch(requirement: str, torch_index: str) -> None:
-    """Install torch first, from an index of its own where one is named.
-
-    The plain package index may serve torch's CUDA build, which does not import without several GB of CUDA libraries;
-    they are installed with it then, so that set-up ends in something that works.
-    """
-    index = ["--index-url", torch_index] if torch_index else []
-    _pip("install", "--quiet", "--no-deps", *index, requirement)
-    needs = subprocess.run(
-        [PYTHON, "-c", "import importlib.metadata as m; print(*(m.requires('torch') or []), sep='\\n')"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    if any(line.startswith(("nvidia-", "cuda-")) for line in needs.splitlines()):
-        print(
-            "packages: your package index serves torch's CUDA build, so about 3 GB of CUDA libraries come with it. To "
-            "avoid them, stop with Ctrl-C and name torch's CPU index (the address that pytorch.org shows under 'Get "
-            "started' for Compute Platform CPU): make setup TORCH_INDEX=ADDRESS",
-            flush=True,
-        )
-        _pip("install", "--quiet", "--constraint", str(LOCKS[0]), requirement)
+def _is_cuda_build(requirement: str, index: list[str]) -> bool:
+    """Would pip install torch's CUDA build? Asked of its metadata, before anything large is fetched."""
+    asked = ["--dry-run", "--quiet", "--no-deps", "--report", "-", *index, requirement]
+    command = [str(PYTHON), "-m", "pip", "install", *asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        (torch,) = json.loads(done.stdout)["install"]
+        needs = torch["metadata"].get("requires_dist", [])
+    except (ValueError, KeyError, TypeError):  # the installation will say what is wrong
+        return False
+    return any(line.startswith(("nvidia-", "cuda-")) for line in needs)
 
 
 def _pip(*arguments: str) -> None:
@@ -100,7 +100,7 @@ def main() -> None:
     args = parser.parse_args()
     install_packages(args.torch_index)
     for step in ("kit.llama_cpp.build", "demo.tokenizer"):
-        if code := subprocess.run([PYTHON, "-m", step], cwd=ROOT, check=False).returncode:
+        if code := subprocess.run([str(PYTHON), "-m", step], cwd=ROOT, check=False).returncode:
             sys.exit(code)
 
 

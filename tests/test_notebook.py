@@ -17,9 +17,9 @@ def cells():
     return json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
 
 
-def test_it_has_six_cells_of_code_and_no_output():
+def test_it_has_seven_cells_of_code_and_no_output():
     code = [cell for cell in cells() if cell["cell_type"] == "code"]
-    assert len(code) == 6
+    assert len(code) == 7
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
 
 
@@ -28,7 +28,7 @@ def test_it_finds_the_repository_that_colab_opened_it_from(monkeypatch):
     install = "".join(cells()[1]["source"])
     names: dict = {}
     exec(install[install.index("import json") : install.index("REPOSITORY =")], names)
-    exec(install[install.index("def opened_from") : install.index("if ON_COLAB or")], names)
+    exec(install[install.index("def opened_from") : install.index("if ON_COLAB:")], names)
     opened = "fileId=https%3A//github.com/some-one/onecard/blob/main/notebooks/train_on_colab.ipynb"
     answer = io.StringIO(json.dumps([{"path": opened, "name": "train_on_colab.ipynb"}]))
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: answer)

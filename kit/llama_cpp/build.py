@@ -126,7 +126,7 @@ def _build_into(folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.partial-", dir=folder.parent) as scratch:
         print(f"llama.cpp: downloading the source (77 MB) of llama-cpp-python {VERSION}", flush=True)
         source = _download_source(Path(scratch))
-        print(f"llama.cpp: building {len(PROGRAMS)} programs, 6 to 10 minutes on two cores", flush=True)
+        print(f"llama.cpp: building {len(PROGRAMS)} programs, 4 to 10 minutes on two cores", flush=True)
         _compile(source)
         for name in PROGRAMS:
             shutil.move(source / "build" / "bin" / name, source / name)

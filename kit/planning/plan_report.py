@@ -38,6 +38,9 @@ def print_plan(settings: Settings, longest_prompt: int | None = None) -> None:
     Raises:
         UserError: it does not fit.
     """
+    if settings.gpu == "list":
+        print(*filter(_is_for, NAMES), sep="\n")
+        return
     machine = card_named(settings.gpu) if settings.gpu else detect()
     requirements = requirements_for(machine) if machine.has_cuda else "requirements-cpu.txt"
     if settings.gpu and requirements == "requirements.txt":  # nobody has asked a driver
@@ -56,6 +59,14 @@ def print_plan(settings: Settings, longest_prompt: int | None = None) -> None:
     print(_what_it_takes(plan, shape, machine))
     if settings.gpus > 1:
         print(_beside_one_card(plan, shape, machine))
+
+
+def _is_for(name: str) -> bool:
+    """Are there packages for the card of this name?"""
+    try:
+        return bool(requirements_for(card_named(name)))
+    except UserError:
+        return False
 
 
 def _of_its_run(settings: Settings) -> Settings:

@@ -112,7 +112,8 @@ class Settings:
 
     output_dir: str = knob("runs/qwen2.5-0.5b-gsm8k", "the run folder; everything the run makes goes there", "output",
                            free=True)  # fmt: skip
-    overwrite: bool = knob(False, "start anew in a run folder that is occupied", "output", free=True, recorded=False)
+    overwrite: bool = knob(False, "empty a run folder that is occupied, and its copy in --mirror, and start anew",
+                           "output", free=True, recorded=False)  # fmt: skip
     sample_every: int = knob(1, "steps between two entries of samples.jsonl", "output", free=True)
 
     show_every: int = knob(10, "steps between two sample replies on the console", "output", free=True)

@@ -292,6 +292,14 @@ def test_a_plan_is_printed_without_a_card(chain):
     assert "It fits." in own_base
 
 
+def test_the_cards_that_there_are_packages_for_are_listed(capsys):
+    print_plan(Settings(gpu="list"))
+    names = capsys.readouterr().out.split()
+    assert len(names) == 25
+    assert {"t4", "rtx3060-12gb"} <= set(names)
+    assert not {"gtx1080-8gb", "apple-m3-max"} & set(names)
+
+
 def test_without_a_card_the_plan_is_for_this_machine(chain):
     said = run_script("train_lora.py", "--plan", "--model", chain / "base").stdout
     for words in ("this is the plan for its processor", "libraries", "activations", "It fits.", "s a step", "on disk"):
