@@ -51,7 +51,7 @@ from kit.settings.knobs import Settings
 from kit.settings.reading import read_settings
 from kit.storage import run_lock
 from kit.storage.hub import check_model, sixteen_bit_name
-from kit.storage.run_folder import RunFolder
+from kit.storage.run_folder import RunFolder, is_there
 from kit.storage.weight_files import is_quantized
 from kit.task.held_out import held_out_count, with_held_out
 from kit.task.prompt_length import longest_prompt
@@ -165,7 +165,7 @@ def finish_now(settings: Settings) -> None:
     """``--finish``: a checkpoint becomes the adapter, or the best step before it."""
     run = RunFolder(Path(settings.output_dir))
     mirror = mirror_of(run, settings)
-    if run.path.exists():  # else there is nothing to finish, or only its mirror
+    if is_there(run.path):  # else there is nothing to finish, or only its mirror
         run_lock.take(run.path)
     if mirror and mirror.restore():
         print(f"restored from {mirror.copy.path}")

@@ -67,6 +67,8 @@ NUMBERS = {
     "-**18**": None, "-`18`": None, "(−)18": None, "**18** apples": 18, "$5$ million": 5_000_000,
     "5 *million*": 5_000_000, "5&nbsp;million": 5_000_000, "5~million": 5_000_000, "₺5m": 5_000_000,
     "**5** dozen": None, "$5$x": None, "**5**x": None, "$5 m": None, "5x²": None, "$20$ m²": 20, "18~000": None,
+    "$15 \\text{ m}$": 15, "$15m$": 15, "$15$m": 15, "**$15$** m": 15, "$15$k": None, "$5m": 5_000_000,
+    "10 EUR-20 EUR": None,
     # times, dates, ratios, mixed units
     "7:00": None, "1:30": None, "3 : 4": None, "2024-05-01": None, "5'11": None, "2 hours 30 minutes": None,
     # digits outside ASCII

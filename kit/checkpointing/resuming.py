@@ -17,7 +17,7 @@ from kit.settings.further_fields import goes_without_saying
 from kit.settings.knobs import BATCH_KNOBS, KNOBS, Settings, shared_out
 from kit.storage import run_lock
 from kit.storage.atomic import replace_whole, write_whole
-from kit.storage.run_folder import RunFolder, read_jsonl
+from kit.storage.run_folder import RunFolder, is_there, read_jsonl
 from kit.task.questions import Row, fingerprint
 from kit.task.task import DEFAULT, is_task_of, task_in_use
 from kit.task.user_rewards import Reward
@@ -173,7 +173,7 @@ def cut_logs(run: RunFolder, step: int) -> None:
 def check_run_folder(settings: Settings, questions: list[Row] | None, rewards: Rewards | None = None) -> None:
     """Refuse an output folder that is occupied, unless it is this run, or a run and ``--overwrite`` was given."""
     run = RunFolder(Path(settings.output_dir))
-    if run.path.exists() and not run.path.is_dir():
+    if is_there(run.path) and not run.path.is_dir():
         raise UserError(f"--output-dir {run.path} is a file: name a folder")
     existing = next(folder for folder in (run.path, *run.path.absolute().parents) if folder.exists())
     if not os.access(existing, os.W_OK):
@@ -201,7 +201,7 @@ def mirror_of(run: RunFolder, settings: Settings) -> Mirror | None:
     if not settings.mirror:
         return None
     folder = Path(settings.mirror).expanduser()
-    if not folder.exists() and not folder.parent.is_dir():
+    if not is_there(folder) and not is_there(folder.parent):
         raise UserError(
             f"--mirror {settings.mirror}: {folder.parent} is not there, so that the copy would not be where you want "
             "it: mount the Drive first, or make that folder"

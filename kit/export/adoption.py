@@ -13,6 +13,7 @@ from kit.settings.knobs import KNOBS
 from kit.storage.atomic import file_hash, replace_whole
 from kit.storage.hub import check_base
 from kit.storage.run_folder import RunFolder, run_folder_of
+from kit.storage.run_lock import LOCK
 from kit.storage.weight_files import check_adapter, files_that_answer
 
 _FOR_SCORES = ("max_prompt_length", "max_completion_length", "decimal_mark")  # what evaluate.py reads of a run
@@ -41,7 +42,11 @@ def check_adoption(adapter: Path, base: str | None, output: Path | None) -> RunF
     run = RunFolder(output, named)
     if run.exists() and not _is_adopted(run, adapter):
         raise UserError(f"--output-dir {output} holds another run: name a folder that is not there yet")
-    if not run.exists() and output.exists() and (not output.is_dir() or any(output.glob("[!.]*"))):
+    if (
+        not run.exists()
+        and output.exists()
+        and (not output.is_dir() or any(path.name != LOCK for path in output.iterdir()))
+    ):
         raise UserError(f"--output-dir {output} holds something else: name a folder that is not there yet")
     return run
 

@@ -60,7 +60,7 @@ def _skeleton(base: str, rows: int | None) -> Any:
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(base, **({"vocab_size": rows} if rows else {}))
+    config = AutoConfig.from_pretrained(str(local_folder(base)), **({"vocab_size": rows} if rows else {}))
     with init_empty_weights():
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     for module in model.modules():

@@ -72,10 +72,18 @@ def is_tied(model: Path | str) -> bool:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(str(model))
+        config = AutoConfig.from_pretrained(_here(str(model)))
     except (OSError, ValueError) as error:
         raise UserError(f"{model}: its config.json cannot be had or read ({first_line(error)})") from None
     return bool(config.get_text_config().tie_word_embeddings)
+
+
+def _here(model: str) -> str:
+    """The copy on this machine, where there is one: asked for a Hub id, the Hub may put a newer commit in its place."""
+    try:
+        return str(local_folder(model))
+    except UserError:
+        return model
 
 
 def changes_head(adapter: Path) -> bool:

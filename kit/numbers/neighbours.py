@@ -96,7 +96,7 @@ _WORD = re.compile(rf"(?:[{_CASED}]|[{_CASED}0-9]_)$")  # "x2", "H2O", "x_1"
 _SIGN = re.compile(rf"(?:([-+]?)({_CURRENCY})[ ]?)?([-+]?)$")
 _MARKED_SIGN = re.compile(rf"[-+](?:{_MARKS}|[])'\"’”])+$")  # "-**18**", "(-)18"
 _MARKS_BEFORE_WORD = re.compile(rf"{_GAP}{_MARKS}++(?={_GAP}[^\W\d_])")  # "$5$ million", "5 *million*"
-_SPACED_MILLION = re.compile(rf"{_GAP}m(?![A-Za-z0-9])")
+_SPACED_MILLION = re.compile(rf"{_GAP}m(?![A-Za-z0-9$])")
 _LOOSE_SIGN = re.compile(r"[-+]\s+$")
 _WORD_SIGN = re.compile(r"(?<![A-Za-z])(negative|minus|menos)[ ]$", re.IGNORECASE)
 _LARGER_PART = re.compile(
@@ -142,7 +142,9 @@ def look_around(text: str, start: int, end: int) -> Neighbours:
     unclear = any((left := _LEFT.search(part)) and left["unclear"] for part in {before, rest})
     unclear = unclear or bool(_LARGER_PART.search(before) and _SMALLER_PART.match(text, end))
     factor, end = _scaled(text, end, has_currency=bool(sign[2]))
-    return Neighbours(_sign((sign[1] or "") + sign[3], rest), None if unclear else factor, end, in_word=False)
+    is_between = bool(sign[2] and sign[3]) and rest.rstrip()[-1:].isdigit()  # "10 EUR-20 EUR"
+    said = Sign.IN_DOUBT if is_between else _sign((sign[1] or "") + sign[3], rest)
+    return Neighbours(said, None if unclear else factor, end, in_word=False)
 
 
 def _scaled(text: str, end: int, has_currency: bool) -> tuple[int | None, int]:
@@ -151,6 +153,7 @@ def _scaled(text: str, end: int, has_currency: bool) -> tuple[int | None, int]:
     for _ in range(3):  # "2 hundred thousand million" is enough
         marks = _MARKS_BEFORE_WORD.match(text, end)
         seen = marks.end() if marks else end
+        has_currency = has_currency and not (marks and "$" in marks[0])  # the other $ opened a formula
         if raised := _RAISED_UNIT.match(text, seen):
             return factor, raised.end()
         right = _RIGHT.match(text, seen)

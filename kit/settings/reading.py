@@ -195,10 +195,11 @@ def _count_cards(settings: Settings) -> None:
 def _fit_to_record(settings: Settings, recorded: dict[str, Any]) -> None:
     """A step of the run that a run.yaml is of stays one where one of the two that make it up is given."""
     given = settings.given & set(BATCH_KNOBS)
-    if len(given) != 1 or not set(BATCH_KNOBS) <= set(recorded):
+    parts = [*map(recorded.get, BATCH_KNOBS), recorded.get("gpus", 1)]
+    if len(given) != 1 or not all(isinstance(part, int) for part in parts):
         return
     (name,), (other,) = given, set(BATCH_KNOBS) - given
-    whole = math.prod(int(recorded.get(part, 1)) for part in (*BATCH_KNOBS, "gpus"))
+    whole = math.prod(parts)
     rest, left = divmod(whole, getattr(settings, name) * settings.gpus)
     if left:
         raise UserError(

@@ -44,7 +44,7 @@ class RunFolder:
         Raises:
             UserError: the disk does not say.
         """
-        return self._has(self.adapter / ADAPTER_WEIGHTS)
+        return is_there(self.adapter / ADAPTER_WEIGHTS)
 
     @property
     def merged(self) -> Path:
@@ -172,16 +172,7 @@ class RunFolder:
         Raises:
             UserError: the disk does not say.
         """
-        return self._has(self.settings_file)
-
-    def _has(self, file: Path) -> bool:
-        try:
-            return file.is_file()
-        except OSError as error:  # a mounted Drive that went away, and not a file that is missing
-            raise UserError(
-                f"{self.path} cannot be read ({error.strerror}): see whether its disk is still there, mount it again "
-                "and run the same command again"
-            ) from None
+        return is_there(self.settings_file)
 
     def read(self) -> dict[str, Any]:
         """What run.yaml holds.
@@ -219,6 +210,24 @@ class RunFolder:
     def merge_base(self) -> str:
         """The 16-bit weights that merging starts from, also where training had 4-bit ones."""
         return sixteen_bit_name(self.base_model())
+
+
+def is_there(path: Path) -> bool:
+    """Is there a file or folder?
+
+    Raises:
+        UserError: the disk does not say, as a mounted Drive does not that went away: not what a missing file is.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}): see whether its disk is still there, mount it again and run "
+            "the same command again"
+        ) from None
+    return True
 
 
 def run_folder_of(path: Path) -> RunFolder | None:

@@ -171,4 +171,7 @@ def as_meant(rows: list[dict[str, Any]], types: dict[str, str]) -> list[dict[str
     import numpy as np
 
     short = {name: getattr(np, _SHORT_FLOATS[kind]) for name, kind in types.items() if kind in _SHORT_FLOATS}
-    return [row | {name: float(str(short[name](row[name]))) for name in short if row[name] is not None} for row in rows]
+    return [
+        row | {name: float(str(short[name](row[name]))) for name in short if isinstance(row[name], float)}
+        for row in rows
+    ]

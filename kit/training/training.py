@@ -112,7 +112,8 @@ def train(
         elif not ranks.agree_on(stop):
             trainer.train(resume_from_checkpoint=start)
             reached = trainer.state.global_step
-            stands_still = held_out.stands_still and not ranks.agree_on(stop)
+            stopped = ranks.agree_on(stop)
+            stands_still = ranks.told(held_out.stands_still) and not stopped
 
         def finish() -> None:
             if reached >= settings.max_steps or stands_still:

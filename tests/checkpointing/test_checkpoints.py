@@ -175,12 +175,20 @@ def test_what_cannot_be_written_to_is_said(run, tmp_path):
         run_lock.take(run.settings_file)
 
 
-def test_a_disk_that_went_away_is_no_run_that_is_missing(run, monkeypatch):
-    def is_file(_):
-        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+def test_a_disk_that_went_away_is_no_run_that_is_missing(run, tmp_path, monkeypatch):
+    stat = Path.stat
 
-    monkeypatch.setattr(Path, "is_file", is_file)
-    for question in (run.exists, lambda: run.has_adapter):
+    def gone(path, **options):
+        if path.is_relative_to(tmp_path):
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+        return stat(path, **options)
+
+    settings = Settings(output_dir=str(run.path), mirror=str(tmp_path / "drive"))
+    monkeypatch.setattr(Path, "stat", gone)
+    for question in (
+        run.exists, lambda: run.has_adapter, lambda: mirror_of(run, settings),
+        lambda: check_run_folder(settings, None), lambda: train_lora.finish_now(settings),
+    ):  # fmt: skip
         with pytest.raises(UserError, match=r"cannot be read \(Transport endpoint is not connected\): see whether"):
             question()
 

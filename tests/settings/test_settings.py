@@ -46,6 +46,8 @@ def test_a_step_of_a_run_yaml_stays_one_where_a_pass_is_made_smaller(tmp_path):
         assert (settings.per_device_train_batch_size, settings.gradient_accumulation_steps) == split
     (problem,) = problems_of("--config", record, "--batch-size", "9")
     assert "--batch-size 9 does not divide the 128 completions" in problem
+    empty = write(tmp_path, "settings:\n  per_device_train_batch_size:\n  gradient_accumulation_steps: auto\n")
+    assert len(problems_of("--config", empty, "--batch-size", "8")) == 2
 
 
 def test_a_file_may_set_any_further_field_of_grpo_config(tmp_path):

@@ -175,6 +175,18 @@ def test_begun_by_one_and_continued_by_two(chain, tmp_path):
 
 
 @pytest.mark.slow
+def test_patience_of_the_first_process_ends_the_run_of_all(chain, tmp_path):
+    """It alone knows the held-out scores; with rewards that pay nothing no score rises."""
+    (tmp_path / "mine.py").write_text("def flat(completions, **kwargs):\n    return [0.0] * len(completions)\n")
+    run = RunFolder(tmp_path / "run")
+    arguments = training(chain, run.path, *share(8), "--max-steps", 9, "--rewards", f"{tmp_path / 'mine.py'}:flat")
+    trained(2, *arguments, "--patience", 1, "--eval-every", 1, "--eval-questions", 4, "--save-steps", 50)
+    assert run.has_adapter
+    assert run.steps()[-1]["step"] < 9
+    assert step_of(checkpoints_in(run.checkpoints)[-1]) == run.steps()[-1]["step"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("to", ["launcher", "all", "one"])
 def test_asked_to_stop_it_saves_a_checkpoint(chain, tmp_path, number, to):
