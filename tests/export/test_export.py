@@ -17,7 +17,7 @@ from kit.export.evidence import evidence_of
 from kit.export.ggufs import check_ggufs, make_ggufs
 from kit.export.hub_upload import upload_list
 from kit.export.merge import check_again, merged_as_it_is
-from kit.export.modelfile import OLLAMAS_CONTEXT, modelfile, ollama_template, remove_those_of_nothing
+from kit.export.modelfile import remove_those_of_nothing
 from kit.export.record import ExportRecord
 from kit.export.staging import staging
 from kit.llama_cpp.gguf import GgufFile, convert, quantize
@@ -366,27 +366,6 @@ def test_only_gguf_adds_a_type_and_needs_no_adapter(run):
     assert list(recorded["gguf"]) == ["f16", "q8_0", "q4_k_m"]
     assert "256 does not divide" in recorded["gguf"]["q4_k_m"]["note"]
     assert run.gguf_file("q4_k_m").exists()
-
-
-def test_the_modelfile_renders_what_the_chat_template_renders(run):
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(str(run.merged))
-    template = ollama_template(tokenizer)
-    filled = template.replace("{{ if .System }}", "").replace("{{ end }}", "")
-    for mark, text in ((".System", "Be brief."), (".Prompt", "9 + 9?"), (".Response", "18")):
-        filled = filled.replace(f"{{{{ {mark} }}}}", text)
-    messages = [("system", "Be brief."), ("user", "9 + 9?"), ("assistant", "18")]
-    chat = [{"role": role, "content": content} for role, content in messages]
-    assert filled == tokenizer.apply_chat_template(chat, tokenize=False)
-    text = modelfile(
-        "x.gguf", tokenizer, "Be brief.", OLLAMAS_CONTEXT
-    )  # a question and its reply need 552; who chats, more
-    assert 'PARAMETER stop "<|im_end|>"' in text
-    assert "PARAMETER temperature 0\nPARAMETER num_ctx 4096\n" in text
-    assert text == (run.gguf / "Modelfile").read_text().replace("short.q8_0", "x").replace(
-        RunFolder(run.path).read()["system_prompt"], "Be brief."
-    )
 
 
 def test_the_card_and_what_would_be_uploaded(run):

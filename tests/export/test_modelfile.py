@@ -5,7 +5,8 @@ import re
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from kit.export.modelfile import modelfile, ollama_name, ollama_template
+from kit.export.modelfile import OLLAMAS_CONTEXT, modelfile, ollama_name, ollama_template
+from kit.storage.run_folder import RunFolder
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -117,3 +118,22 @@ def test_every_run_has_a_name_that_ollama_takes():
     assert {name: ollama_name(name) for name in names} == names
     assert len(ollama_name("x" * 300)) <= 80
     assert "# ollama create mi-modelo.q8_0 -f" in modelfile("mi modelo.q8_0.gguf", KINDS["ChatML"], "", 1)
+
+
+def test_the_modelfile_renders_what_the_chat_template_renders(chain):
+    from transformers import AutoTokenizer
+
+    run = RunFolder(chain / "short")
+    tokenizer = AutoTokenizer.from_pretrained(str(run.merged))
+    template = ollama_template(tokenizer)
+    filled = template.replace("{{ if .System }}", "").replace("{{ end }}", "")
+    for mark, text in ((".System", "Be brief."), (".Prompt", "9 + 9?"), (".Response", "18")):
+        filled = filled.replace(f"{{{{ {mark} }}}}", text)
+    messages = [("system", "Be brief."), ("user", "9 + 9?"), ("assistant", "18")]
+    chat = [{"role": role, "content": content} for role, content in messages]
+    assert filled == tokenizer.apply_chat_template(chat, tokenize=False)
+    text = modelfile("x.gguf", tokenizer, "Be brief.", OLLAMAS_CONTEXT)  # a question needs 552; who chats, more
+    assert 'PARAMETER stop "<|im_end|>"' in text
+    assert "PARAMETER temperature 0\nPARAMETER num_ctx 4096\n" in text
+    written = run.modelfile.read_text(encoding="utf-8").replace("short.q8_0", "x")
+    assert text == written.replace(run.read()["system_prompt"], "Be brief.")
