@@ -13,6 +13,7 @@ from kit.chat_templates import check_template, template_in
 from kit.cli.errors import Problems, UserError
 from kit.llama_cpp.adapter_gguf import is_adapter_gguf
 from kit.llama_cpp.gguf_names import check_gguf, gguf_name, ggufs_in, is_gguf, number_type, parts
+from kit.models.base_check import check_positions
 from kit.storage.atomic import file_hash
 from kit.storage.hub import (
     check_base,
@@ -112,7 +113,7 @@ def template_of(artefact: Artefact) -> str:
 
 
 def check_templates(artefacts: list[Artefact]) -> None:
-    """Refuse artefacts that have no chat template to put a question into.
+    """Refuse artefacts that have no chat template to put a question into, or that transformers would misread.
 
     Raises:
         UserError: a sentence for each.
@@ -121,6 +122,8 @@ def check_templates(artefacts: list[Artefact]) -> None:
     for artefact in artefacts:
         if artefact.kind is Kind.GGUF or _is_here(artefact.base or artefact.path):
             problems.catch(check_template, artefact.path, template_of(artefact))
+        if artefact.kind is not Kind.GGUF and _is_here(model := artefact.base or artefact.path):
+            problems.catch(check_positions, local_folder(model), model)
     problems.raise_any()
 
 

@@ -33,6 +33,7 @@ from kit.storage.generation_settings import ends_of_turn
 from kit.storage.hub import local_folder
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM makes room for
+_NO_OTHER_FRAMEWORKS = {"USE_TF": "0", "USE_FLAX": "0"}  # which transformers 4 loads where it finds them, as on Colab
 _MEMORY_SHARE = 0.8  # of the whole card, or less:
 _SPARED_GIB = 1.0  # vLLM refuses a share that is not free; its own process takes something before it looks
 _BATCHES_IN_FLIGHT = 8  # vLLM schedules inside a call, so the more prompts a call has, the fuller the card
@@ -50,7 +51,7 @@ def open_vllm(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[Engi
     if not machine.has_cuda:
         yield _on_processor(artefact, runtime, room)
         return
-    for name, value in vllm_environment(machine).items():
+    for name, value in (_NO_OTHER_FRAMEWORKS | vllm_environment(machine)).items():
         os.environ.setdefault(name, value)
     weights = artefact.base or artefact.path
     print(f"{artefact.name}: vLLM loads it and compiles, which can take some minutes", flush=True)

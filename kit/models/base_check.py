@@ -9,6 +9,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def check_before_training(model: str) -> None:
         if folder is None:
             return
         check_template(f"--model {model}", template_in(folder))
+        check_positions(folder, f"--model {model}")
         tokens = _tokens(folder)
         end = tokens.get("eos_token")
         if end is not None and tokens.get("pad_token") == end and another_pad(end, _vocabulary(folder)) is None:
@@ -55,6 +57,24 @@ def check_before_training(model: str) -> None:
                 else "Name a model that it knows (Qwen2.5, Qwen3, Llama 3, SmolLM2, Gemma 3, Mistral)"
             )
             raise UserError(f"--model {model} cannot become a GGUF file, says llama.cpp: {reason}. {remedy}")
+
+
+def check_positions(folder: Path, shown: str) -> None:
+    """Refuse a model whose config.json was written by transformers 5, where an older one would misread it in silence.
+
+    What it calls ``rope_parameters`` the older one does not know, takes its own default for, and writes nonsense.
+
+    Raises:
+        UserError: begins with ``shown``, how the user knows the model.
+    """
+    written = read_json(folder / "config.json")
+    theta = (written.get("rope_parameters") or {}).get("rope_theta")
+    if theta is None or "rope_theta" in written or int(version("transformers").split(".")[0]) >= 5:
+        return
+    raise UserError(
+        f"{shown} was saved by transformers 5, and transformers {version('transformers')} would misread its positions: "
+        f'add "rope_theta": {theta:g} to its config.json, or use requirements.txt'
+    )
 
 
 @contextmanager

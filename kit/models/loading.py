@@ -132,6 +132,8 @@ def environment(plan: Plan) -> dict[str, str]:
         "UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE": "1",  # the plan's own share, not the one that standby would choose
         "VLLM_LOGGING_LEVEL": "ERROR",  # its own log would hide what the kit says
     }
+    if plan.choice.dtype == "float16":  # else Unsloth has FlashInfer compiled there, and evaluation runs on Triton's
+        variables["UNSLOTH_VLLM_NO_FLASHINFER"] = "1"
     if plan.layout.standby:
         variables["UNSLOTH_VLLM_STANDBY"] = "1"
     return variables

@@ -10,7 +10,7 @@ from kit.cli.errors import UserError
 from kit.cli.text import duration
 from kit.planning.card_memory import ALWAYS, GIB, ROLLOUTS, SCORING, UPDATE, phase_bytes
 from kit.planning.gpus import NAMES, card_named
-from kit.planning.hardware import NEWEST_DRIVER, Machine, detect, matrix_flops, requirements_for
+from kit.planning.hardware import BFLOAT16_CAPABILITY, NEWEST_DRIVER, Machine, detect, matrix_flops, requirements_for
 from kit.planning.model_shape import ModelShape, model_shape
 from kit.planning.plan import Plan, make_plan
 from kit.planning.run_cost import RunCost, estimate_run_cost, estimate_run_cost_here
@@ -103,8 +103,8 @@ def _what_it_takes(plan: Plan, shape: ModelShape, machine: Machine) -> str:
     time = f"how long {machine.card} takes is not known; training shows the time left from its first step on\n"
     if not math.isnan(seconds):
         time = (
-            f"expected, within a factor of two: {takes.step_s:.0f} s a step ({takes.rollout_s:.0f} s of it "
-            f"completions), {duration(seconds)} for {settings.max_steps} steps and {looks} looks at up to "
+            f"expected, within a factor of {_uncertainty(machine)}: {takes.step_s:.0f} s a step ({takes.rollout_s:.0f} s "
+            f"of it completions), {duration(seconds)} for {settings.max_steps} steps and {looks} looks at up to "
             f"{settings.eval_questions} held-out questions{_screening(settings, takes)}{_warm_start(settings, takes)}"
             f"{_compiling(plan, machine)}\n"
         )
@@ -166,6 +166,11 @@ def _warm_start(settings: Settings, takes: RunCost) -> str:
     asked = WARM_START_MOST if settings.warm_start == "auto" else int(settings.warm_start)
     wanted = ", where one is wanted," if settings.warm_start == "auto" else ""
     return f"; a warm start{wanted} up to {duration(takes.step_s * asked / settings.completions_per_card)} more"
+
+
+def _uncertainty(machine: Machine) -> str:
+    """Of the kernels for cards before the RTX 30xx nobody has timed any yet."""
+    return "three" if machine.has_cuda and machine.capability < BFLOAT16_CAPABILITY else "two"
 
 
 def _compiling(plan: Plan, machine: Machine) -> str:
