@@ -103,9 +103,9 @@ def _what_it_takes(plan: Plan, shape: ModelShape, machine: Machine) -> str:
     time = f"how long {machine.card} takes is not known; training shows the time left from its first step on\n"
     if not math.isnan(seconds):
         time = (
-            f"expected, within a factor of {_uncertainty(machine)}: {takes.step_s:.0f} s a step ({takes.rollout_s:.0f} s "
-            f"of it completions), {duration(seconds)} for {settings.max_steps} steps and {looks} looks at up to "
-            f"{settings.eval_questions} held-out questions{_screening(settings, takes)}{_warm_start(settings, takes)}"
+            f"expected, within a factor of {_uncertainty(machine)}: {takes.step_s:.0f} s a step "
+            f"({takes.rollout_s:.0f} s of it completions), {duration(seconds)} for {settings.max_steps} steps and {looks} "
+            f"looks at up to {settings.eval_questions} held-out questions{_screening(settings, takes)}{_warm_start(settings, takes)}"
             f"{_compiling(plan, machine)}\n"
         )
     return time + (
