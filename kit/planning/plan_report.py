@@ -104,9 +104,9 @@ def _what_it_takes(plan: Plan, shape: ModelShape, machine: Machine) -> str:
     if not math.isnan(seconds):
         time = (
             f"expected, within a factor of {_uncertainty(machine)}: {takes.step_s:.0f} s a step "
-            f"({takes.rollout_s:.0f} s of it completions), {duration(seconds)} for {settings.max_steps} steps and {looks} "
-            f"looks at up to {settings.eval_questions} held-out questions{_screening(settings, takes)}{_warm_start(settings, takes)}"
-            f"{_compiling(plan, machine)}\n"
+            f"({takes.rollout_s:.0f} s of it completions), {duration(seconds)} for {settings.max_steps} steps and "
+            f"{looks} looks at up to {settings.eval_questions} held-out questions{_screening(settings, takes)}"
+            f"{_warm_start(settings, takes)}{_compiling(plan, machine)}\n"
         )
     return time + (
         f"download {takes.download_gb:.1f} GB, on disk {takes.disk_gb:.1f} GB with checkpoints and merged weights, "
