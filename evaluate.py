@@ -37,7 +37,7 @@ from kit.evaluation.score_tables import print_comparisons, print_scores
 from kit.evaluation.scores import row_of
 from kit.evaluation.scores_file import compare_files, write_scores
 from kit.export.model_card import write_card
-from kit.generation.artefacts import Artefact, check_templates, find_artefacts
+from kit.generation.artefacts import Artefact, check_askable, find_artefacts
 from kit.generation.engine import Sampling
 from kit.generation.open import open_engine, with_or_without_vllm
 from kit.generation.runtime import Room
@@ -144,7 +144,7 @@ def ask_one(artefacts: list[Artefact], question: str, settings: EvaluationSettin
         raise UserError(
             f"--ask wants one artefact, not {len(artefacts)}: name one of {', '.join(a.path for a in artefacts)}"
         )
-    check_templates(artefacts)
+    check_askable(artefacts)
     prompt = build_prompt(question, settings.system_prompt)
 
     def ask(vllm: str) -> str:

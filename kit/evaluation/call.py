@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kit.cli.errors import Problems, UserError, first_line
 from kit.evaluation.answering import EvaluationSettings
-from kit.generation.artefacts import Artefact, artefact_at, check_templates, find_artefacts
+from kit.generation.artefacts import Artefact, artefact_at, check_askable, find_artefacts
 from kit.generation.runtime import Server
 from kit.numbers.reading import use_decimal_mark
 from kit.prompts import default_system_prompt
@@ -48,7 +48,7 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
             f"serves, such as {served[-1].path}"
         )
     output = problems.catch(_output_folder, args)
-    problems.catch(check_templates, artefacts or [])
+    problems.catch(check_askable, artefacts or [])
     problems.raise_any()
     if (run := run_folder(args)) and not run.has_adapter:
         print(f"{run.path} has no adapter: its training has not finished, the same train_lora.py command continues it")

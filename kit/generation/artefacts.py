@@ -112,7 +112,7 @@ def template_of(artefact: Artefact) -> str:
     return own or (template_in(local_folder(base)) if base and _is_here(base) else "")
 
 
-def check_templates(artefacts: list[Artefact]) -> None:
+def check_askable(artefacts: list[Artefact]) -> None:
     """Refuse artefacts that have no chat template to put a question into, or that transformers would misread.
 
     Raises:
@@ -120,9 +120,11 @@ def check_templates(artefacts: list[Artefact]) -> None:
     """
     problems = Problems()
     for artefact in artefacts:
-        if artefact.kind is Kind.GGUF or _is_here(artefact.base or artefact.path):
+        model = artefact.base or artefact.path
+        if artefact.kind is Kind.GGUF:
             problems.catch(check_template, artefact.path, template_of(artefact))
-        if artefact.kind is not Kind.GGUF and _is_here(model := artefact.base or artefact.path):
+        elif _is_here(model):
+            problems.catch(check_template, artefact.path, template_of(artefact))
             problems.catch(check_positions, local_folder(model), model)
     problems.raise_any()
 

@@ -9,7 +9,7 @@ import pytest
 
 from kit.cli.errors import UserError
 from kit.cli.signals import StopRequest
-from kit.generation.artefacts import Kind, check_templates, find_artefacts, fingerprint
+from kit.generation.artefacts import Kind, check_askable, find_artefacts, fingerprint
 from kit.llama_cpp.gguf import gguf_library
 from kit.storage.hub import check_model, fetch, fetching, is_hub_id, local_folder, weights_bytes
 from kit.storage.weight_files import tensor_files
@@ -303,7 +303,7 @@ def test_a_gguf_that_was_cut_short_is_refused_in_words(tmp_path):
     for kept in (-1000, 40):
         file.write_bytes(file.read_bytes()[:kept])
         with pytest.raises(UserError, match=r"x\.f32\.gguf is no whole GGUF file .* fetch it again"):
-            check_templates([found(file)])
+            check_askable([found(file)])
 
 
 def test_a_split_gguf_is_all_of_its_parts(tmp_path):
