@@ -55,7 +55,7 @@ def test_with_one_it_can_be_made(f16, imatrix, tmp_path, kind):
     gguf = GgufFile(tmp_path / "x.gguf")
     low = {name for name in gguf.tensor_types if name.startswith(("iq1", "iq2", "iq3", "q2"))}
     assert low, gguf.tensor_types
-    assert gguf.bits_per_weight < 6
+    assert gguf.bits_per_weight < 6.5  # nearly all of it is the embedding, in some of them q6_k: 6.56
 
 
 @pytest.mark.slow
