@@ -11,8 +11,8 @@
 
 Merges into the 16-bit base, never into the 4-bit one that training held in memory: 4-bit weights are rounded, and a
 merge would keep the rounding. Writes runs/NAME/merged/, runs/NAME/gguf/NAME.<type>.gguf with an Ollama Modelfile, a
-model card, and export.json with the numbers of every check. An export that fails a check is refused: exit status 3,
-and nothing under the final name.
+model card, and export.json with the numbers of every check. What fails a check is refused: exit status 3, and nothing
+under its final name; of several GGUF types those that pass are kept.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from kit.cli.errors import Problems, UserError, run_script
 from kit.export.adapter_gguf import base_gguf_of, check_adapter_gguf
 from kit.export.adoption import adopt, check_adoption
 from kit.export.calibration import QUESTIONS, check_calibration
+from kit.export.checks.check import ExportRefused
 from kit.export.evidence import evidence_of
 from kit.export.ggufs import check_ggufs, make_ggufs
 from kit.export.hub_upload import check_repository, push
@@ -39,8 +40,9 @@ from kit.export.summary import print_summary
 from kit.llama_cpp import build as llama_cpp
 from kit.llama_cpp.gguf import NEED_IMATRIX
 from kit.llama_cpp.imatrix import UNCHANGED
+from kit.models.positions import check_positions
 from kit.storage import run_lock
-from kit.storage.hub import check_base, fetch
+from kit.storage.hub import check_base, fetch, local_folder
 from kit.storage.run_folder import ADAPTER_KIND, RunFolder
 from kit.storage.weight_files import is_adapter
 
@@ -53,21 +55,25 @@ def main() -> None:
     if args.imatrix:
         llama_cpp.program("llama-imatrix")  # a llama.cpp of the user's own may lack it
     fetch(run.merge_base())
+    check_positions(local_folder(run.merge_base()), run.merge_base())
     if is_foreign(args.path):
         adopt(args.path, run)
     run_lock.take(run.path)
     record, evidence = ExportRecord(run), evidence_of(run)
+    refused: list[str] = []
     with staging(run) as scratch:
         if args.check:
             check_ggufs(check_again(record, evidence), record, evidence, scratch)
         else:
             merged = merged_as_it_is(record, evidence) if args.only_gguf else merge(record, evidence, scratch)
-            make_ggufs(merged, kinds_of(args), record, evidence, scratch, args.imatrix)
+            refused = make_ggufs(merged, kinds_of(args), record, evidence, scratch, args.imatrix)
         record.write()
     if not args.check:
         write_modelfiles(run, args)
     write_card(run, args.push_to_hub)
     print_summary(run, record)
+    if refused:
+        raise ExportRefused(*refused)
     if args.push_to_hub:
         print(push(run, args.push_to_hub, private=not args.public))
 
@@ -190,9 +196,9 @@ def check_adapter_option(run: RunFolder, args: argparse.Namespace) -> None:
 
 
 def write_modelfiles(run: RunFolder, args: argparse.Namespace) -> None:
-    """A Modelfile for the last type that was asked for, and one for the adapter alone."""
-    if args.gguf:
-        write_modelfile(run, args.gguf[-1])
+    """A Modelfile for the last type that was asked for and has passed, and one for the adapter alone."""
+    if passed := [kind for kind in args.gguf if run.gguf_file(kind).exists()]:
+        write_modelfile(run, passed[-1])
     if args.adapter_gguf and (base := base_gguf_of(run)):
         write_adapter_modelfile(run, base)
     remove_those_of_nothing(run)

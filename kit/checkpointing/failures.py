@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from kit import ranks
 from kit.checkpointing.checkpoints import checkpoints_in, step_of
-from kit.cli.errors import UserError, first_line
+from kit.cli.errors import GONE_ERRORS, UserError, first_line, of_unreadable
 from kit.settings.knobs import Settings
 from kit.storage.atomic import FULL_ERRORS, is_full
 from kit.storage.run_folder import RunFolder
@@ -24,7 +24,7 @@ def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
     """Turn memory or disk running out, and what a reward raised, into sentences that say what is kept.
 
     Raises:
-        RunStopped: memory or disk ran out.
+        RunStopped: memory or disk ran out, or the disk went away.
         UserError: a reward function failed.
     """
     try:
@@ -39,6 +39,8 @@ def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
                 f"the disk of {run.path} is full ({type(error).__name__}): make room and run the same command again",
                 *_what_is_kept(run),
             ) from error
+        if isinstance(error, OSError) and error.errno in GONE_ERRORS:
+            raise RunStopped(of_unreadable(error.filename or run.path, error), *_what_is_kept(run)) from error
         if ranks.is_of_lost_process(error):
             raise RunStopped(
                 f"another process of this run is gone, or cannot be reached ({first_line(error)}); where it said why, "
@@ -56,7 +58,10 @@ def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
 
 def _what_is_kept(run: RunFolder) -> list[str]:
     """A sentence where there is a checkpoint; without one, it would only look like a second error."""
-    steps = [step_of(checkpoint) for checkpoint in checkpoints_in(run.checkpoints)]
+    try:
+        steps = [step_of(checkpoint) for checkpoint in checkpoints_in(run.checkpoints)]
+    except OSError:  # its disk went away
+        return []
     return [f"the checkpoint of step {steps[-1]} is whole"] if steps else []
 
 

@@ -63,9 +63,18 @@ class Mirror:
             _copy_file(file, self.run.path / file.name)
 
     def start_anew(self) -> None:
-        """Forget the copies of an earlier run of the same name."""
-        if self.copy.checkpoints.exists() or self.copy.exists():
-            shutil.rmtree(self.copy.path)
+        """Forget the copies of an earlier run of the same name.
+
+        Raises:
+            UserError: something stays, and the new run would go on from it.
+        """
+        try:
+            if self.copy.checkpoints.exists() or self.copy.exists():
+                shutil.rmtree(self.copy.path)
+        except OSError as error:
+            raise UserError(
+                f"--overwrite cannot remove {self.copy.path} ({error}): name another --mirror or --output-dir"
+            ) from None
 
     def update(self) -> None:
         """Copy what is new, in the background; a copy that is still going on is not waited for."""
@@ -79,6 +88,7 @@ class Mirror:
 
     def _copy_all(self) -> bool:
         try:
+            self.copy.path.parent.mkdir(exist_ok=True)  # and none above it: a Drive may have been unmounted
             self.copy.checkpoints.mkdir(parents=True, exist_ok=True)
             held = checkpoints_in(self.run.checkpoints)
             for checkpoint in held:

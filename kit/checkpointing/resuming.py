@@ -201,7 +201,10 @@ def mirror_of(run: RunFolder, settings: Settings) -> Mirror | None:
     if not settings.mirror:
         return None
     folder = Path(settings.mirror).expanduser()
-    if not is_there(folder) and not is_there(folder.parent):
+    held = next((place for place in (folder, folder.parent) if is_there(place)), None)
+    if held and not held.is_dir():
+        raise UserError(f"--mirror {settings.mirror}: {held} is a file: name a folder")
+    if not held:
         raise UserError(
             f"--mirror {settings.mirror}: {folder.parent} is not there, so that the copy would not be where you want "
             "it: mount the Drive first, or make that folder"
@@ -222,9 +225,9 @@ def open_run_folder(settings: Settings) -> tuple[RunFolder, Mirror | None]:
     mirror = mirror_of(run, settings)
     run_lock.take(run.path)
     if settings.overwrite and run.path.exists():
-        _empty(run.path.resolve())  # which may be a link to another disk
-        if mirror:
+        if mirror:  # first: where its copy stays, the run stays too
             mirror.start_anew()
+        _empty(run.path.resolve())  # which may be a link to another disk
     run.checkpoints.mkdir(exist_ok=True)
     if mirror and mirror.restore():
         print(f"restored from {mirror.copy.path}")

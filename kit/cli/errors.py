@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
+# Of a disk that does not answer, as a mounted Drive that went away does.
+GONE_ERRORS = (errno.ENOTCONN, errno.EIO, errno.ESTALE, errno.ENODEV)
 _PIPE_CLOSED = 141  # as shells report SIGPIPE
 
 
@@ -21,6 +24,14 @@ class UserError(Exception):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def of_unreadable(path: object, error: OSError) -> str:
+    """The sentence about a file or folder that is there, or was, and cannot be read."""
+    said = f"{path} cannot be read ({error.strerror})"
+    if error.errno in GONE_ERRORS:
+        return f"{said}: see whether its disk is still there, mount it again and run the same command again"
+    return f"{said}: give this user the right to it (chmod), or name another place"
 
 
 def first_line(error: BaseException) -> str:
@@ -63,9 +74,14 @@ def run_script(main: Callable[[], None], when_stopped: str = "") -> None:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except BrokenPipeError:  # whoever read along, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
-        sys.exit(_PIPE_CLOSED)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # whoever read along, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+            sys.exit(_PIPE_CLOSED)
+        if error.errno not in (*GONE_ERRORS, errno.EACCES, errno.EPERM) or not error.filename:
+            raise
+        print(f"error: {of_unreadable(error.filename, error)}", file=sys.stderr)
+        sys.exit(UserError.exit_status)
     except KeyboardInterrupt:
         print(f"stopped by Ctrl-C. {when_stopped}".strip(), file=sys.stderr)
         sys.exit(130)

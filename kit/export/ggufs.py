@@ -8,6 +8,7 @@ from typing import Any
 
 from kit.export.adapter_gguf import checked_base_gguf, make_adapter_gguf, verified_adapter
 from kit.export.calibration import calibrate
+from kit.export.checks.check import ExportRefused, sentences_of_failed
 from kit.export.checks.gguf import answers_as_merged, carries_training, metadata_agrees
 from kit.export.evidence import Evidence
 from kit.export.merge import Merged
@@ -27,13 +28,16 @@ def make_ggufs(
     evidence: Evidence,
     scratch: Path,
     with_imatrix: bool = False,
-) -> None:
-    """Write gguf/NAME.<kind>.gguf for each kind, if all of them pass; by an importance matrix where one is asked for.
+) -> list[str]:
+    """Write gguf/NAME.<kind>.gguf for each kind that passes; by an importance matrix where one is asked for.
 
     The kind ``adapter`` is the adapter alone, and an f16 GGUF of the base in gguf/base/ besides.
 
+    Returns:
+        Why the other kinds have not passed, a sentence each.
+
     Raises:
-        ExportRefused: a check failed; none of the new files has its final name.
+        ExportRefused: f16 does not answer as merged does, or no kind has passed; nothing new has its final name.
     """
     run, name = record.run, record.run.path.resolve().name
     f16 = _f16(merged, record, scratch)
@@ -51,17 +55,24 @@ def make_ggufs(
             convert(merged.folder, made[kind], kind, name)
         elif kind != "f16":
             quantize(f16, made[kind], kind, None if kind in UNCHANGED else imatrix)
-    entries = _verified(made, f16, merged, record, evidence, scratch)
+    entries, refused = _verified(made, f16, merged, record, evidence, scratch)
     if adapter:
         made[ADAPTER_KIND], base = adapter
-        entries[ADAPTER_KIND] = verified_adapter(*adapter, f16, merged, record, evidence, scratch)
-        run.adapter_base.mkdir(parents=True, exist_ok=True)
-        replace_whole(base, run.adapter_base / base.name)
+        try:
+            entries[ADAPTER_KIND] = verified_adapter(*adapter, f16, merged, record, evidence, scratch)
+            run.adapter_base.mkdir(parents=True, exist_ok=True)
+            replace_whole(base, run.adapter_base / base.name)
+        except ExportRefused as error:
+            refused += error.problems
+    if not entries:
+        raise ExportRefused(*refused)
     run.gguf.mkdir(exist_ok=True)
-    kept = _kept(made, merged, record)
-    for kind, file in made.items():
+    passed = {kind: made[kind] for kind in entries}
+    kept = _kept(passed, merged, record)
+    for kind, file in passed.items():
         replace_whole(file, run.gguf_file(kind))
     record.content["gguf"] = kept | entries
+    return refused
 
 
 def check_ggufs(merged: Merged, record: ExportRecord, evidence: Evidence, scratch: Path) -> None:
@@ -72,10 +83,12 @@ def check_ggufs(merged: Merged, record: ExportRecord, evidence: Evidence, scratc
     """
     held = {file.name.split(".")[-2]: file for file in sorted(record.run.gguf.glob("*.gguf"))}
     adapter = held.pop(ADAPTER_KIND, None)
-    entries = {}
+    entries: dict[str, Any] = {}
     if held or adapter:
         f16 = held.get("f16") or _f16(merged, record, scratch)
-        entries = _verified(held, f16, merged, record, evidence, scratch)
+        entries, refused = _verified(held, f16, merged, record, evidence, scratch)
+        if refused:
+            raise ExportRefused(*refused)
     if adapter:
         base = checked_base_gguf(merged, record.run, scratch)
         entries[ADAPTER_KIND] = verified_adapter(adapter, base, f16, merged, record, evidence, scratch)
@@ -92,12 +105,17 @@ def _f16(merged: Merged, record: ExportRecord, scratch: Path) -> Path:
 
 def _verified(
     files: dict[str, Path], f16: Path, merged: Merged, record: ExportRecord, evidence: Evidence, scratch: Path
-) -> dict[str, Any]:
-    """The files' entries of export.json by kind, once f16 answers as merged does and each file has passed."""
+) -> tuple[dict[str, Any], list[str]]:
+    """The entries of export.json of those files that pass, by kind, and why the others do not.
+
+    Raises:
+        ExportRefused: f16 does not answer as merged does, so that no file can.
+    """
     if not files:
-        return {}
+        return {}, []
     prompts = [messages[:-1] for messages in evidence.conversations]
-    checks = [answers_as_merged(f16, merged.folder, prompts)]
+    answers = answers_as_merged(f16, merged.folder, prompts)
+    record.keep(answers)
     readers = {kind: GgufFile(file) for kind, file in files.items()}
 
     def distances(file: Path) -> tuple[float | None, float | None]:
@@ -108,16 +126,22 @@ def _verified(
         )
         return from_f16, from_base
 
-    for gguf in readers.values():
-        checks.append(metadata_agrees(gguf, merged.folder))
+    refused = []
+    for kind, gguf in list(readers.items()):
+        checks = [metadata_agrees(gguf, merged.folder)]
         readable = with_readable_weights(gguf, scratch)
         checks.append(carries_training(gguf, readable, merged.folder, merged.base, distances))
-    record.verify(*checks)
-    divergences = mean_kl_divergence(f16, list(files.values()), evidence.text, scratch)
+        record.keep(*checks)
+        if failed := sentences_of_failed(checks):
+            refused += failed
+            del readers[kind]
+    if not answers.passed:
+        raise ExportRefused(*sentences_of_failed([answers]), *refused)
+    divergences = mean_kl_divergence(f16, [files[kind] for kind in readers], evidence.text, scratch)
     return {
         kind: _entry(kind, gguf, divergence, merged)
         for (kind, gguf), divergence in zip(readers.items(), divergences, strict=True)
-    }
+    }, refused
 
 
 def _kept(made: dict[str, Path], merged: Merged, record: ExportRecord) -> dict[str, Any]:

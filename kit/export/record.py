@@ -38,11 +38,15 @@ class ExportRecord:
         Raises:
             ExportRefused: one has failed, with a sentence for each that has.
         """
+        self.keep(*checks)
+        refuse_failed(list(checks))
+
+    def keep(self, *checks: Check) -> None:
+        """Say and keep the result of each check, whether or not it has passed."""
         for check in checks:
             self.say(f"  {'ok     ' if check.passed else 'REFUSED'} {check.of}, {check.name}: {check.says}")
             result = {"passed": check.passed, "says": check.says, **check.numbers}
             self.content["checks"].setdefault(check.of, {})[check.name] = result
-        refuse_failed(list(checks))
 
     def write(self) -> None:
         """Write export.json, the last thing that an export writes."""

@@ -13,7 +13,6 @@ from kit.chat_templates import check_template, template_in
 from kit.cli.errors import Problems, UserError
 from kit.llama_cpp.adapter_gguf import is_adapter_gguf
 from kit.llama_cpp.gguf_names import check_gguf, gguf_name, ggufs_in, is_gguf, number_type, parts
-from kit.models.base_check import check_positions
 from kit.storage.atomic import file_hash
 from kit.storage.hub import (
     check_base,
@@ -113,7 +112,7 @@ def template_of(artefact: Artefact) -> str:
 
 
 def check_askable(artefacts: list[Artefact]) -> None:
-    """Refuse artefacts that have no chat template to put a question into, or that transformers would misread.
+    """Refuse artefacts that have no chat template to put a question into.
 
     Raises:
         UserError: a sentence for each.
@@ -121,11 +120,8 @@ def check_askable(artefacts: list[Artefact]) -> None:
     problems = Problems()
     for artefact in artefacts:
         model = artefact.base or artefact.path
-        if artefact.kind is Kind.GGUF:
+        if artefact.kind is Kind.GGUF or _is_here(model):
             problems.catch(check_template, artefact.path, template_of(artefact))
-        elif _is_here(model):
-            problems.catch(check_template, artefact.path, template_of(artefact))
-            problems.catch(check_positions, local_folder(model), model)
     problems.raise_any()
 
 

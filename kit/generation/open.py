@@ -14,13 +14,15 @@ from typing import TypeVar
 
 from kit.chat_templates import fitted, takes_system_role
 from kit.generation import vllm_on_processor
-from kit.generation.artefacts import Artefact, template_of
+from kit.generation.artefacts import Artefact, Kind, template_of
 from kit.generation.engine import Completion, Conversation, Engine, Finished, Sampling
 from kit.generation.llama_cpp_engine import open_gguf
 from kit.generation.runtime import Room, Runtime
 from kit.generation.server_engine import ServerEngine
 from kit.generation.transformers_engine import open_transformers
 from kit.generation.vllm_engine import open_vllm
+from kit.models.base_check import small_files
+from kit.models.positions import check_positions
 from kit.planning.engine_choice import ANSWERS_WITHOUT, VllmNotLoaded
 
 Answered = TypeVar("Answered")
@@ -38,8 +40,13 @@ def open_engine(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[En
 
     Raises:
         VllmNotLoaded: vLLM was chosen and does not load.
-        UserError: llama.cpp cannot load the file.
+        UserError: llama.cpp cannot load the file, or transformers would misread it.
     """
+    if artefact.kind is not Kind.GGUF and not runtime.server:
+        model = artefact.base or artefact.path
+        with small_files(model) as folder:
+            if folder:
+                check_positions(folder, model)
     template = template_of(artefact)
     if template and not takes_system_role(template):
         print(

@@ -9,7 +9,6 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from kit.chat_templates import check_template, read_json, template_in, told_not_
 from kit.cli.errors import UserError, first_line
 from kit.llama_cpp import build as llama_cpp
 from kit.llama_cpp.gguf import why_not_converted
+from kit.models.positions import check_positions
 from kit.models.sentencepiece_file import NAME as SENTENCEPIECE
 from kit.models.sentencepiece_file import has_none
 from kit.storage.hub import TIMEOUT_S, is_offline, local_folder, model_file
@@ -59,24 +59,6 @@ def check_before_training(model: str) -> None:
             raise UserError(f"--model {model} cannot become a GGUF file, says llama.cpp: {reason}. {remedy}")
 
 
-def check_positions(folder: Path, shown: str) -> None:
-    """Refuse a model whose config.json was written by transformers 5, where an older one would misread it in silence.
-
-    What it calls ``rope_parameters`` the older one does not know, takes its own default for, and writes nonsense.
-
-    Raises:
-        UserError: begins with ``shown``, how the user knows the model.
-    """
-    written = read_json(folder / "config.json")
-    theta = (written.get("rope_parameters") or {}).get("rope_theta")
-    if theta is None or "rope_theta" in written or int(version("transformers").split(".")[0]) >= 5:
-        return
-    raise UserError(
-        f"{shown} was saved by transformers 5, and transformers {version('transformers')} would misread its positions: "
-        f'add "rope_theta": {theta:g} to its config.json, or use requirements.txt'
-    )
-
-
 @contextmanager
 def small_files(model: str) -> Iterator[Path | None]:
     """A folder with a model's configuration and tokenizer; ``None`` where these cannot be had without the rest."""
@@ -91,7 +73,7 @@ def small_files(model: str) -> Iterator[Path | None]:
         try:
             snapshot_download(model, allow_patterns=_SMALL, local_dir=scratch, etag_timeout=TIMEOUT_S)
         except Exception as error:  # each network library brings its own kinds
-            print(f"{model}: its tokenizer could not be looked at before training ({first_line(error)})")
+            print(f"{model}: its small files could not be looked at ({first_line(error)})")
             yield None
             return
         yield Path(scratch)

@@ -126,7 +126,7 @@ def environment(plan: Plan) -> dict[str, str]:
     if not plan.choice.card:
         asked = {"UNSLOTH_CPU_BF16": "1"} if plan.settings.cpu_dtype == "bfloat16" else {}  # else off where it is slow
         return asked | (PROCESSOR_ENVIRONMENT if plan.choice.use_vllm else {})
-    if plan.layout is None or not plan.choice.use_vllm:
+    if not plan.choice.use_vllm:
         return {}
     variables = {
         "UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE": "1",  # the plan's own share, not the one that standby would choose
@@ -134,7 +134,7 @@ def environment(plan: Plan) -> dict[str, str]:
     }
     if plan.choice.dtype == "float16":  # else Unsloth has FlashInfer compiled there, and evaluation runs on Triton's
         variables["UNSLOTH_VLLM_NO_FLASHINFER"] = "1"
-    if plan.layout.standby:
+    if plan.layout and plan.layout.standby:
         variables["UNSLOTH_VLLM_STANDBY"] = "1"
     return variables
 

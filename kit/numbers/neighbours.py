@@ -142,7 +142,10 @@ def look_around(text: str, start: int, end: int) -> Neighbours:
     unclear = any((left := _LEFT.search(part)) and left["unclear"] for part in {before, rest})
     unclear = unclear or bool(_LARGER_PART.search(before) and _SMALLER_PART.match(text, end))
     factor, end = _scaled(text, end, has_currency=bool(sign[2]))
-    is_between = bool(sign[2] and sign[3]) and rest.rstrip()[-1:].isdigit()  # "10 EUR-20 EUR"
+    after = text[end : end + REACH].lstrip()
+    is_between = (  # "10 EUR-20 EUR", and not "for day 3 $-18$"
+        bool(sign[2] and sign[3]) and sign[2] != "$" and rest.rstrip()[-1:].isdigit() and after.startswith(sign[2])
+    )
     said = Sign.IN_DOUBT if is_between else _sign((sign[1] or "") + sign[3], rest)
     return Neighbours(said, None if unclear else factor, end, in_word=False)
 

@@ -15,7 +15,10 @@ _FULL_BYTES = 32e6
 
 def is_full(path: Path) -> bool:
     """Is so little room left on the disk of ``path`` that whatever just failed to be written failed for want of it?"""
-    return shutil.disk_usage(path).free < _FULL_BYTES
+    try:
+        return shutil.disk_usage(path).free < _FULL_BYTES
+    except OSError:  # it went away: that is another failure
+        return False
 
 
 def sync(path: Path) -> None:

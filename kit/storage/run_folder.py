@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from kit.cli.errors import UserError
+from kit.cli.errors import UserError, of_unreadable
 from kit.storage.atomic import write_whole
 from kit.storage.hub import sixteen_bit_name
 from kit.storage.weight_files import ADAPTER_WEIGHTS
@@ -216,17 +216,15 @@ def is_there(path: Path) -> bool:
     """Is there a file or folder?
 
     Raises:
-        UserError: the disk does not say, as a mounted Drive does not that went away: not what a missing file is.
+        UserError: the disk does not say, as a mounted Drive does not that went away, or may not: not what a missing
+            file is.
     """
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}): see whether its disk is still there, mount it again and run "
-            "the same command again"
-        ) from None
+        raise UserError(of_unreadable(path, error)) from None
     return True
 
 

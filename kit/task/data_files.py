@@ -12,10 +12,13 @@ import lzma
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kit.cli.errors import UserError, first_line
 from kit.numbers.reading import decimal_mark
+
+if TYPE_CHECKING:
+    import pyarrow
 
 FORMATS = "JSON Lines, a JSON array, CSV, TSV or Parquet"
 _PACKED: dict[bytes, Callable[[bytes], bytes]] = {
@@ -24,7 +27,6 @@ _PACKED: dict[bytes, Callable[[bytes], bytes]] = {
     b"\xfd7zXZ": lzma.decompress,
 }
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # PowerShell's > writes it
-_SHORT_FLOATS = {"float": "float32", "float32": "float32", "halffloat": "float16", "float16": "float16"}
 _THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}\.[0-9]{3}")
 
 # Where a row stands, and the row; or in its stead, as a ValueError, why the place holds none.
@@ -157,21 +159,27 @@ def _parquet_rows(path: Path, content: bytes) -> list[PlacedRow]:
         table = parquet.read_table(BufferReader(content))
     except Exception as error:  # pyarrow has its own kinds
         raise UserError(f"--dataset {path} is damaged Parquet ({first_line(error)}): write it again") from None
-    types = {field.name: str(field.type) for field in table.schema}
-    return [(f"row {number}", row) for number, row in enumerate(as_meant(table.to_pylist(), types))]
+    return [(f"row {number}", row) for number, row in enumerate(as_meant(table.to_pylist(), table.schema))]
 
 
-def as_meant(rows: list[dict[str, Any]], types: dict[str, str]) -> list[dict[str, Any]]:
+def as_meant(rows: list[dict[str, Any]], schema: pyarrow.Schema) -> list[dict[str, Any]]:
     """Rows whose numbers of 32 or 16 bits are those that were meant: 0.1, and not 0.10000000149011612.
 
     Args:
         rows: as their library gives them.
-        types: what pyarrow or ``datasets`` call the types of the columns.
+        schema: the types of their columns.
     """
-    import numpy as np
+    return [row | {field.name: _as_meant(row.get(field.name), field.type) for field in schema} for row in rows]
 
-    short = {name: getattr(np, _SHORT_FLOATS[kind]) for name, kind in types.items() if kind in _SHORT_FLOATS}
-    return [
-        row | {name: float(str(short[name](row[name]))) for name in short if isinstance(row[name], float)}
-        for row in rows
-    ]
+
+def _as_meant(value: Any, kind: pyarrow.DataType) -> Any:
+    import numpy as np
+    from pyarrow import types
+
+    if isinstance(value, float) and (types.is_float32(kind) or types.is_float16(kind)):
+        return float(str((np.float32 if types.is_float32(kind) else np.float16)(value)))
+    if isinstance(value, dict) and types.is_struct(kind):
+        return value | {field.name: _as_meant(value[field.name], field.type) for field in kind if field.name in value}
+    if isinstance(value, list) and (types.is_list(kind) or types.is_large_list(kind)):
+        return [_as_meant(item, kind.value_type) for item in value]
+    return value

@@ -143,8 +143,7 @@ def _read_hub(dataset: str, split: str, config: str) -> list[PlacedRow]:
 
     try:
         loaded = load_dataset(dataset, config or HUB_CONFIGS.get(dataset), split=split)
-        types = {name: getattr(feature, "dtype", "") for name, feature in loaded.features.items()}
-        rows = as_meant(loaded.to_list(), types)
+        rows = as_meant(loaded.to_list(), loaded.features.arrow_schema)
     except Exception as error:  # the Hub client raises many kinds; all mean that the data did not come
         said = str(error).split("\nExample")[0] if "onfig" in str(error) else first_line(error)
         raise UserError(

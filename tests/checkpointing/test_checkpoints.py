@@ -17,6 +17,7 @@ from kit.checkpointing.checkpoints import checkpoints_in, damage, newest_whole, 
 from kit.checkpointing.failures import RunStopped, explained, is_out_of_memory
 from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import check_run_folder, cut_logs, mirror_of, open_run_folder, where_to_start
+from kit.cli import errors
 from kit.cli.errors import UserError
 from kit.settings.knobs import Settings
 from kit.storage import run_lock
@@ -183,11 +184,12 @@ def test_a_disk_that_went_away_is_no_run_that_is_missing(run, tmp_path, monkeypa
             raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
         return stat(path, **options)
 
-    settings = Settings(output_dir=str(run.path), mirror=str(tmp_path / "drive"))
+    alone = Settings(output_dir=str(run.path))
+    settings = dataclasses.replace(alone, mirror=str(tmp_path / "drive"))
     monkeypatch.setattr(Path, "stat", gone)
     for question in (
         run.exists, lambda: run.has_adapter, lambda: mirror_of(run, settings),
-        lambda: check_run_folder(settings, None), lambda: train_lora.finish_now(settings),
+        lambda: check_run_folder(settings, None), lambda: train_lora.finish_now(alone),
     ):  # fmt: skip
         with pytest.raises(UserError, match=r"cannot be read \(Transport endpoint is not connected\): see whether"):
             question()
@@ -199,6 +201,48 @@ def test_a_mirror_on_a_disk_that_is_not_there_is_refused(run, tmp_path):
         mirror_of(run, settings)
     (tmp_path / "drive" / "MyDrive").mkdir(parents=True)
     assert mirror_of(run, settings)
+    (tmp_path / "drive" / "file").touch()
+    for place in ("file", "file/onecard"):
+        with pytest.raises(UserError, match="file is a file: name a folder"):
+            mirror_of(run, dataclasses.replace(settings, mirror=str(tmp_path / "drive" / place)))
+
+
+def test_a_drive_that_is_unmounted_while_training_gets_no_copies_on_the_machines_own_disk(run, tmp_path):
+    drive, said = tmp_path / "drive", []
+    (drive / "MyDrive").mkdir(parents=True)
+    mirror = Mirror(run, drive / "MyDrive" / "onecard", said.append)
+    (drive / "MyDrive").rmdir()
+    mirror.finish()
+    assert "is not up to date" in said[-1]
+    assert not any(drive.iterdir())
+    (drive / "MyDrive").mkdir()
+    mirror.finish()
+    assert mirror.copy.exists()
+
+
+def test_where_the_mirrors_copy_stays_overwrite_empties_nothing(run, tmp_path, monkeypatch):
+    settings = Settings(output_dir=str(run.path), mirror=str(tmp_path / "mirror"), overwrite=True)
+    mirror_of(run, settings).finish()
+
+    def refuses(path):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(shutil, "rmtree", refuses)
+    with pytest.raises(UserError, match=r"--overwrite cannot remove .*Read-only file system"):
+        open_run_folder(settings)
+    assert run.exists()
+
+
+def test_a_disk_that_goes_away_while_training_is_said(run, monkeypatch):
+    def gone(*_):
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected", str(run.path))
+
+    monkeypatch.setattr(shutil, "disk_usage", gone)
+    with pytest.raises(RunStopped, match="see whether its disk is still there"), explained(run, Settings()):
+        gone()
+    for script in (gone, lambda: Path(os.devnull, "x").stat()):  # the latter is none of these
+        with pytest.raises(SystemExit if script is gone else NotADirectoryError):
+            errors.run_script(script)
 
 
 @pytest.mark.parametrize(("step", "kept"), [(6, "best/step-6"), (4, "best/step-4"), (10, "adapter-step-10")])

@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from kit.cli.errors import UserError
+from kit.export import ggufs
 from kit.export.checks.check import ExportRefused
 from kit.export.checks.gguf import answers_as_merged, carries_training
 from kit.export.checks.merged import says_the_same
@@ -230,6 +231,23 @@ def test_a_quantized_gguf_of_the_base_is_refused(run, base_gguf):
     quantize(base_gguf, run.gguf_file("q8_0"), "q8_0")
     with pytest.raises(ExportRefused, match=r"short\.q8_0\.gguf: .*made from other weights"):
         check(run)
+
+
+def test_of_several_types_those_that_pass_are_kept(run, base_gguf, monkeypatch):
+    def of_the_base_where_few_bits(f16, target, kind, imatrix=None):
+        quantize(base_gguf if kind == "q4_0" else f16, target, kind, imatrix)
+
+    monkeypatch.setattr(ggufs, "quantize", of_the_base_where_few_bits)
+    shutil.rmtree(run.gguf)
+    record, evidence = ExportRecord(run, say=lambda _: None), evidence_of(run)
+    with staging(run) as scratch:
+        refused = make_ggufs(merged_as_it_is(record, evidence), ["q4_0", "q8_0"], record, evidence, scratch)
+    assert [sentence.split(":")[0] for sentence in refused] == ["short.q4_0.gguf"]
+    assert [file.name for file in run.gguf.iterdir()] == ["short.q8_0.gguf"]
+    assert [*record.ggufs] == ["q8_0"]
+    with staging(run) as scratch, pytest.raises(ExportRefused, match=r"q4_0\.gguf: .*made from other weights"):
+        make_ggufs(merged_as_it_is(record, evidence), ["q4_0"], record, evidence, scratch)
+    assert [file.name for file in run.gguf.iterdir()] == ["short.q8_0.gguf"]
 
 
 def test_a_type_whose_steps_the_base_lies_on_says_that_rounding_takes_the_change(chain, base_gguf, tmp_path):

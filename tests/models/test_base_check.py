@@ -1,14 +1,11 @@
 """What the base decides is decided before training: refused in a sentence, or mended and written down."""
 
-import contextlib
 import json
 import shutil
 
 import pytest
 import yaml
 
-from kit.cli.errors import UserError
-from kit.models import base_check
 from kit.models.base_check import PADS
 from tests.conftest import run_script
 
@@ -89,19 +86,3 @@ def test_a_pad_token_that_is_the_end_of_turn_is_mended_recorded_and_exported(cha
     run_script("merge_and_export.py", tmp_path / "run", "--gguf", "q8_0")
     checks = json.loads((tmp_path / "run" / "export.json").read_text(encoding="utf-8"))["checks"]
     assert checks["merged"]["tokens"]["pad"] != "<|im_end|>"
-
-
-@pytest.mark.parametrize(
-    ("installed", "config", "refused"),
-    [
-        ("4.57.6", {"rope_parameters": {"rope_theta": 1e6}}, True),
-        ("4.57.6", {"rope_parameters": {"rope_theta": 1e6}, "rope_theta": 1e6}, False),
-        ("4.57.6", {"rope_theta": 1e6}, False),
-        ("5.17.0", {"rope_parameters": {"rope_theta": 1e6}}, False),
-    ],
-)
-def test_a_config_that_an_older_transformers_misreads_is_refused(tmp_path, monkeypatch, installed, config, refused):
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(base_check, "version", lambda _: installed)
-    with pytest.raises(UserError, match='add "rope_theta": 1e') if refused else contextlib.nullcontext():
-        base_check.check_positions(tmp_path, "base")

@@ -16,3 +16,7 @@ def test_a_bfloat16_that_was_asked_for_is_taken_where_a_processor_only_emulates_
     assert environment(plan) == told
     on_a_card = make_plan(Settings(cpu_dtype=dtype, given=frozenset({"cpu_dtype"})), card_named("t4"), None)
     assert "UNSLOTH_CPU_BF16" not in environment(on_a_card)
+
+
+def test_a_t4_compiles_no_flashinfer_for_a_model_of_unknown_shape_either():
+    assert environment(make_plan(Settings(), card_named("t4"), None))["UNSLOTH_VLLM_NO_FLASHINFER"] == "1"

@@ -8,6 +8,7 @@ import pytest
 from kit.cli.errors import UserError
 from kit.grading import gold_answer
 from kit.numbers.reading import use_decimal_mark
+from kit.task.data_files import as_meant
 from kit.task.questions import fingerprint, load_questions
 
 GOOD = '{"question": "9 + 9?", "answer": "9 + 9 = 18\\n#### 18"}'
@@ -129,5 +130,11 @@ def test_a_number_of_the_data_is_that_number_whatever_the_mark_of_the_texts(tmp_
         parquet.write_table(table, tmp_path / "short.parquet")
         (row,) = load_questions(str(tmp_path / "short.parquet"))
         assert row["gold"] == "0.1"
+        inside = pa.array(
+            [{"parts": [{"total": 2.7}]}], pa.struct({"parts": pa.list_(pa.struct({"total": pa.float32()}))})
+        )
+        assert as_meant([{"s": inside[0].as_py()}], pa.schema({"s": inside.type})) == [
+            {"s": {"parts": [{"total": 2.7}]}}
+        ]
     finally:
         use_decimal_mark("point")

@@ -25,12 +25,16 @@ class ExportRefused(UserError):
     exit_status = 3
 
 
+def sentences_of_failed(checks: list[Check]) -> list[str]:
+    """A sentence for each check that failed."""
+    return [f"{check.of}: {check.says}" for check in checks if not check.passed]
+
+
 def refuse_failed(checks: list[Check]) -> None:
     """Raise unless all passed.
 
     Raises:
         ExportRefused: with a sentence for each failed check.
     """
-    failed = [f"{check.of}: {check.says}" for check in checks if not check.passed]
-    if failed:
+    if failed := sentences_of_failed(checks):
         raise ExportRefused(*failed)
