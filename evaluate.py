@@ -27,12 +27,14 @@ from kit.cli.command_line import Parser, positive_int, positive_number
 from kit.cli.errors import UserError, run_script
 from kit.evaluation.answering import EvaluationSettings, answer_questions, room_for_prompts
 from kit.evaluation.call import (
+    DEFAULT_DATASET,
     DEFAULT_MAX_COMPLETION_LENGTH,
     baseline_of,
     check_everything,
     evaluation_settings,
     run_folder,
 )
+from kit.evaluation.failures import explained
 from kit.evaluation.score_tables import print_comparisons, print_scores
 from kit.evaluation.scores import row_of
 from kit.evaluation.scores_file import compare_files, write_scores
@@ -58,9 +60,10 @@ def main() -> None:
         ask_one(find_artefacts(args.paths, args.base_4bit, args.base), args.ask, evaluation_settings(args))
     else:
         artefacts, questions, output, settings = check_everything(args)
-        rows = with_or_without_vllm(
-            settings.vllm, lambda vllm: score(artefacts, questions, replace(settings, vllm=vllm), output)
-        )
+        with explained(output, settings):
+            rows = with_or_without_vllm(
+                settings.vllm, lambda vllm: score(artefacts, questions, replace(settings, vllm=vllm), output)
+            )
         source = {"dataset": args.dataset, "split": args.split, "fingerprint": fingerprint(questions)}
         print_scores(write_scores(output, rows, source, settings, baseline_of(args, artefacts)))
         if (run := run_folder(args)) and run.path == output:
@@ -88,7 +91,7 @@ def read_arguments() -> argparse.Namespace:
         "paths", nargs="*", metavar="PATH", help="run folder, model folder, adapter folder, .gguf file, or Hub id"
     )
     parser.add_argument(
-        "--dataset", default="openai/gsm8k",
+        "--dataset", default=DEFAULT_DATASET,
         help="Hub id or file (JSON Lines or array, CSV, Parquet) of the questions (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--dataset-config", default="", metavar="NAME", help="which configuration of a Hub data set")
@@ -106,9 +109,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--baseline", metavar="PATH", help="what to compare with (default: the run's base model)")
     parser.add_argument("--samples", type=positive_int, default=0, metavar="K",
                         help="also K sampled replies a question: adds pass@k and maj@k")  # fmt: skip
-    parser.add_argument(
-        "--temperature", type=positive_number, default=1.0, metavar="T", help="of the samples (default: %(default)s)"
-    )
+    parser.add_argument("--temperature", type=positive_number, metavar="T", help="of the samples (default: 1.0)")
     parser.add_argument("--seed", type=int, default=0, help="of the samples (default: %(default)s)")
     parser.add_argument(
         "--batch-size", type=positive_int, default=64, metavar="N", help="prompts in a batch (default: %(default)s)"
@@ -135,6 +136,11 @@ def read_arguments() -> argparse.Namespace:
     args = parser.parse()
     if bool(args.paths) == bool(args.compare):
         raise UserError("name what to score (a run folder, say runs/NAME), or two scores.json with --compare")
+    if args.temperature and not args.samples:
+        raise UserError("--temperature is of samples, and replies are greedy without: add --samples K, or leave it out")
+    if args.server_model and not args.server:
+        raise UserError("--server-model names a model of a server: add --server URL, or leave it out")
+    args.temperature = args.temperature or 1.0
     return args
 
 

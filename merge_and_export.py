@@ -130,6 +130,8 @@ def check_everything(args: argparse.Namespace) -> RunFolder:
         problems.catch(check_adapter_option, run, args)
     if args.push_to_hub:
         problems.catch(check_repository, args.push_to_hub)
+    elif args.public:
+        problems.found.append("--public says who sees an upload, and nothing is uploaded: add --push-to-hub OWNER/NAME")
     problems.raise_any()
     if not args.check:
         check_disk(run, kinds_of(args), with_merge=not args.only_gguf)
@@ -153,10 +155,11 @@ def check_parts(run: RunFolder, args: argparse.Namespace) -> None:
             f"{run.adapter} holds no adapter: let the same train_lora.py command finish the training, or end it "
             f"where it is with train_lora.py --output-dir {run.path} --finish"
         )
-    elif (kept := run.read().get("adapter", {})).get("step") == 0 and "warm_start" not in kept:
+    elif run.adapter_changes_nothing:
         raise UserError(
             f"{run.path}: training made the base's held-out answers worse, so its adapter is the untrained one and "
-            "there is nothing to export: train in another way (the alarm says what to try), or again with --keep last"
+            "there is nothing to export: train in another way (the alarm says what to try), or take the last step all "
+            f"the same with train_lora.py --output-dir {run.path} --finish --keep last"
         )
 
 
@@ -177,9 +180,9 @@ def check_imatrix(run: RunFolder | None, args: argparse.Namespace) -> None:
     if args.check:
         raise UserError("--imatrix is for making GGUF files, and --check makes none: leave out one of the two")
     if not set(args.gguf) - {*UNCHANGED}:
+        made = " ".join(args.gguf) or "the adapter's GGUF"
         raise UserError(
-            f"--imatrix changes nothing in {' '.join(args.gguf)}: leave it out, or add a smaller type, such as "
-            "--gguf q4_k_m iq3_xxs"
+            f"--imatrix changes nothing in {made}: leave it out, or add a smaller type, such as --gguf q4_k_m iq3_xxs"
         )
     if run:
         check_calibration(run)

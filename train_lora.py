@@ -26,7 +26,7 @@ from pathlib import Path
 
 from kit import ranks
 from kit.checkpointing.alike import check_alike, check_seen_by_all
-from kit.checkpointing.failures import explained
+from kit.checkpointing.failures import explained, same_command
 from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import (
     Rewards,
@@ -91,7 +91,7 @@ def train_and_report() -> None:
             mirror.finish()
     if not run.has_adapter:
         if ranks.is_first():
-            print(f"stopped after step {reached}: the same command goes on from there", file=sys.stderr)
+            print(f"stopped after step {reached}: {same_command(plan.settings)} goes on from there", file=sys.stderr)
         sys.exit(stop.exit_status)
     print_next_commands(run)
 
@@ -104,6 +104,8 @@ def check_everything() -> tuple[Settings, list[Row], Rewards]:
     """
     settings, problems = read_settings(None, __doc__)
     if settings.finish:
+        if settings.plan:
+            problems.found.append("--plan trains and writes nothing, and --finish writes an adapter: leave out one")
         problems.raise_any()
         ranks.refuse_launcher("train_lora.py --finish")
         finish_now(settings)
@@ -135,7 +137,7 @@ def check_everything() -> tuple[Settings, list[Row], Rewards]:
     problems.raise_any()
     check_before_training(settings.model)
     if is_quantized(settings.model):
-        print(f"{settings.model} holds quantized weights: merging will need 16-bit ones, named as model in run.yaml")
+        print(f"{settings.model} holds quantized weights: merging needs 16-bit ones, which its --base names")
     return settings, questions, rewards
 
 
@@ -194,11 +196,11 @@ def finish_again(settings: Settings) -> None:
 def print_next_commands(run: RunFolder) -> None:
     """The exact commands that come next."""
     print(f"\nThe adapter is in {run.adapter}, the run on one page in {run.report_file}. Next:")
-    folder = shlex.quote(str(run.path))
-    print(f"  python merge_and_export.py {folder} --gguf q4_k_m q8_0")
+    if not run.adapter_changes_nothing:
+        print(f"  python merge_and_export.py {shlex.quote(str(run.path))} --gguf q8_0")
     print(f"  {evaluation_command(run.path, run.read()['settings'])}")
 
 
 if __name__ == "__main__":
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    run_script(main, "The same command begins where it was.")
+    run_script(main, "The same command, without --overwrite, begins where it was.")

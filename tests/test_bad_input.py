@@ -54,7 +54,7 @@ WRONG_CALLS = {
     ),
     "split of a file": ([*TRAIN, "--split", "test"], "--split test is for Hub data sets"),
     "reward that wants a column": ([*TRAIN, "--rewards", "{p}/mine.py:f"], "f wants 'level', which the data lack"),
-    "data set that is a folder": ([*TRAIN, "--dataset", "{p}/stuff"], "is no file"),
+    "data set that is a folder": ([*TRAIN, "--dataset", "{p}/stuff"], "is a folder: name the data file in it"),
     "unknown reward": ([*TRAIN, "--rewards", "correctnes"], "there is no 'correctnes'"),
     "group of one": ([*TRAIN, "--num-generations", "1"], "it must be 2 or more"),
     "negative rank": ([*TRAIN, "--lora-rank", "-4"], "--lora-rank is -4"),
@@ -82,6 +82,10 @@ WRONG_CALLS = {
     "data on an unreachable Hub": ([*TRAIN, "--dataset", "some/data"], "the Hub cannot be reached"),
     "export of no run": (["merge_and_export.py", "{p}/stuff"], "is no run folder"),
     "export before training": (["merge_and_export.py", "{p}/run"], "holds no adapter"),
+    "path behind an option that takes several": (
+        ["merge_and_export.py", "--gguf", "q4_k_m", "{p}/run"],
+        "required: PATH (before the options",
+    ),
     "unknown quantization": (["merge_and_export.py", "{p}/run", "--gguf", "q4_k_n"], "did you mean q4_k"),
     "type that needs an importance matrix": (
         ["merge_and_export.py", "{p}/run", "--gguf", "iq2_xs"],
@@ -98,6 +102,7 @@ WRONG_CALLS = {
     "no place for scores": (["evaluate.py", "{p}/model", "--dataset", "{p}/good.jsonl"], "--output-dir DIR"),
     "limit of none": (["evaluate.py", "{p}/model", "--limit", "0"], "'0' is no whole number from 1"),
     "question to many": (["evaluate.py", "{p}/model", "{p}/model2", "--ask", "9 + 9?"], "wants one artefact"),
+    "temperature without samples": (["evaluate.py", "{p}/model", "--temperature", "0.7"], "add --samples K"),
     "no path": (["evaluate.py"], "name what to score"),
 }
 

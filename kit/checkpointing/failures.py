@@ -30,39 +30,45 @@ def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise type(error)(*error.problems, *_what_is_kept(run)) from error
+        raise type(error)(*error.problems, *_what_is_kept(run, settings)) from error
     except Exception as error:  # torch, safetensors and the system each have their own kinds
         if is_out_of_memory(error):
-            raise RunStopped(f"out of memory: {_less_memory(settings)}", *_what_is_kept(run)) from error
+            raise RunStopped(f"out of memory: {_less_memory(settings)}", *_what_is_kept(run, settings)) from error
         if is_full(run.path) or getattr(error, "errno", None) in FULL_ERRORS:
             raise RunStopped(
                 f"the disk of {run.path} is full ({type(error).__name__}): make room and run the same command again",
-                *_what_is_kept(run),
+                *_what_is_kept(run, settings),
             ) from error
         if isinstance(error, OSError) and error.errno in GONE_ERRORS:
-            raise RunStopped(of_unreadable(error.filename or run.path, error), *_what_is_kept(run)) from error
+            raise RunStopped(of_unreadable(error.filename or run.path, error), *_what_is_kept(run, settings)) from error
         if ranks.is_of_lost_process(error):
             raise RunStopped(
                 f"another process of this run is gone, or cannot be reached ({first_line(error)}); where it said why, "
                 "that stands above: the same command goes on from the last checkpoint",
-                *_what_is_kept(run),
+                *_what_is_kept(run, settings),
             ) from error
         if is_lost(error):
             raise RunStopped(
                 f"the card gave up ({first_line(error)}), which is how some kernels run out of memory: run the same "
                 f"command again; if it comes back, {_less_memory(settings)}, or use --vllm off",
-                *_what_is_kept(run),
+                *_what_is_kept(run, settings),
             ) from error
         raise
 
 
-def _what_is_kept(run: RunFolder) -> list[str]:
+def same_command(settings: Settings) -> str:
+    """How to call the command that goes on with a run that stopped."""
+    return "the same command without --overwrite" if settings.overwrite else "the same command"
+
+
+def _what_is_kept(run: RunFolder, settings: Settings) -> list[str]:
     """A sentence where there is a checkpoint; without one, it would only look like a second error."""
     try:
         steps = [step_of(checkpoint) for checkpoint in checkpoints_in(run.checkpoints)]
     except OSError:  # its disk went away
         return []
-    return [f"the checkpoint of step {steps[-1]} is whole"] if steps else []
+    anew = ": run the command without --overwrite, which would empty the folder" if settings.overwrite else ""
+    return [f"the checkpoint of step {steps[-1]} is whole{anew}"] if steps else []
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -200,7 +200,7 @@ def mirror_of(run: RunFolder, settings: Settings) -> Mirror | None:
     """
     if not settings.mirror:
         return None
-    folder = Path(settings.mirror).expanduser()
+    folder = Path(settings.mirror)
     held = next((place for place in (folder, folder.parent) if is_there(place)), None)
     if held and not held.is_dir():
         raise UserError(f"--mirror {settings.mirror}: {held} is a file: name a folder")

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from kit.cli.errors import UserError
+
+_OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -24,6 +29,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f", did you mean {' or '.join(close)}?" if close else ""
 
 
+def at_home(path: str) -> str:
+    """A path whose ``~`` is the home folder; shells leave it as it is behind ``=``, and YAML does.
+
+    Raises:
+        UserError: it is one of Windows, which would be taken for a name here.
+    """
+    if _OF_WINDOWS.match(path):
+        there = f"/mnt/{path[0].lower()}/" + path[3:].replace("\\", "/")
+        raise UserError(f"{path} is Windows' name for it: in WSL it is {there}")
+    return str(Path(path).expanduser()) if path == "~" or path.startswith("~/") else path
+
+
+def _at_home(word: str) -> str:
+    option, equals, value = word.partition("=")
+    return f"{option}={at_home(value)}" if option.startswith("--") and equals else at_home(word)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse without abbreviations, whose errors are ``UserError`` and name every unknown option at once."""
 
@@ -37,7 +59,8 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UserError: an option is unknown, or a value is missing or wrong.
         """
-        arguments, unknown = self.parse_known_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        arguments, unknown = self.parse_known_args([_at_home(word) for word in words])
         options = [name.split("=")[0] for name in unknown if name.startswith("--")]
         known = [name for action in self._actions for name in action.option_strings]
         if options:
@@ -45,12 +68,16 @@ class Parser(argparse.ArgumentParser):
                 *(f"there is no option {name}{nearest(name, known) or ': --help lists them'}" for name in options)
             )
         if unknown:
-            raise UserError(f"{' '.join(unknown)!r} is more than was asked for: --help shows the form of the command")
+            raise UserError(
+                f"{' '.join(unknown)!r} is more than was asked for: put all PATHs together, before the options (--help "
+                "shows the form of the command)"
+            )
         return arguments
 
     def error(self, message: str) -> NoReturn:
         """argparse calls this for a missing or wrong value."""
-        raise UserError(f"{message}: --help shows the form of the command")
+        first = " (before the options, of which one may have taken it)" if message.endswith("required: PATH") else ""
+        raise UserError(f"{message}{first}: --help shows the form of the command")
 
 
 def positive_int(text: str) -> int:

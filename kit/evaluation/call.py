@@ -15,9 +15,10 @@ from kit.prompts import default_system_prompt
 from kit.storage.atomic import file_hash
 from kit.storage.run_folder import RunFolder, run_folder_of
 from kit.storage.weight_files import ADAPTER_WEIGHTS
-from kit.task.questions import Row, load_questions
+from kit.task.questions import Row, fingerprint, load_questions
 from kit.task.task import is_task_of, take_task, take_task_of
 
+DEFAULT_DATASET = "openai/gsm8k"
 DEFAULT_MAX_COMPLETION_LENGTH = 512
 _OF_A_RUN = ("system_prompt", "decimal_mark", "max_completion_length")  # what a run's answers depend on
 
@@ -54,6 +55,7 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
         print(f"{run.path} has no adapter: its training has not finished, the same train_lora.py command continues it")
     if run:
         _say_if_export_is_of_another_adapter(run)
+        _say_what_is_asked(run, args, questions)
     _say_what_others_were_trained_with(args, settings)
     try:
         RunFolder(output).transcripts.mkdir(parents=True, exist_ok=True)
@@ -85,6 +87,18 @@ def _say_if_export_is_of_another_adapter(run: RunFolder) -> None:
             f"{run.path} was trained further since its export, of which its merged and GGUF files are: "
             f"merge_and_export.py {run.path} makes them anew"
         )
+
+
+def _say_what_is_asked(run: RunFolder, args: argparse.Namespace, questions: list[Row]) -> None:
+    """A sentence where a score says another thing than its reader may think."""
+    trained = run.read()
+    if trained.get("data", {}).get("fingerprint") == fingerprint(questions):
+        print(
+            f"{args.dataset} holds the questions that it was trained on: what it answers to new ones is another score"
+        )
+    used = trained["settings"].get("dataset", args.dataset)
+    if args.dataset == DEFAULT_DATASET != used:
+        print(f"trained on {used}, and asked {args.dataset}'s {args.split} questions: --dataset names others")
 
 
 def _say_what_others_were_trained_with(args: argparse.Namespace, settings: EvaluationSettings) -> None:

@@ -26,8 +26,10 @@ def check_repository(repository: str) -> None:
     try:
         HfApi().whoami()
     except Exception as error:  # each network library brings its own kinds
-        reason = first_line(error)
-        raise UserError(f"--push-to-hub: the Hub does not know you ({reason}): log in with `hf auth login`") from None
+        raise UserError(
+            f"--push-to-hub: the Hub does not say who you are ({first_line(error)}): check the network, or log in with "
+            "`hf auth login`"
+        ) from None
 
 
 def upload_list(run: RunFolder) -> dict[str, Path]:

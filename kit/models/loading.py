@@ -209,6 +209,7 @@ def _import_unsloth() -> Any:
         import unsloth
     except ImportError as error:
         raise UserError(
-            f"Unsloth cannot be imported ({error}): install requirements.txt, or run `make setup` on a CPU"
+            f"Unsloth cannot be imported ({error}): install the packages that train_lora.py --plan names, or run `make "
+            "setup` on a CPU"
         ) from error
     return unsloth

@@ -52,7 +52,10 @@ def choose_engine(machine: Machine, vllm: str = "auto", head: int | None = None)
     """
     lack = _lack(machine, head)
     if vllm == "require" and lack:
-        raise UserError(f"--vllm require, but {lack}: install requirements.txt on a CUDA machine, or use --vllm auto")
+        raise UserError(
+            f"--vllm require, but {lack}: use --vllm auto, or a CUDA machine with the packages for its card (--plan "
+            "--gpu NAME names them)"
+        )
     dtype = "bfloat16" if machine.capability >= BFLOAT16_CAPABILITY else "float16"
     use_vllm = vllm != "off" and not lack
     reason = "vLLM generates the rollouts."

@@ -85,7 +85,10 @@ def detect() -> Machine:
     if not torch.cuda.is_available():
         lack = Machine(card=None).lack
         if seen and torch.version.cuda is None:
-            lack = f"the installed torch is the processor's build, so {seen[0]} is not used; requirements.txt is for it"
+            lack = (
+                f"the installed torch is the processor's build, so {seen[0]} is not used; --plan --gpu NAME says which "
+                "requirements file is for it"
+            )
         elif seen and (fault := driver_fault(*seen, torch.version.cuda)):
             raise UserError(fault)
         return Machine(

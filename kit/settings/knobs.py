@@ -122,7 +122,8 @@ class Settings:
 
     eval_every: int = knob(20, "steps between two held-out scores of the policy; 0 is never", "held-out score", least=0,
                            free=True)  # fmt: skip
-    eval_questions: int = knob(100, "set aside for it and never trained on; by default a tenth of the data at most",
+    eval_questions: int = knob(100, "set aside for it and never trained on; by default a tenth of the data at most, "
+                               "and none of fewer than 200",
                                "held-out score", least=0, open=True, before=0)  # fmt: skip
     keep: str = knob("best", "adapter/ is the best step by held-out score where the last is likely worse, or the last",
                      "held-out score", choices=("best", "last"), free=True)  # fmt: skip

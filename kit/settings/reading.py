@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from typing import Any
 import yaml
 
 from kit import ranks
-from kit.cli.command_line import Parser
+from kit.cli.command_line import Parser, at_home
 from kit.cli.errors import Problems, UserError
 from kit.settings.further_fields import ALIASES, further_field, goes_without_saying
 from kit.settings.knobs import BATCH_KNOBS, KNOBS, Settings, shared_out
 
 AUTOMATIC = "chosen for the machine where you leave it open: number type, vLLM or not, and what is marked *"
+_NAMES_A_FILE = re.compile(r"\S*/\S*|[^\n]*\.(?:txt|md)", re.IGNORECASE)
 _OF_ITS_CARD = {*BATCH_KNOBS, "gpu_memory_utilization", "gpus"}
 
 
@@ -34,6 +36,8 @@ def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Setting
     arguments = dict(vars(_parser(description).parse(argv)))
     config = arguments.pop("config", None)
     problems = Problems()
+    if config == "":
+        problems.found.append("--config is empty: name a YAML file, or leave it out")
     from_file: dict[str, Any] = {}
     is_record = False
     if config and (said := problems.catch(_read_config, Path(config))):
@@ -81,7 +85,7 @@ def _parser(description: str) -> Parser:
     groups = {title: parser.add_argument_group(title) for title in titles}
     for name, spec in KNOBS.items():
         info = spec.metadata
-        default = f"default{' *' if info.get('open') else ''}: {spec.default or 'none'}"
+        default = f"default{' *' if info.get('open') else ''}: {_shown(spec.default)}"
         options: dict[str, Any] = {"help": f"{info['reason']} ({default})".replace("%", "%%")}
         if spec.type == "bool":
             options["action"] = argparse.BooleanOptionalAction
@@ -90,6 +94,12 @@ def _parser(description: str) -> Parser:
             options["metavar"] = "|".join(choices) if choices else str(spec.type).upper()
         groups[info["group"]].add_argument(_option(name), *([info["alias"]] if "alias" in info else []), **options)
     return parser
+
+
+def _shown(default: Any) -> str:
+    return (
+        {True: "on", False: "off"}[default] if isinstance(default, bool) else "none" if default == "" else str(default)
+    )
 
 
 def _read_config(path: Path) -> tuple[dict[str, Any], bool]:
@@ -145,12 +155,14 @@ def _convert(name: str, value: Any, source: str) -> Any:
         if isinstance(value, list) and value and (name == "rewards" or len(value) == 1):
             value = ",".join(map(str, value))
         if not isinstance(value, str) or not (value or spec.default == ""):
-            raise UserError(f"{shown}: give a text such as {spec.default}")
+            such = f"a text such as {spec.default}" if spec.default else 'a text, "" for none, or leave the line out'
+            raise UserError(f"{shown}: give {such}")
         if "number" in info and value.isdecimal() and int(value) > 0:
             return str(int(value))
         if "choices" in info and value not in info["choices"]:
             number = ", or give a whole number from 1" if "number" in info else ""
             raise UserError(f"{shown}: choose from {', '.join(info['choices'])}{number}")
+        value = ",".join(map(at_home, value.split(","))) if name == "rewards" else at_home(value)
         return _content_of(value) if "or_file" in info else value
     try:
         number = {"int": int, "float": float}[str(spec.type)](str(value))
@@ -173,6 +185,10 @@ def _content_of(text_or_file: str) -> str:
     except (OSError, ValueError):  # too long for a name
         is_file = False
     if not is_file:
+        if _NAMES_A_FILE.fullmatch(text_or_file):
+            raise UserError(
+                f"--system-prompt {text_or_file} is no file: name one that is there, or write the text itself"
+            )
         return text_or_file
     try:
         return Path(text_or_file).read_text(encoding="utf-8-sig").strip()

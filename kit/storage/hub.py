@@ -23,14 +23,8 @@ TIMEOUT_S = 10
 _DATA_SUFFIXES = {".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".gz", ".bz2", ".xz", ".txt", ".xlsx"}
 _PREQUANTIZED = re.compile(r"(-unsloth)?-bnb-4bit$")  # repositories that hold 4-bit weights
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-_NO_OWNERS = (
-    ".",
-    "~",
-    "runs/",
-    "models/",
-    "datasets/",
-    "spaces/",
-)  # paths; the Hub lets nobody be called by the last three
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_NO_OWNERS = (".", "runs/", "models/", "datasets/", "spaces/")  # paths; the last three the Hub lets nobody be called by
 
 
 def is_offline() -> bool:
@@ -42,8 +36,7 @@ def is_offline() -> bool:
 
 def is_hub_id(name: str) -> bool:
     """Does ``name`` look like OWNER/NAME, and not like a path?"""
-    owner, slash, rest = name.partition("/")
-    return bool(slash and owner and rest) and "/" not in rest and not name.startswith(_NO_OWNERS)
+    return bool(_HUB_ID.fullmatch(name)) and not name.startswith(_NO_OWNERS)
 
 
 def is_data_file(name: str) -> bool:
@@ -174,7 +167,7 @@ def fetch(model: str) -> None:
     except Exception as error:  # each network library brings its own kinds
         raise UserError(
             f"{model} could not be fetched ({first_line(error)}): check the network and the disk, and run the same "
-            "command again, or name a local path with --base"
+            "command again (merge_and_export.py and evaluate.py take a local path too: --base)"
         ) from None
 
 
@@ -210,11 +203,12 @@ def check_model(model: str, option: str = "--model") -> None:
     if not folder.exists() and is_hub_id(model):
         _check_hub(model, "model", option)
     elif folder.is_file():
-        raise UserError(f"{shown} is a file: name the model folder that it lies in")
+        name = "the Hub id or folder of its safetensors" if folder.suffix == ".gguf" else "the model folder it lies in"
+        raise UserError(f"{shown} is a file, of which nothing is trained or merged: name {name}")
     elif not folder.is_dir():
         raise UserError(f"{shown} does not exist: name a model folder, or a Hub id as OWNER/NAME")
     elif not (folder / "config.json").is_file():
-        has_gguf = any(folder.glob("*.gguf"))
+        has_gguf = any(folder.glob("*.gguf")) and not option  # without one, it is to be scored
         remedy = "name one of the GGUF files in it" if has_gguf else "name one that has, or a Hub id"
         raise UserError(f"{shown} is no model folder (it has no config.json): {remedy}")
     else:
@@ -249,6 +243,8 @@ def check_dataset(dataset: str, option: str = "--dataset") -> None:
     Raises:
         UserError: with the reason and the remedy.
     """
+    if Path(dataset).is_dir():
+        raise UserError(f"{option} {dataset} is a folder: name the data file in it")
     if not is_hub_id(dataset):
         raise UserError(f"{option} {dataset} is no file: give a data file, or a Hub id as OWNER/NAME")
     _check_hub(dataset, "dataset", option)

@@ -39,12 +39,18 @@ class RunFolder:
 
     @property
     def has_adapter(self) -> bool:
-        """Has the run trained to its last step? The adapter gets its name when all of it is written.
+        """Does it hold a whole adapter? That gets its name when all of it is written: at the end of a training.
 
         Raises:
             UserError: the disk does not say.
         """
         return is_there(self.adapter / ADAPTER_WEIGHTS)
+
+    @property
+    def adapter_changes_nothing(self) -> bool:
+        """Is the adapter the untrained one, because no step of the training answered better than the base?"""
+        kept = self.read().get("adapter", {}) if self.has_adapter else {}
+        return kept.get("step") == 0 and "warm_start" not in kept
 
     @property
     def merged(self) -> Path:
@@ -186,8 +192,10 @@ class RunFolder:
             raise UserError(
                 f"{self.path} is no run folder (it has no run.yaml): name one that train_lora.py made"
             ) from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{self.settings_file} does not parse ({error}): mend it or train again") from None
+        if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
+            raise UserError(f"{self.settings_file} holds no settings: mend it or train again")
         return content
 
     def write(self, content: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import io
 import json
 import lzma
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,8 +64,10 @@ def _unpacked(path: Path) -> bytes:
         raise UserError(
             f"--dataset {path} does not exist: give a file ({FORMATS}), or a Hub data set such as openai/gsm8k"
         ) from None
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise UserError(f"--dataset {path} cannot be read ({first_line(error)}): give {FORMATS}") from None
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(
+            f"--dataset {path} cannot be read ({first_line(error)}): fetch it again if it is cut off, or give {FORMATS}"
+        ) from None
 
 
 def _json_rows(path: Path, text: str) -> list[PlacedRow]:

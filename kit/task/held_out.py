@@ -36,6 +36,11 @@ def with_held_out(settings: Settings, questions: int) -> Settings:
     count = held_out_count(settings, questions)
     if count:
         print(f"{count} of {questions} questions are set aside, to see what the training does to the model's answers")
+    elif "eval_questions" not in settings.given and settings.eval_questions and questions >= 2 * FEWEST:
+        print(
+            f"none of {questions} questions is set aside (below {10 * FEWEST}), so that nothing will say whether the "
+            f"answers get better, and no best step is kept: --eval-questions {max(FEWEST, questions // 5)} sets some"
+        )
     return dataclasses.replace(settings, eval_questions=count)
 
 

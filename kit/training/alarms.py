@@ -190,7 +190,7 @@ def _loops(steps: Sequence[Step]) -> Alarm | None:
         f"{looping} of {len(replies)} replies say one sentence {_LOOP} times or more: they go round in circles, and "
         "punishing that teaches little, because the model is sure of each of its words by then.",
         "If the base does so too, take a larger one. Otherwise the steps are too large: begin anew with half the "
-        "--learning-rate, or with --beta 0.04; --finish keeps the best step so far.",
+        "--learning-rate, or with --beta 0.04; --finish keeps the best step so far by held-out score.",
     )
 
 

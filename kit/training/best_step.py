@@ -39,7 +39,7 @@ class BetterStep:
             which = "of the base, which training made worse: it changes nothing"
         return (
             f"adapter/ is the one {which}: of {self.questions} held-out questions it answers {self.won} better and "
-            f"{self.lost} worse than step {self.last}, the last that was asked (--keep last takes the last)"
+            f"{self.lost} worse than step {self.last}, the last that was asked (--finish --keep last takes the last)"
         )
 
     @property

@@ -192,8 +192,9 @@ class HeldOut:
             "worse than the base",
             f"Of {len(self._questions)} held-out questions {after} are right in any form, {before} before training: it "
             "is making the model worse, whatever the reward says.",
-            "adapter/ will be the best step when the run ends (--patience 2 ends it sooner). Better begin anew: weigh "
-            "format less (--rewards correctness:4,soft_format:0.5), lower --learning-rate, or set --beta 0.04.",
+            f"adapter/ will be the {self._settings.keep} step when the run ends (--patience 2 ends it sooner). Better "
+            "begin anew: weigh format less (--rewards correctness:4,soft_format:0.5), lower --learning-rate, or set "
+            "--beta 0.04.",
         )
 
     def _no_room(self, base: HeldOutRow) -> Alarm | None:

@@ -1,6 +1,8 @@
 """What a call of evaluate.py means: which rows, asked how, compared with what. Nothing answers here."""
 
+import errno
 import json
+import re
 import sys
 
 import pytest
@@ -8,10 +10,12 @@ import pytest
 import evaluate
 from kit.cli.errors import UserError
 from kit.evaluation.call import baseline_of, check_everything
+from kit.evaluation.failures import explained
 from kit.numbers.reading import use_decimal_mark
 from kit.storage.atomic import file_hash
 from kit.storage.run_folder import RunFolder
 from kit.task.prompt_length import reckoned_prompt_length
+from kit.task.questions import fingerprint
 from kit.task.task import take_task
 from tests.generation.test_artefacts import adapter, model
 
@@ -66,6 +70,25 @@ def test_a_further_run_that_was_trained_otherwise_is_told_so(called, capsys):
     assert "other was trained with another max_completion_length, and is asked here as all" in capsys.readouterr().out
     called("one", "--baseline", "one/warm_start")
     assert "trained with another" not in capsys.readouterr().out
+
+
+def test_what_the_score_is_of_is_told_where_it_is_not_what_one_thinks(called, tmp_path, capsys):
+    run = RunFolder(tmp_path / "one")
+    record = run.read()
+    for questions, told in (("others", False), (fingerprint(called("one")[2]), True)):
+        run.write(record | {"data": {"fingerprint": questions}})
+        called("one")
+        assert ("holds the questions that it was trained on" in capsys.readouterr().out) == told
+
+
+def test_memory_and_disk_that_run_out_while_answering_are_said(called, tmp_path):
+    settings = called("one")[-1]
+    for error, words in (
+        (MemoryError(), "lower --batch-size from 64 to 32; what has been answered is kept"),
+        (OSError(errno.ENOSPC, "No space left on device"), "is full (OSError): make room; what has been"),
+    ):
+        with pytest.raises(UserError, match=re.escape(words)), explained(tmp_path, settings):
+            raise error
 
 
 def test_files_of_an_export_before_further_training_are_told_so(called, tmp_path, capsys):

@@ -259,6 +259,7 @@ def fake_hub(file, content):
 def test_paths_and_hub_ids_are_told_apart(tmp_path, monkeypatch):
     assert is_hub_id("Qwen/Qwen2.5-0.5B-Instruct")
     assert not is_hub_id("models/qwen-base")
+    assert not any(map(is_hub_id, ("my models/qwen", "C:/models", "mis preguntas/año")))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     adapter(fetched(tmp_path, "someone/lora"), "some/base")
     with pytest.raises(UserError, match="hf download someone/lora"):  # else its base would not be in the fingerprint

@@ -30,6 +30,34 @@ def test_command_line_over_file_over_defaults(tmp_path):
     assert (settings.max_steps, settings.lora_rank, settings.seed) == (9, 8, Settings().seed)
 
 
+def test_a_path_in_the_home_folder_is_one_where_no_shell_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = write(tmp_path, "output_dir: ~/runs/x\nrewards: correctness,~/r.py:f\n")
+    settings = read("--config", config, "--dataset=~/my.jsonl")
+    assert settings.output_dir == f"{tmp_path}/runs/x"
+    assert settings.rewards == f"correctness,{tmp_path}/r.py:f"
+    assert settings.dataset == f"{tmp_path}/my.jsonl"
+    with pytest.raises(UserError, match="in WSL it is /mnt/c/Users/me/runs"):
+        read_settings(["--output-dir", "C:\\Users\\me\\runs"], "")
+
+
+@pytest.mark.parametrize("prompt", ["prompts/my.txt", "my prompt.md"])
+def test_a_prompt_that_names_a_file_which_is_not_there_is_no_prompt(prompt):
+    assert problems_of("--system-prompt", prompt)[0].endswith(
+        "is no file: name one that is there, or write the text itself"
+    )
+    assert problems_of("--system-prompt", "Be brief.") == []
+
+
+def test_what_is_not_set_is_said_in_the_help_as_it_would_be_written(capsys):
+    with pytest.raises(SystemExit):
+        read_settings(["--help"], "")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "0 is never (default: 0)" in said
+    assert "(default: none)" in said  # a text that is empty
+    assert "(default: off)" in said
+
+
 def test_what_run_yaml_records_is_a_config_for_the_same_settings(tmp_path):
     import yaml
 

@@ -1,5 +1,6 @@
 """Data as people have them: the same rows from every format, places that can be found, nothing left out in silence."""
 
+import bz2
 import csv
 import gzip
 import json
@@ -75,6 +76,8 @@ REFUSED = {
     "latin.jsonl": (b'{"question": "\xbf9 + 9?", "answer": "18"}', "save it as UTF-8"),
     "book.xlsx": (b"PK\x03\x04rest", "save it as CSV"),
     "cut.jsonl.gz": (gzip.compress(LINES.encode())[:-9], "cannot be read"),
+    "damaged.jsonl.gz": (gzip.compress(LINES.encode())[:12] + bytes(40), "cannot be read"),
+    "cut.jsonl.bz2": (bz2.compress(LINES.encode())[:-9], "cannot be read"),
     "cut.parquet": (b"PAR1rest", "damaged Parquet"),
     "long.jsonl": ('{"question": "9 + 9?", "answer": %s}\n' % ("9" * 5000), "line 1: is not JSON"),
     "deep.json": ("[" * 100_000, "is not JSON"),

@@ -17,7 +17,7 @@ from kit.cli.errors import UserError
 from kit.generation.engine import Completion
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
-from kit.task.held_out import held_out_count, set_aside
+from kit.task.held_out import held_out_count, set_aside, with_held_out
 from kit.training.best_step import Looks, clear_bests, points
 from kit.training.held_out import HeldOut
 from kit.training.run_log import RunLog
@@ -201,6 +201,12 @@ def test_how_many_are_set_aside(there, options, count):
     settings = Settings(**options)
     settings.given = frozenset(options)
     assert held_out_count(settings, there) == count
+
+
+def test_that_none_are_set_aside_is_said_with_how_some_would_be(capsys):
+    with_held_out(Settings(), 150)
+    assert "none of 150 questions is set aside (below 200)" in (said := capsys.readouterr().out)
+    assert "--eval-questions 30 sets some" in said
 
 
 def test_some_are_left_to_train_on():
