@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,9 +18,8 @@ def cells():
     return json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
 
 
-def test_it_has_seven_cells_of_code_and_no_output():
+def test_it_holds_no_output():
     code = [cell for cell in cells() if cell["cell_type"] == "code"]
-    assert len(code) == 7
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
 
 
@@ -28,13 +28,21 @@ def test_it_finds_the_repository_that_colab_opened_it_from(monkeypatch):
     install = "".join(cells()[1]["source"])
     names: dict = {}
     exec(install[install.index("import json") : install.index("REPOSITORY =")], names)
-    exec(install[install.index("def opened_from") : install.index("if ON_COLAB:")], names)
+    exec(install[install.index("def opened_from") : install.index("if (ON_COLAB")], names)
     opened = "fileId=https%3A//github.com/some-one/onecard/blob/main/notebooks/train_on_colab.ipynb"
     answer = io.StringIO(json.dumps([{"path": opened, "name": "train_on_colab.ipynb"}]))
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: answer)
     assert names["opened_from"]() == "some-one/onecard"
     answer = io.StringIO('[{"path": "fileId=/content/drive/MyDrive/mine.ipynb"}]')
     assert names["opened_from"]() == ""
+
+
+def test_a_colab_without_a_card_is_told_to_choose_one(monkeypatch):
+    install = "".join(cells()[1]["source"])
+    names = {"ON_COLAB": True, "ON_KAGGLE": False, "shutil": shutil}
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(SystemExit, match="T4 GPU"):
+        exec(install[install.index("if (ON_COLAB") : install.index("if ON_COLAB:")], names)
 
 
 @pytest.mark.slow
