@@ -1,6 +1,7 @@
 # make demo    the whole chain on a tiny model: train, evaluate, merge, export GGUF, ask llama.cpp (4 to 11 minutes, no GPU)
 # make test    the tests, one short run of the whole chain among them
-# make test-all   the slow tests besides: kills at random moments, full disks, every GGUF type (15 minutes; KILLS=20 kills more often)
+# make test-all   the slow tests besides: kills at random moments, full disks, several processes (20 minutes)
+# make test-release   what other people's changes may break, and kills 20 times: every GGUF type, further families (30 minutes)
 # make test-pins  do the pinned GPU packages go together, and do they take what the kit tells them? (asks the package index)
 #                  SETS="requirements-t4.txt" for one set's versions alone
 # make test-imitation   the smoke test for cards on a processor that poses as one (8 GB, 20 minutes; SET=requirements-t4.txt,
@@ -19,15 +20,15 @@ SETS ?= requirements.txt requirements-cuda12.txt requirements-t4.txt
 
 # The tests of two files at a time, each with its share of the cores: a run of the chain keeps one busy, and seldom two.
 AT_ONCE := -n 2 --dist loadfile
-test test-all test-pins: export OMP_NUM_THREADS := $(shell $(PYTHON) -c "import os; print(max(1, (os.cpu_count() or 2) // 2))")
+test test-all test-release test-pins: export OMP_NUM_THREADS := $(shell $(PYTHON) -c "import os; print(max(1, (os.cpu_count() or 2) // 2))")
 
 PY := .venv/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 # The demo and these tests are for processors: where there is a card, tests/gpu is for it.
-demo test test-all test-pins test-vllm test-imitation real: export CUDA_VISIBLE_DEVICES =
+demo test test-all test-release test-pins test-vllm test-imitation real: export CUDA_VISIBLE_DEVICES =
 
-.PHONY: setup setup-vllm demo test test-all test-pins test-vllm test-imitation real account style check bench-setup bench mutants clean
+.PHONY: setup setup-vllm demo test test-all test-release test-pins test-vllm test-imitation real account style check bench-setup bench mutants clean
 
 setup:
 	@$(PYTHON) -m kit.install --torch-index "$(TORCH_INDEX)"
@@ -48,7 +49,11 @@ test: setup
 	$(PY) -m pytest $(AT_ONCE) -m "not slow and not pins"
 
 test-all: setup
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest $(AT_ONCE) -m "slow and not release"
+
+test-release: setup
+	$(PY) -m pytest $(AT_ONCE) -m release
+	KILLS=20 $(PY) -m pytest tests/checkpointing/test_survival.py -k random
 
 test-pins: setup
 	$(PY) -m pytest -m pins

@@ -7,15 +7,7 @@ import pytest
 from benchmarks.gpu import bandwidth_limit, table
 from benchmarks.worker_runs import STEP_WORKER, run_worker
 from kit.planning.model_shape import model_shape
-from tests.conftest import run_script
 from tests.gpu.random_model import make_random_model
-
-
-@pytest.mark.slow
-def test_two_engines_that_are_one_agree(chain):
-    data = chain / "data" / "heldout.jsonl"
-    said = run_script("-m", "tests.gpu.agreement", chain / "short" / "adapter", data, *["transformers"] * 2, 8).stdout
-    assert said.splitlines()[-1] == "AGREEMENT 1.0"
 
 
 @pytest.mark.parametrize("variant", ["kit", "bare"])

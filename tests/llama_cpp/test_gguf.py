@@ -49,6 +49,7 @@ def test_what_needs_an_importance_matrix_is_known(f16, tmp_path, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("kind", NEED_IMATRIX)
 def test_with_one_it_can_be_made(f16, imatrix, tmp_path, kind):
     quantize(f16, tmp_path / "x.gguf", kind, imatrix)
@@ -59,6 +60,7 @@ def test_with_one_it_can_be_made(f16, imatrix, tmp_path, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("kind", sorted({*GGUF_TYPES} - {*NEED_IMATRIX, *CONVERTED}))
 def test_every_other_type_can_be_made(f16, tmp_path, kind):
     quantize(f16, tmp_path / "x.gguf", kind)

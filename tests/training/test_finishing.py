@@ -32,9 +32,15 @@ def adapter(folder):
     return (folder / "adapter_model.safetensors").read_bytes()
 
 
-def test_killed_finished_early_and_continued_it_is_the_run_that_nobody_stopped(chain):
-    whole, part = RunFolder(chain / "whole"), RunFolder(chain / "part")
-    run_script(*command(chain, whole.path, "--max-steps", "4"))
+@pytest.fixture(scope="module")
+def whole(chain):
+    """A run of four steps that nobody stopped."""
+    run_script(*command(chain, chain / "whole", "--max-steps", "4"))
+    return RunFolder(chain / "whole")
+
+
+def test_killed_finished_early_and_continued_it_is_the_run_that_nobody_stopped(chain, whole):
+    part = RunFolder(chain / "part")
     arguments = [str(argument) for argument in command(chain, part.path, "--max-steps", "4")]
     process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
     while not (part.checkpoints / "step-2").exists() and process.poll() is None:
@@ -60,7 +66,7 @@ def test_killed_finished_early_and_continued_it_is_the_run_that_nobody_stopped(c
     assert [row["step"] for row in part.steps()] == [1, 2, 3, 4]
 
 
-def test_a_finished_run_goes_further_from_its_last_step(chain):
+def test_a_finished_run_goes_further_from_its_last_step(chain, whole):
     run = RunFolder(chain / "further")
 
     def call(steps, check=True):
@@ -76,7 +82,7 @@ def test_a_finished_run_goes_further_from_its_last_step(chain):
     assert "after step 2" in call("4").stdout
     assert run.read()["settings"]["max_steps"] == 4
     assert [row["step"] for row in run.steps()] == [1, 2, 3, 4]
-    assert adapter(run.adapter) == adapter(chain / "whole" / "adapter")
+    assert adapter(run.adapter) == adapter(whole.adapter)
     fewer = call("3", check=False)
     assert (fewer.returncode, "max_steps 4 → 3" in fewer.stderr) == (2, True)
 

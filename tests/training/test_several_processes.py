@@ -147,7 +147,7 @@ def test_a_process_that_is_killed_ends_all_and_the_same_command_goes_on(chain, t
     began = time.monotonic()
     said = process.communicate(timeout=120)[0]
     assert process.returncode != 0
-    assert time.monotonic() - began < 40
+    assert time.monotonic() - began < 80  # and not as long as a collective operation waits
     assert not run.has_adapter, said
     trained(2, *arguments, COMPLETIONS="fixed")
     assert is_near(run.path, alone.path, 1e-4)
@@ -187,8 +187,9 @@ def test_patience_of_the_first_process_ends_the_run_of_all(chain, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("to", ["launcher", "all", "one"])
+@pytest.mark.parametrize(
+    ("number", "to"), [(signal.SIGTERM, "launcher"), (signal.SIGINT, "all"), (signal.SIGTERM, "one")]
+)
 def test_asked_to_stop_it_saves_a_checkpoint(chain, tmp_path, number, to):
     """``all``: as Ctrl-C in a terminal, which goes to the launcher and its processes; ``one``: to rank 1 alone."""
     run = RunFolder(tmp_path / "run")
