@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.record import in_lines
 from kit.cli.errors import UserError, run_script
 from kit.evaluation.scores_file import read_scores
-from kit.settings.knobs import KNOBS, Settings
+from kit.settings.knobs import KNOBS, Settings, recorded_completions_per_step
 from kit.storage.run_folder import RunFolder, read_jsonl
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
@@ -68,7 +68,7 @@ def told(run: RunFolder, note: str = "") -> dict[str, Any]:
         "set": _set(settings),
         "warm_start": record.get("warm_start"),
         "steps": steps[-1]["step"],
-        "completions_a_step": settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"],
+        "completions_a_step": recorded_completions_per_step(settings),
         "seconds_a_step": round(statistics.median(row["seconds"] for row in steps if row.get("seconds")), 2),
         "adapter_of_step": record.get("adapter", {}).get("step"),
         "held_out": held_out(run),

@@ -144,7 +144,7 @@ def test_help_says_what_it_takes(explained, capsys):
         assert words in shown
 
 
-def test_explain_refuses_in_one_sentence(tmp_path):
+def test_explain_refuses_in_one_sentence():
     for arguments in (["nowhere.txt", "--answer", "18"], ["README.md"], ["README.md", "--answer", "many"]):
         refused = run_script("rewards.py", "--explain", *arguments, check=False)
         assert refused.returncode == 2

@@ -87,13 +87,13 @@ class Number(AnswerKind):
         )
 
 
-def other_mark(text: str, mark: str | None = None) -> str:
-    """A hint where ``text`` is no number with the decimal mark, the program's or ``mark``, but is one with the other.
+def other_mark(text: str) -> str:
+    """A hint where ``text`` is no number with the decimal mark in use, but is one with the other.
 
     >>> other_mark("3,5")
     ', but it is 7/2 with a decimal comma: --decimal-mark comma reads it so'
     """
-    (other,) = set(DECIMAL_MARKS) - {mark or decimal_mark()}
+    (other,) = set(DECIMAL_MARKS) - {decimal_mark()}
     number = read_number(text, other)
     return "" if number is None else f", but it is {number} with a decimal {other}: --decimal-mark {other} reads it so"
 

@@ -14,7 +14,7 @@ from kit.checkpointing.checkpoints import newest_whole, step_of
 from kit.checkpointing.mirror import Mirror, restored
 from kit.cli.errors import UserError
 from kit.settings.further_fields import goes_without_saying
-from kit.settings.knobs import BATCH_KNOBS, KNOBS, Settings, shared_out
+from kit.settings.knobs import BATCH_KNOBS, KNOBS, Settings, recorded_completions_per_step, shared_out
 from kit.storage import run_lock
 from kit.storage.atomic import replace_whole, write_whole
 from kit.storage.run_folder import RunFolder, is_there, read_jsonl
@@ -61,7 +61,7 @@ def check_same_run(
     given = {name: now[name] for name in BATCH_KNOBS if name in settings.given}
     wanted = math.prod(given.values()) * settings.gpus
     if set(BATCH_KNOBS) <= set(before):
-        a_step = _completions_of(before)
+        a_step = recorded_completions_per_step(before)
         if wanted != a_step if len(given) == 2 else a_step % wanted:
             cards = [f"{settings.gpus} cards"] if settings.gpus > 1 else []
             differs.append(f"completions a step {a_step} → {' times '.join([*given, *cards])} {wanted}")
@@ -74,11 +74,6 @@ def check_same_run(
             f"--output-dir {run.path} holds a run of other settings ({'; '.join(differs)}): with its own settings it "
             "would be continued; name another folder, or add --overwrite to start anew in it"
         )
-
-
-def _completions_of(recorded: dict[str, Any]) -> int:
-    """The completions of a step of a recorded run, on all of its cards (their product is what must stay)."""
-    return math.prod(int(recorded.get(name, 1)) for name in (*BATCH_KNOBS, "gpus"))
 
 
 def goes_further(run: RunFolder, settings: Settings) -> bool:
@@ -151,11 +146,11 @@ def as_recorded(settings: Settings) -> Settings:
     (*split,) = settings.given & set(BATCH_KNOBS)
     if len(split) == 1 and set(BATCH_KNOBS) <= set(recorded):  # the other follows
         (other,) = set(BATCH_KNOBS) - set(split)
-        kept[other] = _completions_of(recorded) // getattr(settings, split[0]) // settings.gpus
+        kept[other] = recorded_completions_per_step(recorded) // getattr(settings, split[0]) // settings.gpus
         given |= {other}
     settings = dataclasses.replace(settings, **kept, given=given)
     is_shared_anew = set(BATCH_KNOBS) <= set(recorded) and settings.gpus != recorded.get("gpus", 1)
-    return shared_out(settings, _completions_of(recorded)) if is_shared_anew else settings
+    return shared_out(settings, recorded_completions_per_step(recorded)) if is_shared_anew else settings
 
 
 def _is_moved_base(name: str, now: dict[str, Any], run: RunFolder) -> bool:

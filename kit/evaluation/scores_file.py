@@ -29,7 +29,7 @@ def write_scores(
 
     Args:
         folder: that holds ``transcripts/``.
-        rows: of ``scoreboard.row_of``.
+        rows: of ``scores.row_of``.
         source: where the questions came from, with their fingerprint.
         settings: how they were put.
         baseline: name of the row to compare with, where it is not ``base``.

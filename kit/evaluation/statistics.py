@@ -48,8 +48,8 @@ def mcnemar(won: int, lost: int) -> float:
     return float(min(Fraction(1), Fraction(2 * tail, 2**disagreements)))
 
 
-def paired_interval(won: int, lost: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval for a difference of two shares of the same ``total`` questions, as (low, high) in -1 to 1.
+def paired_interval(won: int, lost: int, total: int) -> tuple[float, float]:
+    """95 % interval for a difference of two shares of the same ``total`` questions, as (low, high) in -1 to 1.
 
     Wald's, after half a question is added to each cell of the paired table: it keeps its coverage for few questions,
     and has a width where no two models disagree (A. Agresti and Y. Min, 2005).
@@ -58,7 +58,7 @@ def paired_interval(won: int, lost: int, total: int, confidence: float = 0.95) -
     >>> f"{low:+.2f} to {high:+.2f}"
     '-0.02 to +0.31'
     """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = NormalDist().inv_cdf(0.975)
     difference, disagreements, cells = won - lost, won + lost + 1, total + 2
     half = z * sqrt(disagreements - difference**2 / cells) / cells
     return max(difference / cells - half, -1.0), min(difference / cells + half, 1.0)

@@ -27,8 +27,8 @@ ALIASES = {
 }
 
 _CARD = "it follows from the card"
-_ONE_CARD = "the kit trains on one card"
-_NO_EVALUATION = "training evaluates nothing: evaluate.py scores the run on held-out questions"
+_WHOLE_MODEL = "each card holds the whole model: accelerate launch --multi_gpu train_lora.py, see docs/more-cards.md"
+_HELD_OUT = "held-out questions are asked by --eval-every and --eval-questions, and --keep best keeps the best step"
 _ITS_VLLM = "the kit starts vLLM in its own process and gives it what fits: use --vllm and --gpu-memory-utilization"
 _ITS_LORA = "the adapter stands on all projections, without dropout: use --lora-rank and --lora-alpha"
 _HUB = "use merge_and_export.py --push-to-hub"
@@ -46,14 +46,14 @@ _NOT_FROM_A_FILE = {
     "use_vllm": "use --vllm",
     "vllm_mode": _ITS_VLLM,
     "vllm_gpu_memory_utilization": _ITS_VLLM,
-    "vllm_tensor_parallel_size": _ONE_CARD,
+    "vllm_tensor_parallel_size": _WHOLE_MODEL,
     "vllm_server_host": _ITS_VLLM,
     "vllm_server_port": _ITS_VLLM,
     "vllm_server_base_url": _ITS_VLLM,
-    "deepspeed": _ONE_CARD,
-    "fsdp": _ONE_CARD,
-    "fsdp_config": _ONE_CARD,
-    "parallelism_config": _ONE_CARD,
+    "deepspeed": _WHOLE_MODEL,
+    "fsdp": _WHOLE_MODEL,
+    "fsdp_config": _WHOLE_MODEL,
+    "parallelism_config": _WHOLE_MODEL,
     "use_peft": "the kit always trains a LoRA adapter",
     "lora_target_modules": _ITS_LORA,
     "lora_dropout": _ITS_LORA,
@@ -73,15 +73,15 @@ _NOT_FROM_A_FILE = {
     "hub_token": "set the environment variable HF_TOKEN, so that no file holds it",
     "push_to_hub": _HUB,
     "trust_remote_code": "the kit runs no code from model repositories",
-    "eval_strategy": _NO_EVALUATION,
-    "evaluation_strategy": _NO_EVALUATION,
-    "eval_steps": _NO_EVALUATION,
-    "eval_on_start": _NO_EVALUATION,
-    "eval_delay": _NO_EVALUATION,
-    "do_eval": _NO_EVALUATION,
-    "do_predict": _NO_EVALUATION,
-    "load_best_model_at_end": _NO_EVALUATION,
-    "metric_for_best_model": _NO_EVALUATION,
+    "eval_strategy": _HELD_OUT,
+    "evaluation_strategy": _HELD_OUT,
+    "eval_steps": _HELD_OUT,
+    "eval_on_start": _HELD_OUT,
+    "eval_delay": _HELD_OUT,
+    "do_eval": _HELD_OUT,
+    "do_predict": _HELD_OUT,
+    "load_best_model_at_end": _HELD_OUT,
+    "metric_for_best_model": _HELD_OUT,
     "wandb_project": "set the environment variable WANDB_PROJECT",
     "dataset_test_split": "name it where it is used, evaluate.py --split",
 }

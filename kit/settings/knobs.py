@@ -5,6 +5,8 @@ from this one list (kit/settings/reading.py).
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,13 +173,19 @@ class Settings:
     def as_config(self) -> dict[str, Any]:
         """What a ``--config`` file would have to say for the same settings.
 
-        ``overwrite`` is left out: a run.yaml given back as ``--config`` must not delete the run that it describes.
+        What is of one call alone is left out, such as ``overwrite``: a run.yaml given back as ``--config`` must not
+        delete the run that it describes.
         """
         return {name: getattr(self, name) for name in KNOBS if _recorded(name)} | self.further
 
 
 KNOBS = {spec.name: spec for spec in dataclasses.fields(Settings) if spec.metadata}
 BATCH_KNOBS = ("per_device_train_batch_size", "gradient_accumulation_steps")
+
+
+def recorded_completions_per_step(recorded: Mapping[str, Any]) -> int:
+    """The completions of a step of a recorded run, on all of its cards (their product is what must stay)."""
+    return math.prod(int(recorded.get(name, 1)) for name in (*BATCH_KNOBS, "gpus"))
 
 
 def shared_out(settings: Settings, completions: int | None = None) -> Settings:

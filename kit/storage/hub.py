@@ -237,17 +237,17 @@ def check_base(model: str, option: str, quantized: str = "") -> None:
         )
 
 
-def check_dataset(dataset: str, option: str = "--dataset") -> None:
+def check_dataset(dataset: str) -> None:
     """Refuse a data set's Hub id that cannot be had.
 
     Raises:
         UserError: with the reason and the remedy.
     """
     if Path(dataset).is_dir():
-        raise UserError(f"{option} {dataset} is a folder: name the data file in it")
+        raise UserError(f"--dataset {dataset} is a folder: name the data file in it")
     if not is_hub_id(dataset):
-        raise UserError(f"{option} {dataset} is no file: give a data file, or a Hub id as OWNER/NAME")
-    _check_hub(dataset, "dataset", option)
+        raise UserError(f"--dataset {dataset} is no file: give a data file, or a Hub id as OWNER/NAME")
+    _check_hub(dataset, "dataset", "--dataset")
 
 
 def _check_hub(repository: str, kind: str, option: str) -> None:

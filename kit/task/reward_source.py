@@ -31,7 +31,7 @@ def source_hash(file: Path, name: str) -> str:
     return hashlib.sha256("\n".join(pieces).encode()).hexdigest()[:16]
 
 
-def file_hash(file: Path) -> str:
+def whole_source_hash(file: Path) -> str:
     """A short hash of a whole file and of the files beside it that it imports.
 
     Raises:

@@ -25,7 +25,7 @@ from kit.answers.text import Text
 from kit.cli.errors import UserError, first_line
 from kit.prompts import Form, format_reply
 from kit.settings.knobs import KNOBS
-from kit.task.reward_source import file_hash
+from kit.task.reward_source import whole_source_hash
 from kit.task.user_code import run_file
 from kit.task.worked_example import WorkedExample
 
@@ -138,7 +138,7 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _read_python(file: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
     try:
-        module, source = run_file(file), file_hash(file)
+        module, source = run_file(file), whole_source_hash(file)
     except (Exception, SystemExit) as error:
         raise UserError(
             f"--task {file} cannot be run ({type(error).__name__}: {first_line(error)}): mend it"

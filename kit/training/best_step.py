@@ -50,7 +50,7 @@ class BetterStep:
 
 
 @dataclass
-class Looks:
+class HeldOutHistory:
     """What a run answered to the held-out questions, a digit a question: ``right`` of ``HeldOutRow``."""
 
     base: str | None = None
@@ -58,7 +58,7 @@ class Looks:
     after_warm_start: bool = False
 
     @classmethod
-    def of(cls, run: RunFolder, until: int | None = None) -> Looks:
+    def of(cls, run: RunFolder, until: int | None = None) -> HeldOutHistory:
         """Those that metrics.jsonl has, all or until a step."""
         rows = [(row["step"], row["heldout"]["right"]) for row in read_jsonl(run.metrics_file) if row.get("heldout")]
         rows = [(step, right) for step, right in rows if until is None or step <= until]

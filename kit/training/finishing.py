@@ -10,7 +10,7 @@ from kit.checkpointing.resuming import cut_logs
 from kit.cli.errors import UserError
 from kit.storage.atomic import replace_whole
 from kit.storage.run_folder import RunFolder
-from kit.training.best_step import BetterStep, Looks
+from kit.training.best_step import BetterStep, HeldOutHistory
 
 # Of a checkpoint, what only a training that goes on needs.
 _OF_TRAINING = (MANIFEST, "trainer_state.json", "README.md", "*.pt", "*.pth", "ref")
@@ -58,7 +58,7 @@ def finish_early(run: RunFolder, step: int = 0, keep: str = "") -> tuple[int, Be
 
 def _better(run: RunFolder, reached: int) -> BetterStep | None:
     """A step before the checkpoint that answered better than the newest that was asked by then."""
-    looks, steps = Looks.of(run, until=reached), run.steps()
+    looks, steps = HeldOutHistory.of(run, until=reached), run.steps()
     if not looks.right or not steps or steps[-1]["step"] < reached:  # the logs were cut: nobody knows how it went on
         return None
     return looks.better_than(max(looks.right), [step for step in looks.right if run.best_adapter(step).is_dir()])

@@ -19,15 +19,15 @@ from kit.cli.progress import progress
 from kit.evaluation.statistics import wilson
 from kit.generation.engine import Completion, Engine, Sampling
 from kit.grading import verdicts
-from kit.planning.hardware import own_card
 from kit.prompts import build_prompt
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl
 from kit.storage.run_rows import HeldOutRow
 from kit.task.questions import Row
 from kit.training.alarms import Alarm
-from kit.training.best_step import Looks, points
+from kit.training.best_step import HeldOutHistory, points
 from kit.training.policy_engine import answering
+from kit.training.random_states import same_random_numbers
 from kit.training.run_log import RunLog
 from kit.training.run_record import save_weights
 
@@ -48,7 +48,7 @@ class HeldOut:
         self._questions, self._settings, self._run, self._log = questions, settings, run, log
         self._is_asked = bool(settings.eval_every and questions)  # alike in all processes; the first alone asks
         self._has_failed = False
-        self._looks = Looks.of(run)
+        self._looks = HeldOutHistory.of(run)
         self._saved = {step for step in self._looks.right if run.best_adapter(step).is_dir()}
         self.engine: Callable[[], Engine] | None = None  # set before training: the policy's, as it is by then
 
@@ -115,8 +115,6 @@ class HeldOut:
 
     def _answered(self, name: str, policy: Any, tokenizer: Any) -> HeldOutRow:
         """Ask them all, and keep the replies as ``name``; the training's random numbers go on as if nobody had."""
-        import torch
-
         assert self.engine is not None
         engine = self.engine()
         began, rows = time.monotonic(), self._questions
@@ -126,7 +124,7 @@ class HeldOut:
         ]
         replies: dict[int, Completion] = {}
         title = f"held-out questions, {name.replace('-', ' ')}"
-        with torch.random.fork_rng(devices=own_card()), answering(policy), progress(title, len(rows)) as bar:
+        with same_random_numbers(), answering(policy), progress(title, len(rows)) as bar:
             for batch in engine.generate(prompts, sampling):
                 replies |= dict(batch)
                 bar.advance(len(batch))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from kit.generation.engine import Engine
 from kit.generation.transformers_engine import engine_of
 from kit.generation.vllm_engine import engine_of_policy, engine_on_processor
-from kit.planning.hardware import own_card
 
 
 def policy_engine(trainer: Any, tokenizer: Any, batch_size: int) -> Engine:
@@ -43,18 +41,3 @@ def answering(policy: Any) -> Iterator[None]:
     finally:
         if policy.device.type == "cpu":
             policy.train(was)
-
-
-@contextmanager
-def same_random_numbers() -> Iterator[None]:
-    """The training's random numbers go on as if nobody had drawn any in between."""
-    import numpy as np
-    import torch
-
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=own_card()):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)

@@ -7,7 +7,6 @@ nothing down, and puts the random states back, so that the run after it is the r
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +14,9 @@ from typing import Any
 from kit import ranks
 from kit.checkpointing.failures import is_lost, is_out_of_memory
 from kit.cli.errors import first_line
-from kit.planning.hardware import free_card, own_card
-from kit.training.trainer import build_trainer
+from kit.planning.hardware import free_card
+from kit.training.random_states import same_random_numbers
+from kit.training.trainer import build_trainer, forget_reference
 
 _PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -37,7 +37,7 @@ def rehearse(arguments: dict[str, Any], policy: Any, tokenizer: Any, dataset: An
     """
     print("first a step at full length, which changes nothing: memory runs out now or not at all", flush=True)
     try:
-        with _random_states_kept(), _environment_kept(), _adapter_kept(policy):
+        with same_random_numbers(), _environment_kept(), _adapter_kept(policy):
             _take_step(arguments, policy, tokenizer, dataset)
     except Exception as error:  # torch, vLLM and TRL each have their own kinds
         if is_out_of_memory(error) or is_lost(error) or ranks.count() > 1:  # the others are in the middle of it
@@ -82,8 +82,7 @@ def _adapter_kept(policy: Any) -> Iterator[None]:
         for name, weight in policy.named_parameters():
             if name in before:
                 weight.data = before[name]
-        if "ref" in policy.peft_config:  # the real trainer makes its own
-            policy.delete_adapter("ref")
+        forget_reference(policy)  # the real trainer makes its own
         policy.zero_grad(set_to_none=True)
 
 
@@ -98,17 +97,3 @@ def _environment_kept() -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-
-
-@contextmanager
-def _random_states_kept() -> Iterator[None]:
-    import numpy
-    import torch
-
-    before = (random.getstate(), numpy.random.get_state())
-    try:
-        with torch.random.fork_rng(devices=own_card()):
-            yield
-    finally:
-        random.setstate(before[0])
-        numpy.random.set_state(before[1])

@@ -23,7 +23,7 @@ from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.task.questions import Row
 from kit.training.own_replies import drawn
-from kit.training.policy_engine import same_random_numbers
+from kit.training.random_states import same_random_numbers
 
 _PART = 16  # questions that are asked together, and written down together
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from kit import ranks
 from kit.generation.engine import Conversation, Engine, Finished, Sampling
-from kit.training.policy_engine import answering, same_random_numbers
+from kit.training.policy_engine import answering
+from kit.training.random_states import same_random_numbers
 
 _SEEDS_APART = 1_000_003  # of two processes, more than there are places
 _PARTS_IN_FLIGHT = 8  # of what a process answers at once; after so many, progress is shown

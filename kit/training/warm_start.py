@@ -31,7 +31,8 @@ from kit.task.questions import Row
 from kit.task.task import worked_example
 from kit.task.worked_example import with_example
 from kit.training.own_replies import OwnReply, format_share, look, replies_in_parts
-from kit.training.policy_engine import answering, same_random_numbers
+from kit.training.policy_engine import answering
+from kit.training.random_states import same_random_numbers
 from kit.training.run_record import save_weights
 from kit.training.trainer import hold_adapter_in_float32, that_fit
 

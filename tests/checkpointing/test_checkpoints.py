@@ -171,7 +171,7 @@ def test_what_another_program_writes_is_left_alone(run):
     assert not run.exists()
 
 
-def test_what_cannot_be_written_to_is_said(run, tmp_path):
+def test_what_cannot_be_written_to_is_said(run):
     with pytest.raises(UserError, match=r"run.yaml cannot be written to \(File exists\)"):
         run_lock.take(run.settings_file)
 

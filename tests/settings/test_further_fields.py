@@ -46,7 +46,7 @@ def test_a_field_has_its_own_type(read, text, value):
         ("weight_decay: .nan", "give a number"),
         ("weight_decay: [1]", "give a number"),
         ("mask_truncated_completions: maybe", "write true or false"),
-        ("eval_strategy: steps", "evaluate.py scores"),
+        ("eval_strategy: steps", "--eval-every and --eval-questions"),
         ("auto_find_batch_size: true", "--plan"),
         ("warmup_ratio: 0.1\nmax_steps: 50", "use --warmup-steps, 0.1 of 50 steps is 5"),
         ("torch_dtype: bfloat16", "it follows from the card"),

@@ -18,7 +18,7 @@ from kit.generation.engine import Completion
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.task.held_out import held_out_count, set_aside, with_held_out
-from kit.training.best_step import Looks, clear_bests, points
+from kit.training.best_step import HeldOutHistory, clear_bests, points
 from kit.training.held_out import HeldOut
 from kit.training.run_log import RunLog
 from tests.conftest import ROOT, run_script
@@ -120,7 +120,7 @@ def test_how_much_worse_the_last_step_must_be(tmp_path, rows, kept):
     run = RunFolder(tmp_path)
     padded = [(step, right if len(right) > 50 else right.ljust(40, "0")) for step, right in rows]
     append_jsonl(run.metrics_file, *({"step": step, "heldout": {"right": right}} for step, right in padded))
-    better = Looks.of(run).better_than(6, [step for step, _ in rows if step != 6])
+    better = HeldOutHistory.of(run).better_than(6, [step for step, _ in rows if step != 6])
     assert (better.step if better else 6) == kept
 
 
