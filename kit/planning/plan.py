@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kit.cli.errors import UserError
 from kit.planning.card_memory import GIB, Layout, Part, memory_parts, peak_bytes, taken_parts, vllm_bytes
@@ -20,16 +20,25 @@ from kit.planning.engine_choice import EngineChoice, choose_engine, does_not_fit
 from kit.planning.hardware import Machine
 from kit.planning.model_shape import ModelShape
 from kit.planning.processor_memory import processor_parts, unpacks
+from kit.planning.step_size import ENOUGH_TOKENS, ways_to_make_up_a_step
 from kit.settings.knobs import Settings
 
 _USABLE = 0.95  # of the free memory: what other programs take in the meantime comes out of the rest
 _FEWEST_SEQUENCES = 4
-_ENOUGH_TOKENS = 8192  # in one pass: from a few hundred on, cards are limited by arithmetic and more does not go faster
 _ENOUGH_ON_A_PROCESSOR = 2048  # and processors before that
 _MOST_RESERVE_GIB = 1.0  # beyond the estimate of what vLLM needs, where there is room: it becomes cache
 _LARGE_HIDDEN, _CLEAR_GAIN = 512, 1.5  # from which size of a model, and gain of a product on, a pass gains too
 _SHORTER = (384, 256)  # lengths that are tried where the default cannot be had
 _MOST_SHARE = 0.95
+
+
+class Asked(NamedTuple):
+    """What a plan was made from."""
+
+    settings: Settings
+    machine: Machine
+    shape: ModelShape | None
+    longest_prompt: int | None
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class Plan:
 
     ``layout`` and ``parts`` are there where the model's shape is known; ``memory_share`` is what vLLM may take of the
     card's free memory.
-    ``reasons`` says in sentences what was chosen and why; ``made_from`` is what ``make_plan`` was told.
+    ``reasons`` says in sentences what was chosen and why; ``asked`` is what ``make_plan`` was told.
     """
 
     settings: Settings
@@ -47,12 +56,14 @@ class Plan:
     parts: list[Part]
     memory_share: float
     reasons: list[str]
-    made_from: tuple[Settings, Machine, ModelShape | None, int | None]
+    asked: Asked = None  # type: ignore[assignment]  # make_plan says it of the layout that is taken
 
     def without_vllm(self) -> Plan:
         """The plan for the same card should vLLM turn out not to load there."""
-        settings, machine, shape, longest_prompt = self.made_from
-        return make_plan(dataclasses.replace(settings, vllm="off"), machine, shape, longest_prompt)
+        asked = self.asked
+        return make_plan(
+            dataclasses.replace(asked.settings, vllm="off"), asked.machine, asked.shape, asked.longest_prompt
+        )
 
     @property
     def unpacks_base(self) -> bool:
@@ -84,10 +95,10 @@ def make_plan(
         settings = dataclasses.replace(settings, cpu_dtype=_cpu_dtype(settings, machine, shape))
     if not machine.has_cuda and "optim" not in settings.given:
         settings = dataclasses.replace(settings, optim="adamw_torch_fused")
+    asked = Asked(settings, machine, shape, longest_prompt)
     if shape is None:
-        filled = dataclasses.replace(settings, **_batches(settings, _ENOUGH_TOKENS)[0])
-        made_from = (settings, machine, shape, longest_prompt)
-        return Plan(filled, choice, None, [], settings.gpu_memory_utilization, [choice.reason], made_from)
+        filled = dataclasses.replace(settings, **ways_to_make_up_a_step(settings, ENOUGH_TOKENS)[0])
+        return Plan(filled, choice, None, [], settings.gpu_memory_utilization, [choice.reason], asked)
     reckoned = settings
     if longest_prompt is not None and not machine.has_cuda:  # a card's plan holds for questions that are yet to come
         length = min(longest_prompt, settings.max_prompt_length)
@@ -96,7 +107,7 @@ def make_plan(
     if plan is None:
         raise UserError(_refusal(reckoned, machine, shape, choice))
     filled = dataclasses.replace(plan.settings, max_prompt_length=settings.max_prompt_length)
-    return dataclasses.replace(plan, settings=filled, made_from=(settings, machine, shape, longest_prompt))
+    return dataclasses.replace(plan, settings=filled, asked=asked)
 
 
 def _cpu_dtype(settings: Settings, machine: Machine, shape: ModelShape | None) -> str:
@@ -123,7 +134,7 @@ def _ways(settings: Settings, machine: Machine, choice: EngineChoice) -> Iterato
 
 def _processor_layouts(settings: Settings, use_vllm: bool) -> Iterator[tuple[dict[str, Any], Layout]]:
     """(settings to change, layout) from the largest to the smallest."""
-    batches = _batches(settings, _ENOUGH_ON_A_PROCESSOR)
+    batches = ways_to_make_up_a_step(settings, _ENOUGH_ON_A_PROCESSOR)
     lengths = (settings.max_completion_length, *(() if "max_completion_length" in settings.given else _SHORTER))
     engines = (True, False) if use_vllm and settings.vllm == "auto" else (use_vllm,)
     for length, vllm, checkpointing, batch in itertools.product(lengths, engines, (False, True), batches):
@@ -146,10 +157,9 @@ def _laid_out_on_processor(
     slower = machine.slower_in_bfloat16
     how = f"which is {slower} times slower here: leave --cpu-dtype out" if slower else "which is faster here"
     computed = f", passes in bfloat16, {how}" if settings.cpu_dtype == "bfloat16" else ""
-    reasons = [f"number type {choice.dtype}{computed}", choice.reason, _about_batches(settings) + again]
+    reasons = [f"number type {choice.dtype}{computed}", choice.reason, _aboutways_to_make_up_a_step(settings) + again]
     reasons += _about_length(settings, layout)
-    made_from = (settings, machine, shape, None)
-    return Plan(settings, choice, layout, parts, settings.gpu_memory_utilization, reasons, made_from)
+    return Plan(settings, choice, layout, parts, settings.gpu_memory_utilization, reasons)
 
 
 def _laid_out(
@@ -176,13 +186,12 @@ def _laid_out(
         wish = settings.gpu_memory_utilization if "gpu_memory_utilization" in settings.given else None
         choice = dataclasses.replace(choice, use_vllm=False, reason=does_not_fit(wish))
     filled = dataclasses.replace(settings, gpu_memory_utilization=round(share, 3)) if layout.vllm else settings
-    reasons, made_from = _reasons(filled, machine, choice, layout), (settings, machine, shape, None)
-    return Plan(filled, choice, layout, parts, round(share, 3), reasons, made_from)
+    return Plan(filled, choice, layout, parts, round(share, 3), _reasons(filled, machine, choice, layout))
 
 
 def _layouts(settings: Settings, use_vllm: bool) -> Iterator[tuple[dict[str, Any], Layout]]:
     """(settings to change, layout) from the largest to the smallest."""
-    batches = _batches(settings, _ENOUGH_TOKENS)
+    batches = ways_to_make_up_a_step(settings, ENOUGH_TOKENS)
     whole_step = batches[0]["per_device_train_batch_size"] * batches[0]["gradient_accumulation_steps"]
     full = settings.max_completion_length
     for vllm in (True, False) if use_vllm and settings.vllm == "auto" else (use_vllm,):
@@ -207,32 +216,6 @@ def _variants(changes: dict[str, Any], vllm: bool, sequences: int, length: int) 
         yield changes, Layout(vllm, standby, rows, sequences, length)
 
 
-def _batches(settings: Settings, enough_tokens: int) -> list[dict[str, Any]]:
-    """Ways to make up one step, from the largest pass (of at most ``enough_tokens``, where it is open) to the smallest.
-
-    The completions of a step stay as near to the default (or a continued run's) as the group size allows: they belong
-    to the recipe, how many go through in one pass does not.
-    """
-    rows, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
-    rows_given = "per_device_train_batch_size" in settings.given
-    accumulation_given = "gradient_accumulation_steps" in settings.given
-    if rows_given and accumulation_given:
-        return [{"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulation}]
-    group, cards = settings.num_generations, settings.gpus
-    if rows_given or accumulation_given:
-        given, target = rows if rows_given else accumulation, Settings().completions_per_step
-        other = min(
-            (n for n in range(1, group * max(1, target // given) + group + 1) if given * n * cards % group == 0),
-            key=lambda n: abs(given * n * cards - target),
-        )
-        pairs = [(given, other) if rows_given else (other, given)]
-    else:
-        step = max(1, round(settings.completions_per_step / group)) * group // cards  # shared_out saw that it can be
-        most = max(1, enough_tokens // (settings.max_prompt_length + settings.max_completion_length))
-        pairs = [(rows, step // rows) for rows in range(min(step, most), 0, -1) if step % rows == 0]
-    return [{"per_device_train_batch_size": r, "gradient_accumulation_steps": a} for r, a in pairs]
-
-
 def _reasons(settings: Settings, machine: Machine, choice: EngineChoice, layout: Layout) -> list[str]:
     """What was chosen, each with its reason."""
     capability = ".".join(map(str, machine.capability))
@@ -245,12 +228,12 @@ def _reasons(settings: Settings, machine: Machine, choice: EngineChoice, layout:
         )
         if layout.standby:
             lines.append("standby: vLLM gives its cache back during the update, so that both fit")
-    lines += [_about_batches(settings), *_about_length(settings, layout)]
+    lines += [_aboutways_to_make_up_a_step(settings), *_about_length(settings, layout)]
     lines.append(f"optimizer {settings.optim}; activations are computed again in the backward pass")
     return lines
 
 
-def _about_batches(settings: Settings) -> str:
+def _aboutways_to_make_up_a_step(settings: Settings) -> str:
     rows, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
     cards = f" x {settings.gpus} cards" if settings.gpus > 1 else ""
     return (

@@ -128,7 +128,7 @@ def _beside_one_card(plan: Plan, shape: ModelShape, machine: Machine) -> str:
     shared = f"{settings.gpus} cards share the {whole} completions of a step: {share} each"
     if machine.card is None:
         return f"{shared}. Processes on one machine share its cores too, so that little is gained"
-    one = dataclasses.replace(plan.made_from[0], gpus=1, given=plan.made_from[0].given - {"gpus"})
+    one = dataclasses.replace(plan.asked.settings, gpus=1, given=plan.asked.settings.given - {"gpus"})
     if not one.given & set(BATCH_KNOBS):
         one = dataclasses.replace(one, per_device_train_batch_size=whole, gradient_accumulation_steps=1)
     elif set(BATCH_KNOBS) <= one.given:

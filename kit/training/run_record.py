@@ -37,7 +37,7 @@ def describe_trainer(plan: Plan, arguments: dict[str, Any], trainer: Any, mended
     """What run.yaml holds besides, once the trainer is there: the machine and what the plan says that it takes of its
     memory, what the trainer really received, and what was mended of the base's tokens, if anything was."""
     values = trainer.args.to_dict()  # tokens masked
-    choice, machine = plan.choice, plan.made_from[1]
+    choice, machine = plan.choice, plan.asked.machine
     memory = {"memory_gib": round(machine.memory_gib, 1), "planned_gib": round(plan.peak_gib, 2) or None}
     return {
         **({"mended": mended} if mended else {}),
