@@ -36,7 +36,7 @@ from kit.checkpointing.resuming import (
     mirror_of,
     open_run_folder,
 )
-from kit.cli.errors import run_script
+from kit.cli.errors import Problems, run_script
 from kit.cli.signals import StopRequest
 from kit.evaluation.next_command import evaluation_command
 from kit.models.base_check import check_before_training
@@ -57,7 +57,7 @@ from kit.task.held_out import held_out_count, with_held_out
 from kit.task.prompt_length import longest_prompt
 from kit.task.questions import Row, load_questions
 from kit.task.reward_columns import check_arguments
-from kit.task.task import take_task, with_task, worked_example
+from kit.task.task import Task, take_task, with_task, worked_example
 from kit.training.finishing import finish_early
 from kit.training.training import train
 from rewards import choose_rewards
@@ -66,12 +66,18 @@ from rewards import choose_rewards
 def main() -> None:
     ranks.join()
     with ranks.heard_once():
-        train_and_report()
+        settings, problems = ranks.together(lambda: read_settings(None, __doc__))
+        if settings.finish:
+            ranks.together(lambda: finish_now(settings, problems))
+        elif settings.plan:
+            ranks.together(lambda: plan_now(settings, problems))
+        else:
+            train_and_report(settings, problems)
     ranks.leave()
 
 
-def train_and_report() -> None:
-    settings, questions, rewards = ranks.together(check_everything)
+def train_and_report(settings: Settings, problems: Problems) -> None:
+    settings, questions, rewards = ranks.together(lambda: check_everything(settings, problems))
     check_alike(settings, questions, rewards)
     if ranks.told(is_trained(settings)):
         ranks.by_first(lambda: finish_again(settings))
@@ -96,33 +102,13 @@ def train_and_report() -> None:
     print_next_commands(run)
 
 
-def check_everything() -> tuple[Settings, list[Row], Rewards]:
-    """The settings, the questions, and the rewards with their weights. With ``--plan``, the plan is all.
+def check_everything(settings: Settings, problems: Problems) -> tuple[Settings, list[Row], Rewards]:
+    """The settings, the questions, and the rewards with their weights.
 
     Raises:
         UserError: with all that is wrong, before anything heavy is loaded and with nothing on disk touched.
     """
-    settings, problems = read_settings(None, __doc__)
-    if settings.finish:
-        if settings.plan:
-            problems.found.append("--plan trains and writes nothing, and --finish writes an adapter: leave out one")
-        problems.raise_any()
-        ranks.refuse_launcher("train_lora.py --finish")
-        finish_now(settings)
-        sys.exit()
-    use_decimal_mark(settings.decimal_mark)
-    if task := problems.catch(take_task, settings.task):
-        settings = with_task(settings, task)
-    questions: list[Row] = []
-    aside = 0
-    if task and (not settings.plan or settings.epochs or Path(settings.dataset).is_file()):
-        questions = problems.catch(read_questions, settings) or []
-        aside = problems.catch(lambda: held_out_count(as_recorded(settings), len(questions))) or 0
-        settings = with_steps(settings, len(questions) - aside)
-    if settings.plan:
-        problems.raise_any()
-        print_plan(settings, longest_of(settings, questions) if questions else None)
-        sys.exit()
+    settings, task, questions, aside = asked_for(settings, problems)
     rewards = problems.catch(choose_rewards, settings.rewards)
     problems.catch(worked_example, settings)
     problems.catch(check_model, settings.model)
@@ -139,6 +125,20 @@ def check_everything() -> tuple[Settings, list[Row], Rewards]:
     if is_quantized(settings.model):
         print(f"{settings.model} holds quantized weights: merging needs 16-bit ones, which its --base names")
     return settings, questions, rewards
+
+
+def asked_for(settings: Settings, problems: Problems) -> tuple[Settings, Task | None, list[Row], int]:
+    """The settings with what task and data say; the task, the questions, and how many of them are set aside."""
+    use_decimal_mark(settings.decimal_mark)
+    task = problems.catch(take_task, settings.task)
+    if task is None:
+        return settings, None, [], 0
+    settings = with_task(settings, task)
+    if settings.plan and not settings.epochs and not Path(settings.dataset).is_file():
+        return settings, task, [], 0  # a plan does without questions, rather than fetch them
+    questions = problems.catch(read_questions, settings) or []
+    aside = problems.catch(lambda: held_out_count(as_recorded(settings), len(questions))) or 0
+    return with_steps(settings, len(questions) - aside), task, questions, aside
 
 
 def opened_by_first(settings: Settings) -> tuple[RunFolder, Mirror | None]:
@@ -163,8 +163,19 @@ def longest_of(settings: Settings, questions: list[Row]) -> int:
     return longest_prompt(settings.model, [row["question"] for row in questions], settings.prompt())
 
 
-def finish_now(settings: Settings) -> None:
+def plan_now(settings: Settings, problems: Problems) -> None:
+    """``--plan``: does it fit, and how long does it take?"""
+    settings, _, questions, _ = asked_for(settings, problems)
+    problems.raise_any()
+    print_plan(settings, longest_of(settings, questions) if questions else None)
+
+
+def finish_now(settings: Settings, problems: Problems) -> None:
     """``--finish``: a checkpoint becomes the adapter, or the best step before it."""
+    if settings.plan:
+        problems.found.append("--plan trains and writes nothing, and --finish writes an adapter: leave out one")
+    problems.raise_any()
+    ranks.refuse_launcher("train_lora.py --finish")
     run = RunFolder(Path(settings.output_dir))
     mirror = mirror_of(run, settings)
     if is_there(run.path):  # else there is nothing to finish, or only its mirror

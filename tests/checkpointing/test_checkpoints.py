@@ -18,7 +18,7 @@ from kit.checkpointing.failures import RunStopped, explained, is_out_of_memory
 from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import check_run_folder, cut_logs, mirror_of, open_run_folder, where_to_start
 from kit.cli import errors
-from kit.cli.errors import UserError
+from kit.cli.errors import Problems, UserError
 from kit.settings.knobs import Settings
 from kit.storage import run_lock
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
@@ -189,7 +189,7 @@ def test_a_disk_that_went_away_is_no_run_that_is_missing(run, tmp_path, monkeypa
     monkeypatch.setattr(Path, "stat", gone)
     for question in (
         run.exists, lambda: run.has_adapter, lambda: mirror_of(run, settings),
-        lambda: check_run_folder(settings, None), lambda: train_lora.finish_now(alone),
+        lambda: check_run_folder(settings, None), lambda: train_lora.finish_now(alone, Problems()),
     ):  # fmt: skip
         with pytest.raises(UserError, match=r"cannot be read \(Transport endpoint is not connected\): see whether"):
             question()
@@ -285,7 +285,7 @@ def test_what_is_finished_early_is_in_the_mirror_too_and_can_begin_there(run, tm
     run.write({"settings": {"max_steps": 9}})
     Mirror(run, tmp_path / "drive", say=pytest.fail).finish()
     shutil.rmtree(run.path)
-    train_lora.finish_now(Settings(output_dir=str(run.path), mirror=str(tmp_path / "drive")))
+    train_lora.finish_now(Settings(output_dir=str(run.path), mirror=str(tmp_path / "drive")), Problems())
     assert run.read()["adapter"] == {"step": 6}
     copy = RunFolder(tmp_path / "drive" / "run")
     assert copy.has_adapter
