@@ -1,4 +1,4 @@
-"""Prompts → completions, by whichever engine an artefact needs: transformers, vLLM or llama.cpp.
+"""Prompts → completions, by whichever engine an artefact needs: transformers, vLLM, llama.cpp, or a server.
 
 What a completion is worth is not asked here.
 """

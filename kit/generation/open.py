@@ -1,4 +1,4 @@
-"""From a path to an engine: GGUF files by llama.cpp, folders by vLLM where there is a CUDA card, else transformers.
+"""From a path to an engine: GGUF files by llama.cpp, folders by vLLM where it can be had, else transformers.
 
 Where a server has what lies there, that answers instead.
 """

@@ -1,4 +1,4 @@
-"""vLLM writes the completions, on a CUDA card: of a model folder, or of an adapter by request."""
+"""vLLM writes the completions: of a model folder, of an adapter by request, or of the policy that is being trained."""
 
 from __future__ import annotations
 
