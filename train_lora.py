@@ -28,14 +28,7 @@ from kit import ranks
 from kit.checkpointing.alike import check_alike, check_seen_by_all
 from kit.checkpointing.failures import explained, same_command
 from kit.checkpointing.mirror import Mirror
-from kit.checkpointing.resuming import (
-    Rewards,
-    as_recorded,
-    check_run_folder,
-    is_trained,
-    mirror_of,
-    open_run_folder,
-)
+from kit.checkpointing.resuming import as_recorded, check_run_folder, is_trained, mirror_of, open_run_folder
 from kit.cli.errors import Problems, run_script
 from kit.cli.signals import StopRequest
 from kit.evaluation.next_command import evaluation_command
@@ -58,6 +51,7 @@ from kit.task.prompt_length import longest_prompt
 from kit.task.questions import Row, load_questions
 from kit.task.reward_columns import check_arguments
 from kit.task.task import Task, take_task, with_task, worked_example
+from kit.task.user_rewards import Rewards
 from kit.training.finishing import finish_early
 from kit.training.training import train
 from rewards import choose_rewards

@@ -6,11 +6,11 @@ import uuid
 from typing import Any
 
 from kit import ranks
-from kit.checkpointing.resuming import Rewards
 from kit.settings.knobs import KNOBS, Settings
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row, fingerprint
 from kit.task.task import task_in_use
+from kit.task.user_rewards import Rewards
 
 
 def check_alike(settings: Settings, questions: list[Row], rewards: Rewards) -> None:

@@ -1,118 +1,23 @@
-"""The same command again: does it continue the run that is there, and from where?"""
+"""The same command again: which settings the run that is there has, how it is opened, and where it goes on."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from kit.checkpointing.checkpoints import newest_whole, step_of
 from kit.checkpointing.mirror import Mirror, restored
+from kit.checkpointing.same_run import check_same_run, default_of, goes_further, left_open
 from kit.cli.errors import UserError
-from kit.settings.further_fields import goes_without_saying
 from kit.settings.knobs import BATCH_KNOBS, KNOBS, Settings, recorded_completions_per_step, shared_out
 from kit.storage import run_lock
 from kit.storage.atomic import replace_whole, write_whole
 from kit.storage.run_folder import RunFolder, is_there, read_jsonl
-from kit.task.questions import Row, fingerprint
-from kit.task.task import DEFAULT, is_task_of, task_in_use
-from kit.task.user_rewards import Reward
-
-# The fingerprint of their questions is compared.
-_DATA_KNOBS = ("dataset", "dataset_config", "split", "question_column", "answer_column", "skip_bad_rows")
-# Compared as what they say, as functions, as steps; older versions recorded the last two, which counted for nothing.
-_ELSEWHERE = {"task", "rewards", "num_train_epochs", "warmup_ratio"}
-
-
-Rewards = tuple[list[Reward], list[float]]  # with their weights
-
-
-def check_same_run(
-    run: RunFolder, settings: Settings, questions: list[Row] | None, rewards: Rewards | None = None
-) -> None:
-    """Refuse to continue a run with settings, questions or rewards that would make another run of it.
-
-    Raises:
-        UserError: naming each of them, from and to.
-    """
-    recorded = run.read()
-    if "adopted" in recorded:
-        raise UserError(
-            f"--output-dir {run.path} holds the export of an adapter that was trained elsewhere: name another folder"
-        )
-    before = {
-        name: value for name, value in recorded.get("settings", {}).items() if not goes_without_saying(name, value)
-    }
-    now = settings.as_config()
-    free = {name for name, spec in KNOBS.items() if spec.metadata.get("free")} | {*_DATA_KNOBS, *BATCH_KNOBS}
-    free |= _left_open(settings) | _ELSEWHERE
-    differs = [
-        f"{name} {before.get(name, _default(name))} → {now.get(name)}"
-        for name in dict.fromkeys([*before, *now])
-        if name not in free
-        and not (name == "max_steps" and goes_further(run, settings))
-        and before.get(name, _default(name)) != now.get(name)
-        and not _is_moved_base(name, now, run)
-    ]
-    given = {name: now[name] for name in BATCH_KNOBS if name in settings.given}
-    wanted = math.prod(given.values()) * settings.gpus
-    if set(BATCH_KNOBS) <= set(before):
-        a_step = recorded_completions_per_step(before)
-        if wanted != a_step if len(given) == 2 else a_step % wanted:
-            cards = [f"{settings.gpus} cards"] if settings.gpus > 1 else []
-            differs.append(f"completions a step {a_step} → {' times '.join([*given, *cards])} {wanted}")
-    if questions and recorded.get("data", {}).get("fingerprint") not in (None, fingerprint(questions)):
-        differs.append("the questions are others")
-    differs += _other_task(recorded)
-    differs += _other_rewards(recorded, rewards) if rewards else []
-    if differs:
-        raise UserError(
-            f"--output-dir {run.path} holds a run of other settings ({'; '.join(differs)}): with its own settings it "
-            "would be continued; name another folder, or add --overwrite to start anew in it"
-        )
-
-
-def goes_further(run: RunFolder, settings: Settings) -> bool:
-    """Are more steps wanted than the run was made for?"""
-    return settings.max_steps > int(run.read().get("settings", {}).get("max_steps", settings.max_steps))
-
-
-def _other_task(recorded: dict[str, Any]) -> list[str]:
-    task, name = task_in_use(), recorded.get("settings", {}).get("task", DEFAULT)
-    if is_task_of(recorded, task):
-        return []
-    return [f"the task {name} → {task.name}" if task.name != name else f"the task {name} is another than at the start"]
-
-
-def _other_rewards(recorded: dict[str, Any], rewards: Rewards) -> list[str]:
-    """What is not as recorded: a function is what its name, its weight and its source say, wherever its file lies."""
-    before, sources = recorded.get("reward_weights"), recorded.get("reward_sources")
-    if before is None:
-        return []
-    now = {reward.__name__: weight for reward, weight in zip(*rewards, strict=True)}
-    if sources is None and set(before) != set(now):  # an older version recorded what the functions call themselves
-        own = [getattr(reward.function, "__name__", reward.__name__) for reward in rewards[0]]
-        now = dict(zip(own, now.values(), strict=True))
-    if set(before) != set(now):
-        return [f"rewards {', '.join(before)} → {', '.join(now)}"]
-    differs = [f"the weight of {name} {before[name]:g} → {now[name]:g}" for name in now if before[name] != now[name]]
-    if sources is None:  # recorded by an older version
-        return differs
-    changed = [reward.__name__ for reward in rewards[0] if sources.get(reward.__name__) != reward.source]
-    return differs + [f"the reward function {name} is another one than at the start" for name in changed]
-
-
-def _default(name: str) -> Any:
-    """What a run had that was recorded before the setting ``name`` was there."""
-    return KNOBS[name].metadata.get("before", KNOBS[name].default) if name in KNOBS else None
-
-
-def _left_open(settings: Settings) -> set[str]:
-    return {name for name, spec in KNOBS.items() if spec.metadata.get("open")} - settings.given
+from kit.task.questions import Row
+from kit.task.user_rewards import Rewards
 
 
 def _known_folders(settings: Settings) -> list[RunFolder]:
@@ -138,8 +43,8 @@ def as_recorded(settings: Settings) -> Settings:
         return settings
     recorded = known[0].read().get("settings", {})
     kept = {
-        name: recorded.get(name, _default(name))
-        for name in _left_open(settings) - {"gpu_memory_utilization"}
+        name: recorded.get(name, default_of(name))
+        for name in left_open(settings) - {"gpu_memory_utilization"}
         if name in recorded or "before" in KNOBS[name].metadata
     }
     given = settings.given | (set(kept) - set(BATCH_KNOBS))
@@ -151,10 +56,6 @@ def as_recorded(settings: Settings) -> Settings:
     settings = dataclasses.replace(settings, **kept, given=given)
     is_shared_anew = set(BATCH_KNOBS) <= set(recorded) and settings.gpus != recorded.get("gpus", 1)
     return shared_out(settings, recorded_completions_per_step(recorded)) if is_shared_anew else settings
-
-
-def _is_moved_base(name: str, now: dict[str, Any], run: RunFolder) -> bool:
-    return name == "model" and Path(run.base_model()).resolve() == Path(now["model"]).resolve()
 
 
 def cut_logs(run: RunFolder, step: int) -> None:

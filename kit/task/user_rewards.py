@@ -62,6 +62,9 @@ class Reward:
         ]
 
 
+Rewards = tuple[list[Reward], list[float]]  # with their weights
+
+
 def maxima(rewards: Sequence[Reward]) -> dict[str, float]:
     """The most that each function can pay, before its weight: 1 for the kit's own, for a user's its ``maximum`` if it
     has that attribute. A function that pays more raises an alarm."""

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, TypedDict, cast
 
 from kit.chat_templates import fitted
-from kit.checkpointing.resuming import Rewards
 from kit.cli.progress import progress
 from kit.generation.engine import Completion, Conversation, Engine, Sampling
 from kit.grading import verdicts
@@ -19,6 +18,7 @@ from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.task.questions import Row
 from kit.task.reward_columns import with_columns
 from kit.task.task import worked_example
+from kit.task.user_rewards import Rewards
 from kit.task.worked_example import with_example
 
 _TEMPERATURE = 0.7  # of the replies that are learned from: surer than rollouts, and still all different

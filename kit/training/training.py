@@ -8,7 +8,7 @@ from typing import Any
 
 from kit import ranks
 from kit.checkpointing.mirror import Mirror
-from kit.checkpointing.resuming import Rewards, where_to_start
+from kit.checkpointing.resuming import where_to_start
 from kit.checkpointing.saving import checkpointing, restore_adapter
 from kit.cli.signals import StopRequest
 from kit.models import loading
@@ -20,7 +20,7 @@ from kit.storage.run_folder import RunFolder
 from kit.task.held_out import set_aside
 from kit.task.questions import Row
 from kit.task.reward_columns import with_columns
-from kit.task.user_rewards import maxima
+from kit.task.user_rewards import Rewards, maxima
 from kit.training.best_step import clear_bests
 from kit.training.held_out import HeldOut
 from kit.training.policy_engine import answering, policy_engine

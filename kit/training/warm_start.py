@@ -18,7 +18,6 @@ from typing import Any
 
 from kit import ranks
 from kit.chat_templates import fitted
-from kit.checkpointing.resuming import Rewards
 from kit.checkpointing.saving import check_weights, restore_adapter
 from kit.cli.progress import progress
 from kit.cli.signals import StopRequest
@@ -29,6 +28,7 @@ from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row
 from kit.task.task import worked_example
+from kit.task.user_rewards import Rewards
 from kit.task.worked_example import with_example
 from kit.training.own_replies import OwnReply, format_share, look, replies_in_parts
 from kit.training.policy_engine import answering

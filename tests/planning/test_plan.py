@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit.checkpointing.resuming import as_recorded, check_same_run
+from kit.checkpointing.resuming import as_recorded
+from kit.checkpointing.same_run import check_same_run
 from kit.cli.errors import UserError
 from kit.planning.card_memory import GIB, Layout, memory_parts, peak_bytes, vllm_bytes
 from kit.planning.gpus import NAMES, card_named

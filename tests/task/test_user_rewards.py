@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from kit.checkpointing.resuming import check_same_run
+from kit.checkpointing.same_run import check_same_run
 from kit.cli.errors import UserError
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder
