@@ -1,7 +1,7 @@
 # make demo    the whole chain on a tiny model: train, evaluate, merge, export GGUF, ask llama.cpp (4 to 11 minutes, no GPU)
 # make test    the tests, one short run of the whole chain among them
 # make test-all   the slow tests besides: kills at random moments, full disks, several processes (20 minutes)
-# make test-release   what other people's changes may break, and kills 20 times: every GGUF type, further families (30 minutes)
+# make test-release   what other people's changes may break, and kills 20 times: every GGUF type (15 minutes and more)
 # make test-pins  do the pinned GPU packages go together, and do they take what the kit tells them? (asks the package index)
 #                  SETS="requirements-t4.txt" for one set's versions alone
 # make test-imitation   the smoke test for cards on a processor that poses as one (8 GB, 20 minutes; SET=requirements-t4.txt,

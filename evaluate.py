@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from kit import ranks
-from kit.cli.command_line import Parser, positive_int, positive_number
+from kit.cli.command_line import Parser, at_home, home_path, positive_int, positive_number
 from kit.cli.errors import UserError, run_script
 from kit.evaluation.answering import EvaluationSettings, answer_questions, room_for_prompts
 from kit.evaluation.call import (
@@ -88,10 +88,14 @@ def score(
 def read_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument(
-        "paths", nargs="*", metavar="PATH", help="run folder, model folder, adapter folder, .gguf file, or Hub id"
+        "paths",
+        nargs="*",
+        type=at_home,
+        metavar="PATH",
+        help="run folder, model folder, adapter folder, .gguf file, or Hub id",
     )
     parser.add_argument(
-        "--dataset", default=DEFAULT_DATASET,
+        "--dataset", type=at_home, default=DEFAULT_DATASET,
         help="Hub id or file (JSON Lines or array, CSV, Parquet) of the questions (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--dataset-config", default="", metavar="NAME", help="which configuration of a Hub data set")
@@ -102,11 +106,13 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--answer-column", default="answer", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--decimal-mark", choices=DECIMAL_MARKS,
                          help="of answers and replies (default: as in training, else point)")  # fmt: skip
-    parser.add_argument("--task", metavar="NAME|FILE", help="what is right, and the prompt (default: as in training, "
-                        f"else {DEFAULT})")  # fmt: skip
+    parser.add_argument("--task", type=at_home, metavar="NAME|FILE",
+                        help=f"what is right, and the prompt (default: as in training, else {DEFAULT})")  # fmt: skip
     parser.add_argument("--skip-bad-rows", action="store_true", help="leave out rows that cannot be used, with a count")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N questions")
-    parser.add_argument("--baseline", metavar="PATH", help="what to compare with (default: the run's base model)")
+    parser.add_argument(
+        "--baseline", type=at_home, metavar="PATH", help="what to compare with (default: the run's base model)"
+    )
     parser.add_argument("--samples", type=positive_int, default=0, metavar="K",
                         help="also K sampled replies a question: adds pass@k and maj@k")  # fmt: skip
     parser.add_argument("--temperature", type=positive_number, metavar="T", help="of the samples (default: 1.0)")
@@ -116,7 +122,7 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--max-completion-length", type=positive_int, metavar="N",
                         help=f"tokens (default: as in training, else {DEFAULT_MAX_COMPLETION_LENGTH})")  # fmt: skip
-    parser.add_argument("--base", metavar="PATH",
+    parser.add_argument("--base", type=at_home, metavar="PATH",
                         help="folder or Hub id that adapters stand on (default: as they record it); a GGUF that an "
                         "adapter's GGUF stands on")  # fmt: skip
     parser.add_argument("--base-4bit", action="store_true", help="run adapters on the 4-bit base, as they were trained")
@@ -129,15 +135,16 @@ def read_arguments() -> argparse.Namespace:
                         help="a running server with OpenAI's chat API (vllm serve PATH, llama-server, Ollama) answers "
                         "for PATH")  # fmt: skip
     parser.add_argument("--server-model", default="", metavar="NAME", help="which of its models is PATH")
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where scores.json and transcripts/ go")
+    parser.add_argument("--output-dir", type=home_path, metavar="DIR", help="where scores.json and transcripts/ go")
     parser.add_argument("--ask", metavar="QUESTION", help="put one question to one artefact and print the reply")
-    parser.add_argument("--compare", nargs=2, type=Path, metavar="SCORES",
+    parser.add_argument("--compare", nargs=2, type=home_path, metavar="SCORES",
                         help="print the paired comparison of two scores.json; nothing is run")  # fmt: skip
     args = parser.parse()
     if bool(args.paths) == bool(args.compare):
         raise UserError("name what to score (a run folder, say runs/NAME), or two scores.json with --compare")
     if args.temperature and not args.samples:
-        raise UserError("--temperature is of samples, and replies are greedy without: add --samples K, or leave it out")
+        instead = "leave it out" if args.ask else "add --samples K, or leave it out"
+        raise UserError(f"--temperature is of samples, and replies are greedy without: {instead}")
     if args.server_model and not args.server:
         raise UserError("--server-model names a model of a server: add --server URL, or leave it out")
     args.temperature = args.temperature or 1.0

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from itertools import chain
 from pathlib import Path
 
 from kit import ranks
-from kit.cli.command_line import Parser, nearest
+from kit.cli.command_line import Parser, at_home, home_path, nearest
 from kit.cli.errors import Problems, UserError, run_script
 from kit.export.adapter_gguf import base_gguf_of, check_adapter_gguf
 from kit.export.adoption import adopt, check_adoption
@@ -60,7 +61,7 @@ def main() -> None:
         adopt(args.path, run)
     run_lock.take(run.path)
     record, evidence = ExportRecord(run), evidence_of(run)
-    refused: list[str] = []
+    refused: dict[str, list[str]] = {}
     with staging(run) as scratch:
         if args.check:
             check_ggufs(check_again(record, evidence), record, evidence, scratch)
@@ -69,21 +70,24 @@ def main() -> None:
             refused = make_ggufs(merged, kinds_of(args), record, evidence, scratch, args.imatrix)
         record.write()
     if not args.check:
-        write_modelfiles(run, args)
+        write_modelfiles(run, args, [*refused])
     write_card(run, args.push_to_hub)
     print_summary(run, record)
     if refused:
-        raise ExportRefused(*refused)
+        unsent = ["so that nothing was uploaded: name the types that have passed"] if args.push_to_hub else []
+        raise ExportRefused(*chain.from_iterable(refused.values()), *unsent)
     if args.push_to_hub:
         print(push(run, args.push_to_hub, private=not args.public))
 
 
 def read_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("path", type=Path, metavar="PATH",
+    parser.add_argument("path", type=home_path, metavar="PATH",
                         help="run folder that train_lora.py wrote, or an adapter's folder")  # fmt: skip
-    parser.add_argument("--base", metavar="PATH", help="folder or Hub id of the base (default: as recorded)")
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="run folder that an adapter gets, new")
+    parser.add_argument(
+        "--base", type=at_home, metavar="PATH", help="folder or Hub id of the base (default: as recorded)"
+    )
+    parser.add_argument("--output-dir", type=home_path, metavar="DIR", help="run folder that an adapter gets, new")
     parser.add_argument("--gguf", nargs="+", type=str.lower, metavar="TYPE",
                         help="GGUF types, such as f16 q8_0 q4_k_m (default: q8_0; none with --adapter-gguf)",
                         )  # fmt: skip
@@ -198,11 +202,11 @@ def check_adapter_option(run: RunFolder, args: argparse.Namespace) -> None:
         check_adapter_gguf(run.adapter, run)
 
 
-def write_modelfiles(run: RunFolder, args: argparse.Namespace) -> None:
+def write_modelfiles(run: RunFolder, args: argparse.Namespace, refused: list[str]) -> None:
     """A Modelfile for the last type that was asked for and has passed, and one for the adapter alone."""
-    if passed := [kind for kind in args.gguf if run.gguf_file(kind).exists()]:
+    if passed := [kind for kind in args.gguf if kind not in refused]:
         write_modelfile(run, passed[-1])
-    if args.adapter_gguf and (base := base_gguf_of(run)):
+    if args.adapter_gguf and ADAPTER_KIND not in refused and (base := base_gguf_of(run)):
         write_adapter_modelfile(run, base)
     remove_those_of_nothing(run)
 

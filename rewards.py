@@ -20,7 +20,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from kit.answers.number import Number
-from kit.cli.command_line import Parser
+from kit.cli.command_line import Parser, at_home
 from kit.cli.errors import UserError, run_script
 from kit.grading import answer_kind, gold_answer, is_correct, strict_answer
 from kit.numbers.reading import DECIMAL_MARKS, use_decimal_mark
@@ -117,7 +117,7 @@ def choose_rewards(wanted: str) -> tuple[list[Reward], list[float]]:
     recipe = RECIPES.get(wanted.strip())
     for part in [f"{name}:{weight}" for name, weight in recipe.items()] if recipe else wanted.split(","):
         try:
-            reward, weight = _choose_one(*part.strip().split(":"))
+            reward, weight = _choose_one(*at_home(part.strip()).split(":"))
         except UserError as error:
             problems += error.problems
             continue

@@ -113,7 +113,7 @@ FLEXIBLE = {
     # the last number is not understood: the one before it is another number
     "12, then 1,20": None, "7, then 1/0": None, "5 + 2 = \\sqrt{49}": None, "It arrives at 7:00.": None,
     "18 is 9 * 2x": None,
-    "for day 3 $-18$": -18, "at x = 3 $-18$": -18, "in 2020 EUR-18": -18, "10 EUR-20 EUR": 20,
+    "for day 3 $-18$": -18, "at x = 3 $-18$": -18, "10 EUR-20 EUR": 20, "10 €-20": 20, "10 $-20 $": 20,
     "5 hours and 30 minutes": None, "5 million 200 thousand": None, "cut off: \\frac{36": None,
     # where a reply says that its answer is
     "So \\boxed{18} dollars over the 7 days.": 18, "\\boxed{18}, that is \\boxed{18}, in 7 days": 18,

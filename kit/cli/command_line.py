@@ -41,9 +41,9 @@ def at_home(path: str) -> str:
     return str(Path(path).expanduser()) if path == "~" or path.startswith("~/") else path
 
 
-def _at_home(word: str) -> str:
-    option, equals, value = word.partition("=")
-    return f"{option}={at_home(value)}" if option.startswith("--") and equals else at_home(word)
+def home_path(text: str) -> Path:
+    """An argparse type: a path, as ``at_home`` reads it."""
+    return Path(at_home(text))
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,7 +60,8 @@ class Parser(argparse.ArgumentParser):
             UserError: an option is unknown, or a value is missing or wrong.
         """
         words = sys.argv[1:] if argv is None else argv
-        arguments, unknown = self.parse_known_args([_at_home(word) for word in words])
+        self._has_options = any(word.startswith("--") for word in words)
+        arguments, unknown = self.parse_known_args(words)
         options = [name.split("=")[0] for name in unknown if name.startswith("--")]
         known = [name for action in self._actions for name in action.option_strings]
         if options:
@@ -68,15 +69,20 @@ class Parser(argparse.ArgumentParser):
                 *(f"there is no option {name}{nearest(name, known) or ': --help lists them'}" for name in options)
             )
         if unknown:
-            raise UserError(
-                f"{' '.join(unknown)!r} is more than was asked for: put all PATHs together, before the options (--help "
-                "shows the form of the command)"
-            )
+            raise UserError(f"{' '.join(unknown)!r} is more than was asked for: {self._remedy(unknown, known)}")
         return arguments
+
+    def _remedy(self, unknown: list[str], known: list[str]) -> str:
+        if "--config" in known and unknown[0].endswith((".yaml", ".yml")):
+            return f"settings from a file are --config {unknown[0]}"
+        takes_paths = any(not action.option_strings for action in self._actions)
+        first = "put all PATHs together, before the options; " if takes_paths else ""
+        return f"{first}--help shows the form of the command"
 
     def error(self, message: str) -> NoReturn:
         """argparse calls this for a missing or wrong value."""
-        first = " (before the options, of which one may have taken it)" if message.endswith("required: PATH") else ""
+        taken = message.endswith("required: PATH") and getattr(self, "_has_options", False)
+        first = " (before the options, of which one may have taken it)" if taken else ""
         raise UserError(f"{message}{first}: --help shows the form of the command")
 
 

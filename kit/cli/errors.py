@@ -28,7 +28,7 @@ class UserError(Exception):
 
 def of_unreadable(path: object, error: OSError) -> str:
     """The sentence about a file or folder that is there, or was, and cannot be read."""
-    said = f"{path} cannot be read ({error.strerror})"
+    said = f"{path} cannot be read or written ({error.strerror})"
     if error.errno in GONE_ERRORS:
         return f"{said}: see whether its disk is still there, mount it again and run the same command again"
     return f"{said}: give this user the right to it (chmod), or name another place"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from kit.cli.errors import Problems, UserError, first_line
 from kit.evaluation.answering import EvaluationSettings
@@ -49,7 +50,7 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
             f"serves, such as {served[-1].path}"
         )
     output = problems.catch(_output_folder, args)
-    problems.catch(check_askable, artefacts or [])
+    problems.catch(check_askable, artefacts or [], served[0].path if served else "")
     problems.raise_any()
     if (run := run_folder(args)) and not run.has_adapter:
         print(f"{run.path} has no adapter: its training has not finished, the same train_lora.py command continues it")
@@ -92,13 +93,23 @@ def _say_if_export_is_of_another_adapter(run: RunFolder) -> None:
 def _say_what_is_asked(run: RunFolder, args: argparse.Namespace, questions: list[Row]) -> None:
     """A sentence where a score says another thing than its reader may think."""
     trained = run.read()
-    if trained.get("data", {}).get("fingerprint") == fingerprint(questions):
+    used = trained["settings"].get("dataset", args.dataset)
+    if trained.get("data", {}).get("fingerprint") == fingerprint(questions) or _is_of(trained["settings"], args):
         print(
             f"{args.dataset} holds the questions that it was trained on: what it answers to new ones is another score"
         )
-    used = trained["settings"].get("dataset", args.dataset)
     if args.dataset == DEFAULT_DATASET != used:
         print(f"trained on {used}, and asked {args.dataset}'s {args.split} questions: --dataset names others")
+
+
+def _is_of(trained: dict[str, Any], args: argparse.Namespace) -> bool:
+    """Are the questions those of the data that a training took, or some of them?"""
+    used = str(trained.get("dataset"))
+    if Path(args.dataset).is_file():
+        parts = "[" in str(trained.get("split", "")) or "[" in args.split  # of one file, which may be apart
+        return not parts and Path(used).resolve() == Path(args.dataset).resolve()
+    splits = [str(split).partition("[")[0] for split in (trained.get("split"), args.split)]
+    return used == args.dataset and splits[0] == splits[1] and "[" not in str(trained.get("split"))
 
 
 def _say_what_others_were_trained_with(args: argparse.Namespace, settings: EvaluationSettings) -> None:

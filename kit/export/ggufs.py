@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,19 @@ def make_ggufs(
     evidence: Evidence,
     scratch: Path,
     with_imatrix: bool = False,
-) -> list[str]:
+) -> dict[str, list[str]]:
     """Write gguf/NAME.<kind>.gguf for each kind that passes; by an importance matrix where one is asked for.
 
     The kind ``adapter`` is the adapter alone, and an f16 GGUF of the base in gguf/base/ besides.
 
     Returns:
-        Why the other kinds have not passed, a sentence each.
+        Why the other kinds have not passed, in sentences; what gguf/ held of them stays as it was.
 
     Raises:
         ExportRefused: f16 does not answer as merged does, or no kind has passed; nothing new has its final name.
     """
     run, name = record.run, record.run.path.resolve().name
+    checks_before = dict(record.content["checks"])
     f16 = _f16(merged, record, scratch)
     imatrix = None
     if with_imatrix:
@@ -63,15 +65,18 @@ def make_ggufs(
             run.adapter_base.mkdir(parents=True, exist_ok=True)
             replace_whole(base, run.adapter_base / base.name)
         except ExportRefused as error:
-            refused += error.problems
+            refused[ADAPTER_KIND] = list(error.problems)
     if not entries:
-        raise ExportRefused(*refused)
+        raise ExportRefused(*chain.from_iterable(refused.values()))
     run.gguf.mkdir(exist_ok=True)
     passed = {kind: made[kind] for kind in entries}
     kept = _kept(passed, merged, record)
     for kind, file in passed.items():
         replace_whole(file, run.gguf_file(kind))
     record.content["gguf"] = kept | entries
+    for kind in refused:
+        if kind in kept and (file_name := kept[kind]["file"]) in checks_before:
+            record.content["checks"][file_name] = checks_before[file_name]
     return refused
 
 
@@ -88,7 +93,7 @@ def check_ggufs(merged: Merged, record: ExportRecord, evidence: Evidence, scratc
         f16 = held.get("f16") or _f16(merged, record, scratch)
         entries, refused = _verified(held, f16, merged, record, evidence, scratch)
         if refused:
-            raise ExportRefused(*refused)
+            raise ExportRefused(*chain.from_iterable(refused.values()))
     if adapter:
         base = checked_base_gguf(merged, record.run, scratch)
         entries[ADAPTER_KIND] = verified_adapter(adapter, base, f16, merged, record, evidence, scratch)
@@ -105,14 +110,14 @@ def _f16(merged: Merged, record: ExportRecord, scratch: Path) -> Path:
 
 def _verified(
     files: dict[str, Path], f16: Path, merged: Merged, record: ExportRecord, evidence: Evidence, scratch: Path
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """The entries of export.json of those files that pass, by kind, and why the others do not.
 
     Raises:
         ExportRefused: f16 does not answer as merged does, so that no file can.
     """
     if not files:
-        return {}, []
+        return {}, {}
     prompts = [messages[:-1] for messages in evidence.conversations]
     answers = answers_as_merged(f16, merged.folder, prompts)
     record.keep(answers)
@@ -126,17 +131,17 @@ def _verified(
         )
         return from_f16, from_base
 
-    refused = []
+    refused: dict[str, list[str]] = {}
     for kind, gguf in list(readers.items()):
         checks = [metadata_agrees(gguf, merged.folder)]
         readable = with_readable_weights(gguf, scratch)
         checks.append(carries_training(gguf, readable, merged.folder, merged.base, distances))
         record.keep(*checks)
         if failed := sentences_of_failed(checks):
-            refused += failed
+            refused[kind] = failed
             del readers[kind]
     if not answers.passed:
-        raise ExportRefused(*sentences_of_failed([answers]), *refused)
+        raise ExportRefused(*sentences_of_failed([answers]), *chain.from_iterable(refused.values()))
     divergences = mean_kl_divergence(f16, [files[kind] for kind in readers], evidence.text, scratch)
     return {
         kind: _entry(kind, gguf, divergence, merged)

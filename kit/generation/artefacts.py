@@ -13,6 +13,7 @@ from kit.chat_templates import check_template, template_in
 from kit.cli.errors import Problems, UserError
 from kit.llama_cpp.adapter_gguf import is_adapter_gguf
 from kit.llama_cpp.gguf_names import check_gguf, gguf_name, ggufs_in, is_gguf, number_type, parts
+from kit.models.positions import check_positions
 from kit.storage.atomic import file_hash
 from kit.storage.hub import (
     check_base,
@@ -111,8 +112,9 @@ def template_of(artefact: Artefact) -> str:
     return own or (template_in(local_folder(base)) if base and _is_here(base) else "")
 
 
-def check_askable(artefacts: list[Artefact]) -> None:
-    """Refuse artefacts that have no chat template to put a question into.
+def check_askable(artefacts: list[Artefact], served: str = "") -> None:
+    """Refuse artefacts that have no chat template to put a question into, or that transformers would misread, unless
+    they are the one that a server has, ``served``.
 
     Raises:
         UserError: a sentence for each.
@@ -122,6 +124,8 @@ def check_askable(artefacts: list[Artefact]) -> None:
         model = artefact.base or artefact.path
         if artefact.kind is Kind.GGUF or _is_here(model):
             problems.catch(check_template, artefact.path, template_of(artefact))
+            if artefact.kind is not Kind.GGUF and artefact.path != served:
+                problems.catch(check_positions, local_folder(model), model)
     problems.raise_any()
 
 

@@ -22,7 +22,7 @@ from kit.generation.server_engine import ServerEngine
 from kit.generation.transformers_engine import open_transformers
 from kit.generation.vllm_engine import open_vllm
 from kit.models.base_check import small_files
-from kit.models.positions import check_positions
+from kit.models.positions import check_positions, is_older
 from kit.planning.engine_choice import ANSWERS_WITHOUT, VllmNotLoaded
 
 Answered = TypeVar("Answered")
@@ -42,7 +42,7 @@ def open_engine(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[En
         VllmNotLoaded: vLLM was chosen and does not load.
         UserError: llama.cpp cannot load the file, or transformers would misread it.
     """
-    if artefact.kind is not Kind.GGUF and not runtime.server:
+    if artefact.kind is not Kind.GGUF and not runtime.server and is_older():
         model = artefact.base or artefact.path
         with small_files(model) as folder:
             if folder:

@@ -14,13 +14,18 @@ from kit.chat_templates import read_json
 from kit.cli.errors import UserError
 
 
+def is_older() -> bool:
+    """Is the transformers that is installed one that misreads?"""
+    return int(version("transformers").split(".")[0]) < 5
+
+
 def check_positions(folder: Path, shown: str) -> None:
     """Refuse a folder whose config.json the transformers that is installed would misread.
 
     Raises:
         UserError: begins with ``shown``, how the user knows the model; it has what to add to the file.
     """
-    if int(version("transformers").split(".")[0]) >= 5:
+    if not is_older():
         return
     whole = read_json(folder / "config.json")
     text = whole.get("text_config")

@@ -97,6 +97,7 @@ _SIGN = re.compile(rf"(?:([-+]?)({_CURRENCY})[ ]?)?([-+]?)$")
 _MARKED_SIGN = re.compile(rf"[-+](?:{_MARKS}|[])'\"’”])+$")  # "-**18**", "(-)18"
 _MARKS_BEFORE_WORD = re.compile(rf"{_GAP}{_MARKS}++(?={_GAP}[^\W\d_])")  # "$5$ million", "5 *million*"
 _SPACED_MILLION = re.compile(rf"{_GAP}m(?![A-Za-z0-9$])")
+_SPACED_DOLLAR = re.compile(r"[ ]\$")
 _LOOSE_SIGN = re.compile(r"[-+]\s+$")
 _WORD_SIGN = re.compile(r"(?<![A-Za-z])(negative|minus|menos)[ ]$", re.IGNORECASE)
 _LARGER_PART = re.compile(
@@ -142,10 +143,9 @@ def look_around(text: str, start: int, end: int) -> Neighbours:
     unclear = any((left := _LEFT.search(part)) and left["unclear"] for part in {before, rest})
     unclear = unclear or bool(_LARGER_PART.search(before) and _SMALLER_PART.match(text, end))
     factor, end = _scaled(text, end, has_currency=bool(sign[2]))
-    after = text[end : end + REACH].lstrip()
-    is_between = (  # "10 EUR-20 EUR", and not "for day 3 $-18$"
-        bool(sign[2] and sign[3]) and sign[2] != "$" and rest.rstrip()[-1:].isdigit() and after.startswith(sign[2])
-    )
+    is_between = bool(sign[2] and sign[3]) and rest.rstrip()[-1:].isdigit()  # "10 EUR-20 EUR"
+    if sign[2] == "$":  # which a formula may begin with: "for day 3 $-18$", and not "10 $-20 $"
+        is_between = is_between and bool(_SPACED_DOLLAR.match(text, end))
     said = Sign.IN_DOUBT if is_between else _sign((sign[1] or "") + sign[3], rest)
     return Neighbours(said, None if unclear else factor, end, in_word=False)
 

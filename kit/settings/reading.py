@@ -21,7 +21,8 @@ from kit.settings.further_fields import ALIASES, further_field, goes_without_say
 from kit.settings.knobs import BATCH_KNOBS, KNOBS, Settings, shared_out
 
 AUTOMATIC = "chosen for the machine where you leave it open: number type, vLLM or not, and what is marked *"
-_NAMES_A_FILE = re.compile(r"\S*/\S*|[^\n]*\.(?:txt|md)", re.IGNORECASE)
+_NAMES_A_FILE = re.compile(r"[\w.~-]+(?:/[\w.-]+)*\.(?:txt|md)", re.IGNORECASE)
+_PATHS = ("model", "dataset", "output_dir", "mirror", "task", "worked_example")
 _OF_ITS_CARD = {*BATCH_KNOBS, "gpu_memory_utilization", "gpus"}
 
 
@@ -40,7 +41,7 @@ def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Setting
         problems.found.append("--config is empty: name a YAML file, or leave it out")
     from_file: dict[str, Any] = {}
     is_record = False
-    if config and (said := problems.catch(_read_config, Path(config))):
+    if config and (said := problems.catch(_read_config, Path(at_home(config)))):
         from_file, is_record = said
     settings = Settings()
     further: dict[str, Any] = {}
@@ -162,7 +163,8 @@ def _convert(name: str, value: Any, source: str) -> Any:
         if "choices" in info and value not in info["choices"]:
             number = ", or give a whole number from 1" if "number" in info else ""
             raise UserError(f"{shown}: choose from {', '.join(info['choices'])}{number}")
-        value = ",".join(map(at_home, value.split(","))) if name == "rewards" else at_home(value)
+        if name in _PATHS:
+            return at_home(value)
         return _content_of(value) if "or_file" in info else value
     try:
         number = {"int": int, "float": float}[str(spec.type)](str(value))
@@ -181,8 +183,9 @@ def _convert(name: str, value: Any, source: str) -> Any:
 def _content_of(text_or_file: str) -> str:
     """The text, or where it names a file, what stands in it."""
     try:
-        is_file = Path(text_or_file).is_file()
-    except (OSError, ValueError):  # too long for a name
+        file = Path(text_or_file).expanduser()
+        is_file = file.is_file()
+    except (OSError, ValueError, RuntimeError):  # too long for a name, or nobody's home
         is_file = False
     if not is_file:
         if _NAMES_A_FILE.fullmatch(text_or_file):
@@ -191,7 +194,7 @@ def _content_of(text_or_file: str) -> str:
             )
         return text_or_file
     try:
-        return Path(text_or_file).read_text(encoding="utf-8-sig").strip()
+        return file.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--system-prompt {text_or_file} cannot be read as UTF-8 text ({error})") from None
 

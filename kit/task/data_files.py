@@ -28,6 +28,7 @@ _PACKED: dict[bytes, Callable[[bytes], bytes]] = {
     b"\xfd7zXZ": lzma.decompress,
 }
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # PowerShell's > writes it
+_LONG = 64  # a list of more numbers is an embedding, and nobody's answer
 _THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}\.[0-9]{3}")
 
 # Where a row stands, and the row; or in its stead, as a ValueError, why the place holds none.
@@ -172,7 +173,17 @@ def as_meant(rows: list[dict[str, Any]], schema: pyarrow.Schema) -> list[dict[st
         rows: as their library gives them.
         schema: the types of their columns.
     """
-    return [row | {field.name: _as_meant(row.get(field.name), field.type) for field in schema} for row in rows]
+    short = [field for field in schema if _holds_short(field.type)]
+    if not short:
+        return rows
+    return [row | {field.name: _as_meant(row.get(field.name), field.type) for field in short} for row in rows]
+
+
+def _holds_short(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    fields = [kind.field(number) for number in range(kind.num_fields)]
+    return types.is_float32(kind) or types.is_float16(kind) or any(_holds_short(field.type) for field in fields)
 
 
 def _as_meant(value: Any, kind: pyarrow.DataType) -> Any:
@@ -183,6 +194,6 @@ def _as_meant(value: Any, kind: pyarrow.DataType) -> Any:
         return float(str((np.float32 if types.is_float32(kind) else np.float16)(value)))
     if isinstance(value, dict) and types.is_struct(kind):
         return value | {field.name: _as_meant(value[field.name], field.type) for field in kind if field.name in value}
-    if isinstance(value, list) and (types.is_list(kind) or types.is_large_list(kind)):
+    if isinstance(value, list) and len(value) <= _LONG and (types.is_list(kind) or types.is_large_list(kind)):
         return [_as_meant(item, kind.value_type) for item in value]
     return value

@@ -191,7 +191,7 @@ def test_a_disk_that_went_away_is_no_run_that_is_missing(run, tmp_path, monkeypa
         run.exists, lambda: run.has_adapter, lambda: mirror_of(run, settings),
         lambda: check_run_folder(settings, None), lambda: train_lora.finish_now(alone, Problems()),
     ):  # fmt: skip
-        with pytest.raises(UserError, match=r"cannot be read \(Transport endpoint is not connected\): see whether"):
+        with pytest.raises(UserError, match=r"cannot be read or written \(Transport endpoint is not connected\): see"):
             question()
 
 
@@ -220,6 +220,21 @@ def test_a_drive_that_is_unmounted_while_training_gets_no_copies_on_the_machines
     assert mirror.copy.exists()
 
 
+def test_nor_where_the_mirror_is_the_mount_itself(run, tmp_path):
+    drive, said = tmp_path / "drive", []
+    drive.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(drive)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    mirror = Mirror(run, drive, said.append)
+    mirror.finish()
+    assert mirror.copy.exists()
+    subprocess.run(["umount", "-l", str(drive)], check=True)
+    mirror.finish()
+    assert "its disk is not mounted any more" in said[0]
+    assert not any(drive.iterdir())
+
+
 def test_where_the_mirrors_copy_stays_overwrite_empties_nothing(run, tmp_path, monkeypatch):
     settings = Settings(output_dir=str(run.path), mirror=str(tmp_path / "mirror"), overwrite=True)
     mirror_of(run, settings).finish()
@@ -238,7 +253,8 @@ def test_a_disk_that_goes_away_while_training_is_said(run, monkeypatch):
         raise OSError(errno.ENOTCONN, "Transport endpoint is not connected", str(run.path))
 
     monkeypatch.setattr(shutil, "disk_usage", gone)
-    with pytest.raises(RunStopped, match="see whether its disk is still there"), explained(run, Settings()):
+    anew = Settings(overwrite=True)
+    with pytest.raises(RunStopped, match="and the same command without --overwrite goes"), explained(run, anew):
         gone()
     for script in (gone, lambda: Path(os.devnull, "x").stat()):  # the latter is none of these
         with pytest.raises(SystemExit if script is gone else NotADirectoryError):

@@ -75,8 +75,10 @@ def test_a_further_run_that_was_trained_otherwise_is_told_so(called, capsys):
 def test_what_the_score_is_of_is_told_where_it_is_not_what_one_thinks(called, tmp_path, capsys):
     run = RunFolder(tmp_path / "one")
     record = run.read()
-    for questions, told in (("others", False), (fingerprint(called("one")[2]), True)):
-        run.write(record | {"data": {"fingerprint": questions}})
+    same = {"data": {"fingerprint": fingerprint(called("one")[2])}}
+    of_that_file = {"settings": record["settings"] | {"dataset": str(tmp_path / "q.jsonl"), "split": "train"}}
+    for said, told in (({}, False), (same, True), (of_that_file, True)):
+        run.write(record | said)
         called("one")
         assert ("holds the questions that it was trained on" in capsys.readouterr().out) == told
 

@@ -242,9 +242,16 @@ def test_of_several_types_those_that_pass_are_kept(run, base_gguf, monkeypatch):
     record, evidence = ExportRecord(run, say=lambda _: None), evidence_of(run)
     with staging(run) as scratch:
         refused = make_ggufs(merged_as_it_is(record, evidence), ["q4_0", "q8_0"], record, evidence, scratch)
-    assert [sentence.split(":")[0] for sentence in refused] == ["short.q4_0.gguf"]
+    assert [*refused] == ["q4_0"]
     assert [file.name for file in run.gguf.iterdir()] == ["short.q8_0.gguf"]
     assert [*record.ggufs] == ["q8_0"]
+    record.content["gguf"]["q4_0"] = record.ggufs["q8_0"] | {"file": "short.q4_0.gguf"}  # one that passed before
+    record.content["checks"]["short.q4_0.gguf"] = {"of": "the file that stays"}
+    shutil.copy(run.gguf_file("q8_0"), run.gguf_file("q4_0"))
+    with staging(run) as scratch:
+        make_ggufs(merged_as_it_is(record, evidence), ["q4_0", "q8_0"], record, evidence, scratch)
+    assert record.content["checks"]["short.q4_0.gguf"] == {"of": "the file that stays"}
+    run.gguf_file("q4_0").unlink()
     with staging(run) as scratch, pytest.raises(ExportRefused, match=r"q4_0\.gguf: .*made from other weights"):
         make_ggufs(merged_as_it_is(record, evidence), ["q4_0"], record, evidence, scratch)
     assert [file.name for file in run.gguf.iterdir()] == ["short.q8_0.gguf"]

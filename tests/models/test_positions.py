@@ -5,7 +5,7 @@ import json
 import pytest
 
 from kit.cli.errors import UserError
-from kit.generation.artefacts import find_artefacts
+from kit.generation.artefacts import check_askable, find_artefacts
 from kit.generation.open import open_engine
 from kit.generation.runtime import Room, Runtime
 from kit.models import positions
@@ -57,6 +57,12 @@ def test_what_it_reads_rightly_is_not(older, tmp_path, config):
     check_positions(folder_with(tmp_path, config), "base")
 
 
+def test_what_it_takes_by_default_is_not(older, tmp_path, monkeypatch):
+    """The older one's defaults are made up here too."""
+    monkeypatch.setattr(positions, "_default", lambda _, name: {"rope_theta": 1e4}.get(name))
+    check_positions(folder_with(tmp_path, {"model_type": "llama", "rope_parameters": {"rope_theta": 1e4}}), "base")
+
+
 def test_neither_training_nor_evaluation_goes_on_with_it(chain, monkeypatch, request):
     """The demo's base was saved by the transformers that is installed here."""
     if "rope_parameters" not in json.loads((chain / "base" / "config.json").read_text()):
@@ -66,6 +72,9 @@ def test_neither_training_nor_evaluation_goes_on_with_it(chain, monkeypatch, req
     with pytest.raises(UserError, match="would misread its positions"):
         check_before_training(base)
     (artefact,) = find_artefacts([base])
+    check_askable([artefact], served=base)
+    with pytest.raises(UserError, match="would misread its positions"):
+        check_askable([artefact])
     with (
         pytest.raises(UserError, match="would misread its positions"),
         open_engine(artefact, Runtime("transformers", "float32", "float32"), Room(100, 10, 1)),

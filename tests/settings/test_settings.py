@@ -6,6 +6,7 @@ from kit.cli.errors import UserError
 from kit.settings.knobs import Settings
 from kit.settings.reading import read_settings
 from kit.settings.trainer_fields import trainer_fields
+from rewards import choose_rewards
 
 
 def write(tmp_path, text):
@@ -35,18 +36,22 @@ def test_a_path_in_the_home_folder_is_one_where_no_shell_says_so(tmp_path, monke
     config = write(tmp_path, "output_dir: ~/runs/x\nrewards: correctness,~/r.py:f\n")
     settings = read("--config", config, "--dataset=~/my.jsonl")
     assert settings.output_dir == f"{tmp_path}/runs/x"
-    assert settings.rewards == f"correctness,{tmp_path}/r.py:f"
+    (tmp_path / "r.py").write_text("def f(completions, **columns):\n    return [1.0] * len(completions)\n")
+    assert [reward.__name__ for reward in choose_rewards(settings.rewards)[0]] == ["correctness", "f"]
     assert settings.dataset == f"{tmp_path}/my.jsonl"
     with pytest.raises(UserError, match="in WSL it is /mnt/c/Users/me/runs"):
-        read_settings(["--output-dir", "C:\\Users\\me\\runs"], "")
+        raise UserError(*problems_of("--output-dir", "C:\\Users\\me\\runs"))
+    with pytest.raises(UserError, match=r"settings from a file are --config recipes/x\.yaml"):
+        read_settings(["recipes/x.yaml"], "")
 
 
-@pytest.mark.parametrize("prompt", ["prompts/my.txt", "my prompt.md"])
+@pytest.mark.parametrize("prompt", ["prompts/my.txt", "~/my-prompt.md"])
 def test_a_prompt_that_names_a_file_which_is_not_there_is_no_prompt(prompt):
     assert problems_of("--system-prompt", prompt)[0].endswith(
         "is no file: name one that is there, or write the text itself"
     )
-    assert problems_of("--system-prompt", "Be brief.") == []
+    for text in ("Be brief.", "<think>...</think><answer>...</answer>", "Sí/No", "Name a file, such as notes.md"):
+        assert problems_of("--system-prompt", text) == []
 
 
 def test_what_is_not_set_is_said_in_the_help_as_it_would_be_written(capsys):
