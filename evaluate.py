@@ -157,7 +157,7 @@ def ask_one(artefacts: list[Artefact], question: str, settings: EvaluationSettin
         raise UserError(
             f"--ask wants one artefact, not {len(artefacts)}: name one of {', '.join(a.path for a in artefacts)}"
         )
-    check_askable(artefacts)
+    check_askable(artefacts, served=artefacts[0].path if settings.server else "")
     prompt = build_prompt(question, settings.system_prompt)
 
     def ask(vllm: str) -> str:

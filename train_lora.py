@@ -62,7 +62,8 @@ def main() -> None:
     with ranks.heard_once():
         settings, problems = ranks.together(lambda: read_settings(None, __doc__))
         if settings.finish:
-            ranks.together(lambda: finish_now(settings, problems))
+            ranks.refuse_launcher("train_lora.py --finish")
+            finish_now(settings, problems)
         elif settings.plan:
             ranks.together(lambda: plan_now(settings, problems))
         else:
@@ -169,7 +170,6 @@ def finish_now(settings: Settings, problems: Problems) -> None:
     if settings.plan:
         problems.found.append("--plan trains and writes nothing, and --finish writes an adapter: leave out one")
     problems.raise_any()
-    ranks.refuse_launcher("train_lora.py --finish")
     run = RunFolder(Path(settings.output_dir))
     mirror = mirror_of(run, settings)
     if is_there(run.path):  # else there is nothing to finish, or only its mirror

@@ -31,32 +31,32 @@ def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise type(error)(*error.problems, *_what_is_kept(run)) from error
+        raise type(error)(*error.problems, *_what_is_kept(run, settings)) from error
     except Exception as error:  # torch, safetensors and the system each have their own kinds
         if is_out_of_memory(error):
-            raise RunStopped(f"out of memory: {_less_memory(settings)}", *_what_is_kept(run)) from error
+            raise RunStopped(f"out of memory: {_less_memory(settings)}", *_what_is_kept(run, settings)) from error
         if is_full(run.path) or getattr(error, "errno", None) in FULL_ERRORS:
             raise RunStopped(
                 f"the disk of {run.path} is full ({type(error).__name__}): make room, and {again} goes on",
-                *_what_is_kept(run),
+                *_what_is_kept(run, settings),
             ) from error
         if isinstance(error, OSError) and error.errno in GONE_ERRORS:
             raise RunStopped(
                 f"{error.filename or run.path} cannot be reached ({error.strerror}): see whether its disk is still "
                 f"there, mount it again, and {again} goes on",
-                *_what_is_kept(run),
+                *_what_is_kept(run, settings),
             ) from error
         if ranks.is_of_lost_process(error):
             raise RunStopped(
                 f"another process of this run is gone, or cannot be reached ({first_line(error)}); where it said why, "
                 f"that stands above: {again} goes on from the last checkpoint",
-                *_what_is_kept(run),
+                *_what_is_kept(run, settings),
             ) from error
         if is_lost(error):
             raise RunStopped(
                 f"the card gave up ({first_line(error)}), which is how some kernels run out of memory: {again} "
                 f"goes on; if it comes back, {_less_memory(settings)}, or use --vllm off",
-                *_what_is_kept(run),
+                *_what_is_kept(run, settings),
             ) from error
         raise
 
@@ -66,13 +66,14 @@ def same_command(settings: Settings) -> str:
     return "the same command without --overwrite" if settings.overwrite else "the same command"
 
 
-def _what_is_kept(run: RunFolder) -> list[str]:
+def _what_is_kept(run: RunFolder, settings: Settings) -> list[str]:
     """A sentence where there is a checkpoint; without one, it would only look like a second error."""
     try:
         steps = [step_of(checkpoint) for checkpoint in checkpoints_in(run.checkpoints)]
     except OSError:  # its disk went away
         return []
-    return [f"the checkpoint of step {steps[-1]} is whole"] if steps else []
+    anew = f": {same_command(settings)} goes on from it" if settings.overwrite else ""
+    return [f"the checkpoint of step {steps[-1]} is whole{anew}"] if steps else []
 
 
 def is_out_of_memory(error: Exception) -> bool:

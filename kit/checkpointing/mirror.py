@@ -31,7 +31,7 @@ class Mirror:
     def __init__(self, run: RunFolder, folder: Path, say: Callable[[str], object]) -> None:
         self.run, self._say = run, say
         self.copy = RunFolder(folder / run.path.resolve().name)
-        self._disk = _disk_of(folder)
+        self._mount = _mount_of(folder)
         self._pool = ThreadPoolExecutor(1)
 
     def restore(self) -> bool:
@@ -89,7 +89,7 @@ class Mirror:
 
     def _copy_all(self) -> bool:
         try:
-            if _disk_of(self.copy.path.parent) != self._disk:
+            if not self._mount.is_mount():
                 raise OSError("its disk is not mounted any more")
             self.copy.path.parent.mkdir(exist_ok=True)  # and none above it, which may have gone with its disk
             self.copy.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -124,9 +124,9 @@ class Mirror:
         return [file for file in _files(run) if file.exists()]
 
 
-def _disk_of(folder: Path) -> int:
-    """The device on which a folder lies, or would lie."""
-    return next(place for place in (folder, *folder.absolute().parents) if place.exists()).stat().st_dev
+def _mount_of(folder: Path) -> Path:
+    """Where the disk is mounted on which a folder lies, or would lie."""
+    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_mount())
 
 
 def restored(run: RunFolder) -> list[Path]:

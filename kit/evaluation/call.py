@@ -104,12 +104,12 @@ def _say_what_is_asked(run: RunFolder, args: argparse.Namespace, questions: list
 
 def _is_of(trained: dict[str, Any], args: argparse.Namespace) -> bool:
     """Are the questions those of the data that a training took, or some of them?"""
-    used = str(trained.get("dataset"))
-    if Path(args.dataset).is_file():
-        parts = "[" in str(trained.get("split", "")) or "[" in args.split  # of one file, which may be apart
-        return not parts and Path(used).resolve() == Path(args.dataset).resolve()
-    splits = [str(split).partition("[")[0] for split in (trained.get("split"), args.split)]
-    return used == args.dataset and splits[0] == splits[1] and "[" not in str(trained.get("split"))
+    used, split = str(trained.get("dataset")), str(trained.get("split"))
+    if "[" in split or "[" in args.split:  # parts, which may be apart
+        return False
+    if Path(args.dataset).is_file():  # of the whole file, the fingerprint says more: it may hold others by now
+        return args.limit is not None and Path(used).resolve() == Path(args.dataset).resolve()
+    return (used, split, trained.get("dataset_config") or "") == (args.dataset, args.split, args.dataset_config)
 
 
 def _say_what_others_were_trained_with(args: argparse.Namespace, settings: EvaluationSettings) -> None:

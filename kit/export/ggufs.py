@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -41,7 +42,7 @@ def make_ggufs(
         ExportRefused: f16 does not answer as merged does, or no kind has passed; nothing new has its final name.
     """
     run, name = record.run, record.run.path.resolve().name
-    checks_before = dict(record.content["checks"])
+    checks_before = copy.deepcopy(record.content["checks"])
     f16 = _f16(merged, record, scratch)
     imatrix = None
     if with_imatrix:
@@ -74,9 +75,10 @@ def make_ggufs(
     for kind, file in passed.items():
         replace_whole(file, run.gguf_file(kind))
     record.content["gguf"] = kept | entries
-    for kind in refused:
-        if kind in kept and (file_name := kept[kind]["file"]) in checks_before:
-            record.content["checks"][file_name] = checks_before[file_name]
+    for kind in refused.keys() & kept.keys():
+        for entry in (kept[kind], kept[kind].get("base", {})):
+            if checks := checks_before.get(Path(entry.get("file", "")).name):
+                record.content["checks"][Path(entry["file"]).name] = checks
     return refused
 
 

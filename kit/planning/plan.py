@@ -157,7 +157,7 @@ def _laid_out_on_processor(
     slower = machine.slower_in_bfloat16
     how = f"which is {slower} times slower here: leave --cpu-dtype out" if slower else "which is faster here"
     computed = f", passes in bfloat16, {how}" if settings.cpu_dtype == "bfloat16" else ""
-    reasons = [f"number type {choice.dtype}{computed}", choice.reason, _aboutways_to_make_up_a_step(settings) + again]
+    reasons = [f"number type {choice.dtype}{computed}", choice.reason, _about_batches(settings) + again]
     reasons += _about_length(settings, layout)
     return Plan(settings, choice, layout, parts, settings.gpu_memory_utilization, reasons)
 
@@ -228,12 +228,12 @@ def _reasons(settings: Settings, machine: Machine, choice: EngineChoice, layout:
         )
         if layout.standby:
             lines.append("standby: vLLM gives its cache back during the update, so that both fit")
-    lines += [_aboutways_to_make_up_a_step(settings), *_about_length(settings, layout)]
+    lines += [_about_batches(settings), *_about_length(settings, layout)]
     lines.append(f"optimizer {settings.optim}; activations are computed again in the backward pass")
     return lines
 
 
-def _aboutways_to_make_up_a_step(settings: Settings) -> str:
+def _about_batches(settings: Settings) -> str:
     rows, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
     cards = f" x {settings.gpus} cards" if settings.gpus > 1 else ""
     return (

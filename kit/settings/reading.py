@@ -21,7 +21,9 @@ from kit.settings.further_fields import ALIASES, further_field, goes_without_say
 from kit.settings.knobs import BATCH_KNOBS, KNOBS, Settings, shared_out
 
 AUTOMATIC = "chosen for the machine where you leave it open: number type, vLLM or not, and what is marked *"
-_NAMES_A_FILE = re.compile(r"[\w.~-]+(?:/[\w.-]+)*\.(?:txt|md)", re.IGNORECASE)
+_NAMES_A_FILE = re.compile(
+    r"(?:[A-Za-z]:[\\/][^\n]*|[~.]{0,2}/?[\w.-]+(?:[ ][\w.-]+)?(?:/[\w. -]+)*)\.(?:txt|md)", re.IGNORECASE
+)
 _PATHS = ("model", "dataset", "output_dir", "mirror", "task", "worked_example")
 _OF_ITS_CARD = {*BATCH_KNOBS, "gpu_memory_utilization", "gpus"}
 
@@ -189,6 +191,7 @@ def _content_of(text_or_file: str) -> str:
         is_file = False
     if not is_file:
         if _NAMES_A_FILE.fullmatch(text_or_file):
+            at_home(text_or_file)  # which says what a path of Windows is called here
             raise UserError(
                 f"--system-prompt {text_or_file} is no file: name one that is there, or write the text itself"
             )

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or recognised as damaged; mirrors, signals and refusals, without training anything."""
+"""Checkpoints are whole or recognised as damaged; signals and refusals, without training anything."""
 
 import dataclasses
 import errno
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import train_lora
-from kit.checkpointing.checkpoints import checkpoints_in, damage, newest_whole, seal_checkpoint, step_of
+from kit.checkpointing.checkpoints import checkpoints_in, damage, newest_whole, step_of
 from kit.checkpointing.failures import RunStopped, explained, is_out_of_memory
 from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import check_run_folder, cut_logs, mirror_of, open_run_folder, where_to_start
@@ -21,33 +21,10 @@ from kit.cli import errors
 from kit.cli.errors import Problems, UserError
 from kit.settings.knobs import Settings
 from kit.storage import run_lock
-from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
+from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.training.best_step import clear_bests
+from tests.checkpointing.conftest import save, truncate
 from tests.conftest import ROOT, run_script, writing
-
-
-def save(folder, step, keep=3):
-    partial = folder / ".partial" / f"checkpoint-{step}"
-    (partial / "ref").mkdir(parents=True)
-    (partial / "adapter_model.safetensors").write_bytes(os.urandom(5000))
-    (partial / "optimizer.pt").write_bytes(os.urandom(2000))
-    (partial / "ref" / "adapter_model.safetensors").write_bytes(os.urandom(500))
-    return seal_checkpoint(partial, folder, step, keep)
-
-
-@pytest.fixture
-def run(tmp_path):
-    run = RunFolder(tmp_path / "run")
-    run.checkpoints.mkdir(parents=True)
-    run.write({"settings": {}})
-    for step in (2, 4, 6):
-        save(run.checkpoints, step)
-    append_jsonl(run.metrics_file, *({"step": step} for step in range(1, 8)))
-    return run
-
-
-def truncate(file):
-    file.write_bytes(file.read_bytes()[:100])
 
 
 def empty(file):
@@ -120,36 +97,6 @@ def test_logs_are_cut_to_the_checkpoint(run):
     assert run.metrics_file.read_text().count("\n") == 6
 
 
-def test_a_mirror_holds_what_a_new_machine_needs(run, tmp_path):
-    mirror = Mirror(run, tmp_path / "drive", say=pytest.fail)
-    mirror.update()
-    save(run.checkpoints, 8, keep=2)
-    mirror.finish()
-    assert [path.name for path in checkpoints_in(mirror.copy.checkpoints)] == ["step-6", "step-8"]
-    shutil.rmtree(run.path)
-    assert mirror.restore()
-    assert run.read() == {"settings": {}}
-    assert newest_whole(run.checkpoints, pytest.fail).name == "step-8"
-    assert len(read_jsonl(run.metrics_file)) == 7
-    assert not mirror.restore()  # never over a run that is there
-
-
-def test_a_restore_that_was_cut_off_is_done_again(run, tmp_path):
-    shutil.copytree(run.checkpoints / "step-4", run.best_adapter(4))
-    for file in (run.warm_start_file, run.screen_file, run.samples_file):
-        file.write_text("{}\n")
-    mirror = Mirror(run, tmp_path / "drive", say=pytest.fail)
-    mirror.finish()
-    shutil.rmtree(run.path)
-    assert mirror.restore()
-    run.settings_file.unlink()  # it comes last
-    settings = Settings(output_dir=str(run.path), loss="dapo", scale_rewards="group")  # as runs without a record had
-    with pytest.raises(UserError, match="holds something that is no run"):
-        check_run_folder(settings, None)
-    check_run_folder(dataclasses.replace(settings, mirror=str(tmp_path / "drive")), None)
-    assert mirror.restore()
-
-
 def test_overwriting_empties_a_folder_that_is_a_link(run, tmp_path):
     (tmp_path / "linked").symlink_to(run.path)
     opened, _ = open_run_folder(Settings(output_dir=str(tmp_path / "linked"), overwrite=True))
@@ -193,59 +140,6 @@ def test_a_disk_that_went_away_is_no_run_that_is_missing(run, tmp_path, monkeypa
     ):  # fmt: skip
         with pytest.raises(UserError, match=r"cannot be read or written \(Transport endpoint is not connected\): see"):
             question()
-
-
-def test_a_mirror_on_a_disk_that_is_not_there_is_refused(run, tmp_path):
-    settings = Settings(output_dir=str(run.path), mirror=str(tmp_path / "drive" / "MyDrive" / "onecard"))
-    with pytest.raises(UserError, match="MyDrive is not there"):
-        mirror_of(run, settings)
-    (tmp_path / "drive" / "MyDrive").mkdir(parents=True)
-    assert mirror_of(run, settings)
-    (tmp_path / "drive" / "file").touch()
-    for place in ("file", "file/onecard"):
-        with pytest.raises(UserError, match="file is a file: name a folder"):
-            mirror_of(run, dataclasses.replace(settings, mirror=str(tmp_path / "drive" / place)))
-
-
-def test_a_drive_that_is_unmounted_while_training_gets_no_copies_on_the_machines_own_disk(run, tmp_path):
-    drive, said = tmp_path / "drive", []
-    (drive / "MyDrive").mkdir(parents=True)
-    mirror = Mirror(run, drive / "MyDrive" / "onecard", said.append)
-    (drive / "MyDrive").rmdir()
-    mirror.finish()
-    assert "is not up to date" in said[-1]
-    assert not any(drive.iterdir())
-    (drive / "MyDrive").mkdir()
-    mirror.finish()
-    assert mirror.copy.exists()
-
-
-def test_nor_where_the_mirror_is_the_mount_itself(run, tmp_path):
-    drive, said = tmp_path / "drive", []
-    drive.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(drive)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small file system is not allowed here")
-    mirror = Mirror(run, drive, said.append)
-    mirror.finish()
-    assert mirror.copy.exists()
-    subprocess.run(["umount", "-l", str(drive)], check=True)
-    mirror.finish()
-    assert "its disk is not mounted any more" in said[0]
-    assert not any(drive.iterdir())
-
-
-def test_where_the_mirrors_copy_stays_overwrite_empties_nothing(run, tmp_path, monkeypatch):
-    settings = Settings(output_dir=str(run.path), mirror=str(tmp_path / "mirror"), overwrite=True)
-    mirror_of(run, settings).finish()
-
-    def refuses(path):
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr(shutil, "rmtree", refuses)
-    with pytest.raises(UserError, match=r"--overwrite cannot remove .*Read-only file system"):
-        open_run_folder(settings)
-    assert run.exists()
 
 
 def test_a_disk_that_goes_away_while_training_is_said(run, monkeypatch):
@@ -295,46 +189,6 @@ def test_a_run_that_is_called_as_its_base_is_not_its_base(tmp_path):
         assert run.base_model() == (found if "/" in found else str(tmp_path / found))
 
 
-def test_what_is_finished_early_is_in_the_mirror_too_and_can_begin_there(run, tmp_path, monkeypatch):
-    for name in ("write_report", "print_next_commands"):
-        monkeypatch.setattr(train_lora, name, lambda _: None)
-    run.write({"settings": {"max_steps": 9}})
-    Mirror(run, tmp_path / "drive", say=pytest.fail).finish()
-    shutil.rmtree(run.path)
-    train_lora.finish_now(Settings(output_dir=str(run.path), mirror=str(tmp_path / "drive")), Problems())
-    assert run.read()["adapter"] == {"step": 6}
-    copy = RunFolder(tmp_path / "drive" / "run")
-    assert copy.has_adapter
-    assert copy.read() == run.read()
-
-
-def test_a_damaged_copy_is_mended_and_not_restored(run, tmp_path):
-    mirror = Mirror(run, tmp_path / "drive", say=print)
-    mirror.finish()
-    truncate(mirror.copy.checkpoints / "step-6" / "optimizer.pt")
-    mirror.finish()
-    assert damage(mirror.copy.checkpoints / "step-6") is None
-    truncate(mirror.copy.checkpoints / "step-6" / "optimizer.pt")
-    shutil.rmtree(run.path)
-    mirror.restore()
-    assert [path.name for path in checkpoints_in(run.checkpoints)] == ["step-4"]
-    assert (mirror.copy.checkpoints / "step-6").exists()  # somebody may still mend it
-
-
-def test_a_mirror_that_fails_is_said_and_tried_again(run, tmp_path):
-    said = []
-    blocked = tmp_path / "drive"
-    blocked.write_text("not a folder")
-    mirror = Mirror(run, blocked, say=said.append)
-    mirror.update()
-    mirror.finish()
-    assert len(said) == 1 + 3 + 1  # in the background, three times at the end, and what to do
-    assert "copy" in said[-1]
-    blocked.unlink()
-    mirror.finish()
-    assert mirror.copy.exists()
-
-
 LISTENING = """
 import signal, sys, time
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -373,6 +227,9 @@ def test_memory_that_runs_out_names_the_setting(run):
     with pytest.raises(RunStopped) as stopped:
         fail()
     assert "lower --batch-size from 8 to 4 and raise --gradient-accumulation-steps from 4 to 8" in str(stopped.value)
+    anew = Settings(overwrite=True)
+    with pytest.raises(RunStopped, match="the same command without --overwrite goes on from"), explained(run, anew):
+        raise MemoryError
     assert "the checkpoint of step 6 is whole" in str(stopped.value)
 
 

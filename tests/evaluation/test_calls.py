@@ -77,9 +77,11 @@ def test_what_the_score_is_of_is_told_where_it_is_not_what_one_thinks(called, tm
     record = run.read()
     same = {"data": {"fingerprint": fingerprint(called("one")[2])}}
     of_that_file = {"settings": record["settings"] | {"dataset": str(tmp_path / "q.jsonl"), "split": "train"}}
-    for said, told in (({}, False), (same, True), (of_that_file, True)):
+    for said, options, told in (
+        ({}, (), False), (same, (), True), (of_that_file, (), False), (of_that_file, ("--limit", "1"), True),
+    ):  # fmt: skip
         run.write(record | said)
-        called("one")
+        called("one", *options)
         assert ("holds the questions that it was trained on" in capsys.readouterr().out) == told
 
 

@@ -45,7 +45,7 @@ def test_a_path_in_the_home_folder_is_one_where_no_shell_says_so(tmp_path, monke
         read_settings(["recipes/x.yaml"], "")
 
 
-@pytest.mark.parametrize("prompt", ["prompts/my.txt", "~/my-prompt.md"])
+@pytest.mark.parametrize("prompt", ["prompts/my.txt", "~/my-prompt.md", "/content/drive/MyDrive/p.txt", "my p.md"])
 def test_a_prompt_that_names_a_file_which_is_not_there_is_no_prompt(prompt):
     assert problems_of("--system-prompt", prompt)[0].endswith(
         "is no file: name one that is there, or write the text itself"

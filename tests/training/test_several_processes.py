@@ -293,11 +293,14 @@ def test_processes_that_were_started_differently_are_refused(chain, tmp_path):
     assert said.count("the processes of this run were not started alike (seed)") == 1, said
 
 
-@pytest.mark.parametrize("script", ["merge_and_export.py", "evaluate.py"])
-def test_what_one_process_does_refuses_a_launcher(chain, script):
-    status, said = ended(2, chain / "short", script=script)
+@pytest.mark.parametrize(
+    ("script", "options"), [("merge_and_export.py", []), ("evaluate.py", []), ("train_lora.py", ["--finish"])]
+)
+def test_what_one_process_does_refuses_a_launcher(chain, script, options):
+    path = ["--output-dir", chain / "short"] if options else [chain / "short"]
+    status, said = ended(2, *options, *path, script=script)
     assert status != 0
-    assert said.count(f"error: {script} is for one process, and a launcher started 2") == 1, said
+    assert said.count(f"error: {' '.join([script, *options])} is for one process, and a launcher started 2") == 1, said
 
 
 def test_a_launcher_that_would_start_one_process_is_refused(chain, tmp_path):
