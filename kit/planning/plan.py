@@ -56,7 +56,7 @@ class Plan:
     parts: list[Part]
     memory_share: float
     reasons: list[str]
-    asked: Asked = None  # type: ignore[assignment]  # make_plan says it of the layout that is taken
+    asked: Asked
 
     def without_vllm(self) -> Plan:
         """The plan for the same card should vLLM turn out not to load there."""
@@ -74,6 +74,17 @@ class Plan:
     def peak_gib(self) -> float:
         """The most memory that the run takes at any time, in GiB."""
         return peak_bytes(self.parts) / GIB if self.parts else 0.0
+
+
+class _LaidOut(NamedTuple):
+    """A plan but for what it was made from."""
+
+    settings: Settings
+    choice: EngineChoice
+    layout: Layout
+    parts: list[Part]
+    memory_share: float
+    reasons: list[str]
 
 
 def make_plan(
@@ -103,11 +114,11 @@ def make_plan(
     if longest_prompt is not None and not machine.has_cuda:  # a card's plan holds for questions that are yet to come
         length = min(longest_prompt, settings.max_prompt_length)
         reckoned = dataclasses.replace(settings, max_prompt_length=length)
-    plan = _largest_that_fits(reckoned, machine, shape, choice)
-    if plan is None:
+    laid_out = _largest_that_fits(reckoned, machine, shape, choice)
+    if laid_out is None:
         raise UserError(_refusal(reckoned, machine, shape, choice))
-    filled = dataclasses.replace(plan.settings, max_prompt_length=settings.max_prompt_length)
-    return dataclasses.replace(plan, settings=filled, asked=asked)
+    filled = dataclasses.replace(laid_out.settings, max_prompt_length=settings.max_prompt_length)
+    return Plan(**laid_out._replace(settings=filled)._asdict(), asked=asked)
 
 
 def _cpu_dtype(settings: Settings, machine: Machine, shape: ModelShape | None) -> str:
@@ -118,12 +129,14 @@ def _cpu_dtype(settings: Settings, machine: Machine, shape: ModelShape | None) -
     return "bfloat16" if gains else "float32"
 
 
-def _largest_that_fits(settings: Settings, machine: Machine, shape: ModelShape, choice: EngineChoice) -> Plan | None:
-    laid_out = _laid_out if machine.has_cuda else _laid_out_on_processor
+def _largest_that_fits(
+    settings: Settings, machine: Machine, shape: ModelShape, choice: EngineChoice
+) -> _LaidOut | None:
+    lay_out = _laid_out if machine.has_cuda else _laid_out_on_processor
     for changes, layout in _ways(settings, machine, choice):
-        plan = laid_out(dataclasses.replace(settings, **changes), machine, shape, choice, layout)
-        if plan is not None:
-            return plan
+        laid_out = lay_out(dataclasses.replace(settings, **changes), machine, shape, choice, layout)
+        if laid_out is not None:
+            return laid_out
     return None
 
 
@@ -145,7 +158,7 @@ def _processor_layouts(settings: Settings, use_vllm: bool) -> Iterator[tuple[dic
 
 def _laid_out_on_processor(
     settings: Settings, machine: Machine, shape: ModelShape, choice: EngineChoice, layout: Layout
-) -> Plan | None:
+) -> _LaidOut | None:
     """The plan with this layout; ``None`` where it does not fit."""
     parts = processor_parts(shape, settings, layout)
     if peak_bytes(parts) > _USABLE * machine.free_gib * GIB:
@@ -159,12 +172,12 @@ def _laid_out_on_processor(
     computed = f", passes in bfloat16, {how}" if settings.cpu_dtype == "bfloat16" else ""
     reasons = [f"number type {choice.dtype}{computed}", choice.reason, _about_batches(settings) + again]
     reasons += _about_length(settings, layout)
-    return Plan(settings, choice, layout, parts, settings.gpu_memory_utilization, reasons)
+    return _LaidOut(settings, choice, layout, parts, settings.gpu_memory_utilization, reasons)
 
 
 def _laid_out(
     settings: Settings, machine: Machine, shape: ModelShape, choice: EngineChoice, layout: Layout
-) -> Plan | None:
+) -> _LaidOut | None:
     """The plan with this layout; ``None`` where it does not fit."""
     free = machine.free_gib * GIB
     usable = _USABLE * free
@@ -186,7 +199,7 @@ def _laid_out(
         wish = settings.gpu_memory_utilization if "gpu_memory_utilization" in settings.given else None
         choice = dataclasses.replace(choice, use_vllm=False, reason=does_not_fit(wish))
     filled = dataclasses.replace(settings, gpu_memory_utilization=round(share, 3)) if layout.vllm else settings
-    return Plan(filled, choice, layout, parts, round(share, 3), _reasons(filled, machine, choice, layout))
+    return _LaidOut(filled, choice, layout, parts, round(share, 3), _reasons(filled, machine, choice, layout))
 
 
 def _layouts(settings: Settings, use_vllm: bool) -> Iterator[tuple[dict[str, Any], Layout]]:

@@ -23,8 +23,13 @@ from kit.settings.knobs import Settings
 from kit.storage import run_lock
 from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.training.best_step import clear_bests
-from tests.checkpointing.conftest import save, truncate
+from tests.checkpointing.made_checkpoints import made_run, save, truncate
 from tests.conftest import ROOT, run_script, writing
+
+
+@pytest.fixture
+def run(tmp_path):
+    return made_run(tmp_path / "run")
 
 
 def empty(file):

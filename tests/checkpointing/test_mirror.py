@@ -15,7 +15,12 @@ from kit.checkpointing.resuming import check_run_folder, mirror_of, open_run_fol
 from kit.cli.errors import Problems, UserError
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, read_jsonl
-from tests.checkpointing.conftest import save, truncate
+from tests.checkpointing.made_checkpoints import made_run, save, truncate
+
+
+@pytest.fixture
+def run(tmp_path):
+    return made_run(tmp_path / "run")
 
 
 def test_a_mirror_holds_what_a_new_machine_needs(run, tmp_path):

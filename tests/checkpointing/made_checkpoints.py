@@ -2,8 +2,6 @@
 
 import os
 
-import pytest
-
 from kit.checkpointing.checkpoints import seal_checkpoint
 from kit.storage.run_folder import RunFolder, append_jsonl
 
@@ -17,9 +15,8 @@ def save(folder, step, keep=3):
     return seal_checkpoint(partial, folder, step, keep)
 
 
-@pytest.fixture
-def run(tmp_path):
-    run = RunFolder(tmp_path / "run")
+def made_run(path):
+    run = RunFolder(path)
     run.checkpoints.mkdir(parents=True)
     run.write({"settings": {}})
     for step in (2, 4, 6):
