@@ -87,13 +87,8 @@ def score(
 
 def read_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        type=at_home,
-        metavar="PATH",
-        help="run folder, model folder, adapter folder, .gguf file, or Hub id",
-    )
+    parser.add_argument("paths", nargs="*", type=at_home, metavar="PATH",
+                        help="run folder, model folder, adapter folder, .gguf file, or Hub id")  # fmt: skip
     parser.add_argument(
         "--dataset", type=at_home, default=DEFAULT_DATASET,
         help="Hub id or file (JSON Lines or array, CSV, Parquet) of the questions (default: %(default)s)",

@@ -52,6 +52,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, description: str | None, **options: Any) -> None:
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(description=description, formatter_class=formatter, allow_abbrev=False, **options)
+        self._has_options = False
 
     def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """The arguments.
@@ -81,7 +82,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """argparse calls this for a missing or wrong value."""
-        taken = message.endswith("required: PATH") and getattr(self, "_has_options", False)
+        taken = message.endswith("required: PATH") and self._has_options
         first = " (before the options, of which one may have taken it)" if taken else ""
         raise UserError(f"{message}{first}: --help shows the form of the command")
 

@@ -74,10 +74,10 @@ def run_script(main: Callable[[], None], when_stopped: str = "") -> None:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except BrokenPipeError:  # whoever read along, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+        sys.exit(_PIPE_CLOSED)
     except OSError as error:
-        if isinstance(error, BrokenPipeError):  # whoever read along, such as `head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
-            sys.exit(_PIPE_CLOSED)
         if error.errno not in (*GONE_ERRORS, errno.EACCES, errno.EPERM) or not error.filename:
             raise
         print(f"error: {of_unreadable(error.filename, error)}", file=sys.stderr)

@@ -95,9 +95,7 @@ def _say_what_is_asked(run: RunFolder, args: argparse.Namespace, questions: list
     trained = run.read()
     used = trained["settings"].get("dataset", args.dataset)
     if trained.get("data", {}).get("fingerprint") == fingerprint(questions) or _is_of(trained["settings"], args):
-        print(
-            f"{args.dataset} holds the questions that it was trained on: what it answers to new ones is another score"
-        )
+        print(f"{args.dataset} holds the questions that it was trained on: name new ones with --dataset for a score")
     if args.dataset == DEFAULT_DATASET != used:
         print(f"trained on {used}, and asked {args.dataset}'s {args.split} questions: --dataset names others")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from kit.export.adapter_gguf import checked_base_gguf, make_adapter_gguf, verified_adapter
 from kit.export.calibration import calibrate
-from kit.export.checks.check import ExportRefused, sentences_of_failed
+from kit.export.checks.check import ExportRefused
 from kit.export.checks.gguf import answers_as_merged, carries_training, metadata_agrees
 from kit.export.evidence import Evidence
 from kit.export.merge import Merged
@@ -42,7 +41,6 @@ def make_ggufs(
         ExportRefused: f16 does not answer as merged does, or no kind has passed; nothing new has its final name.
     """
     run, name = record.run, record.run.path.resolve().name
-    checks_before = copy.deepcopy(record.content["checks"])
     f16 = _f16(merged, record, scratch)
     imatrix = None
     if with_imatrix:
@@ -75,10 +73,6 @@ def make_ggufs(
     for kind, file in passed.items():
         replace_whole(file, run.gguf_file(kind))
     record.content["gguf"] = kept | entries
-    for kind in refused.keys() & kept.keys():
-        for entry in (kept[kind], kept[kind].get("base", {})):
-            if checks := checks_before.get(Path(entry.get("file", "")).name):
-                record.content["checks"][Path(entry["file"]).name] = checks
     return refused
 
 
@@ -121,8 +115,7 @@ def _verified(
     if not files:
         return {}, {}
     prompts = [messages[:-1] for messages in evidence.conversations]
-    answers = answers_as_merged(f16, merged.folder, prompts)
-    record.keep(answers)
+    of_all = record.take(answers_as_merged(f16, merged.folder, prompts))
     readers = {kind: GgufFile(file) for kind, file in files.items()}
 
     def distances(file: Path) -> tuple[float | None, float | None]:
@@ -138,12 +131,11 @@ def _verified(
         checks = [metadata_agrees(gguf, merged.folder)]
         readable = with_readable_weights(gguf, scratch)
         checks.append(carries_training(gguf, readable, merged.folder, merged.base, distances))
-        record.keep(*checks)
-        if failed := sentences_of_failed(checks):
+        if failed := record.take(*checks):
             refused[kind] = failed
             del readers[kind]
-    if not answers.passed:
-        raise ExportRefused(*sentences_of_failed([answers]), *chain.from_iterable(refused.values()))
+    if of_all:
+        raise ExportRefused(*of_all, *chain.from_iterable(refused.values()))
     divergences = mean_kl_divergence(f16, [files[kind] for kind in readers], evidence.text, scratch)
     return {
         kind: _entry(kind, gguf, divergence, merged)

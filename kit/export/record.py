@@ -1,4 +1,4 @@
-"""export.json: what was exported, from what, and the numbers of each check that let it pass or refused it."""
+"""export.json: what was exported, from what, and the numbers of each check that let it pass."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from kit.export.checks.check import Check, refuse_failed
+from kit.export.checks.check import Check, ExportRefused
 from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder
 from kit.versions import installed_versions
@@ -33,20 +33,24 @@ class ExportRecord:
         return self.content["gguf"]
 
     def verify(self, *checks: Check) -> None:
-        """Say and keep the result of each check.
+        """Say the result of each check, and keep them.
 
         Raises:
             ExportRefused: one has failed, with a sentence for each that has.
         """
-        self.keep(*checks)
-        refuse_failed(list(checks))
+        if failed := self.take(*checks):
+            raise ExportRefused(*failed)
 
-    def keep(self, *checks: Check) -> None:
-        """Say and keep the result of each check, whether or not it has passed."""
+    def take(self, *checks: Check) -> list[str]:
+        """Say the result of each check, and keep them where all have passed: what is refused is no part of the export,
+        which may hold an earlier file of that name. Returns a sentence for each that has failed."""
         for check in checks:
             self.say(f"  {'ok     ' if check.passed else 'REFUSED'} {check.of}, {check.name}: {check.says}")
+        failed = [f"{check.of}: {check.says}" for check in checks if not check.passed]
+        for check in checks if not failed else ():
             result = {"passed": check.passed, "says": check.says, **check.numbers}
             self.content["checks"].setdefault(check.of, {})[check.name] = result
+        return failed
 
     def write(self) -> None:
         """Write export.json, the last thing that an export writes."""

@@ -4,24 +4,20 @@ import json
 import os
 import shutil
 import subprocess
-from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from kit.cli.errors import UserError
-from kit.export import ggufs
 from kit.export.checks.check import ExportRefused
-from kit.export.checks.gguf import answers_as_merged, carries_training
+from kit.export.checks.gguf import answers_as_merged
 from kit.export.checks.merged import says_the_same
 from kit.export.evidence import evidence_of
 from kit.export.ggufs import check_ggufs, make_ggufs
 from kit.export.hub_upload import upload_list
 from kit.export.merge import check_again, merged_as_it_is
-from kit.export.modelfile import remove_those_of_nothing
 from kit.export.record import ExportRecord
 from kit.export.staging import staging
-from kit.llama_cpp.gguf import GgufFile, convert, quantize
+from kit.llama_cpp.gguf import convert
 from kit.storage.run_folder import RunFolder
 from tests.conftest import run_script, writing
 
@@ -33,14 +29,6 @@ def run(chain, tmp_path):
     """A copy of the short run, to be damaged."""
     shutil.copy(chain / "base" / "model.safetensors", tmp_path / "base.safetensors")
     return RunFolder(shutil.copytree(chain / "short", tmp_path / "short"))
-
-
-@pytest.fixture(scope="module")
-def base_gguf(chain, tmp_path_factory):
-    """An f16 GGUF of the base model: what an export without its adapter would be."""
-    file = tmp_path_factory.mktemp("base") / "base.f16.gguf"
-    convert(chain / "base", file, "f16", "base")
-    return file
 
 
 def check(run):
@@ -219,68 +207,6 @@ def test_no_gguf_is_made_from_a_damaged_merge(run):
     assert not run.gguf.exists()
 
 
-def test_an_f16_gguf_of_the_base_is_refused(run, base_gguf):
-    shutil.copy(base_gguf, run.gguf_file("f16"))
-    with pytest.raises(ExportRefused) as refused:
-        check(run)
-    assert "does not answer as merged does" in str(refused.value)
-    assert "made from other weights" in str(refused.value)
-
-
-def test_a_quantized_gguf_of_the_base_is_refused(run, base_gguf):
-    quantize(base_gguf, run.gguf_file("q8_0"), "q8_0")
-    with pytest.raises(ExportRefused, match=r"short\.q8_0\.gguf: .*made from other weights"):
-        check(run)
-
-
-def test_of_several_types_those_that_pass_are_kept(run, base_gguf, monkeypatch):
-    def of_the_base_where_few_bits(f16, target, kind, imatrix=None):
-        quantize(base_gguf if kind == "q4_0" else f16, target, kind, imatrix)
-
-    monkeypatch.setattr(ggufs, "quantize", of_the_base_where_few_bits)
-    shutil.rmtree(run.gguf)
-    record, evidence = ExportRecord(run, say=lambda _: None), evidence_of(run)
-    with staging(run) as scratch:
-        refused = make_ggufs(merged_as_it_is(record, evidence), ["q4_0", "q8_0"], record, evidence, scratch)
-    assert [*refused] == ["q4_0"]
-    assert [file.name for file in run.gguf.iterdir()] == ["short.q8_0.gguf"]
-    assert [*record.ggufs] == ["q8_0"]
-    record.content["gguf"]["q4_0"] = record.ggufs["q8_0"] | {"file": "short.q4_0.gguf"}  # one that passed before
-    record.content["checks"]["short.q4_0.gguf"] = {"of": "the file that stays"}
-    shutil.copy(run.gguf_file("q8_0"), run.gguf_file("q4_0"))
-    with staging(run) as scratch:
-        make_ggufs(merged_as_it_is(record, evidence), ["q4_0", "q8_0"], record, evidence, scratch)
-    assert record.content["checks"]["short.q4_0.gguf"] == {"of": "the file that stays"}
-    run.gguf_file("q4_0").unlink()
-    with staging(run) as scratch, pytest.raises(ExportRefused, match=r"q4_0\.gguf: .*made from other weights"):
-        make_ggufs(merged_as_it_is(record, evidence), ["q4_0"], record, evidence, scratch)
-    assert [file.name for file in run.gguf.iterdir()] == ["short.q8_0.gguf"]
-
-
-def test_a_type_whose_steps_the_base_lies_on_says_that_rounding_takes_the_change(chain, base_gguf, tmp_path):
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    quantize(base_gguf, tmp_path / "coarse.gguf", "q4_0")
-    coarse, on_grid, moved = GgufFile(tmp_path / "coarse.gguf"), tmp_path / "on-grid", tmp_path / "moved"
-    model = AutoModelForCausalLM.from_pretrained(chain / "base", dtype=torch.float32)
-    torch.manual_seed(0)
-    for folder, step in ((on_grid, 0.0), (moved, 2e-4)):
-        for name, parameter in model.named_parameters():
-            if parameter.dim() == 2 and "embed" not in name and coarse.bits(name):
-                parameter.data = torch.from_numpy(coarse.matrix(name).copy()) + step * torch.randn(parameter.shape)
-        model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(chain / "base").save_pretrained(folder)
-    convert(moved, tmp_path / "f16.gguf", "f16", "moved")
-    for kind, passes in (("f16", True), ("q4_0", False)):
-        if kind != "f16":
-            quantize(tmp_path / "f16.gguf", tmp_path / f"{kind}.gguf", kind)
-        file = GgufFile(tmp_path / f"{kind}.gguf")
-        check = carries_training(file, file, moved, str(on_grid), lambda _: (0.5, 0.25))
-        assert check.passed == passes, check.says
-    assert "rounding takes the change away. Its answers are 0.5 nats a token from f16's and 0.25 from" in check.says
-
-
 def test_an_adapter_that_merging_changes_is_refused(chain, tmp_path):
     """LoRA on an embedding that is the output head too: as an adapter it changes one of the two, merged both."""
     import torch
@@ -300,17 +226,6 @@ def test_an_adapter_that_merging_changes_is_refused(chain, tmp_path):
     check = says_the_same(tmp_path / "merged", tmp_path / "adapter", str(base), talk)
     assert not check.passed
     assert "which is this base's output head too" in check.says
-
-
-def test_a_gguf_of_a_tokenizer_with_another_end_of_turn_is_refused(run, tmp_path):
-    other = RunFolder(shutil.copytree(run.path, tmp_path / "other"))
-    other_end_of_turn(other)
-    no_chat_template(other)
-    convert(other.merged, run.gguf_file("f16"), "f16", "short")
-    with pytest.raises(ExportRefused) as refused:
-        check(run)
-    assert "the end-of-turn token is 151643, in merged 151645" in str(refused.value)
-    assert "the chat template is not merged's" in str(refused.value)
 
 
 @pytest.fixture
@@ -344,30 +259,6 @@ def test_a_full_disk_is_refused_before_and_while_writing(chain, small_disk):
         export_gguf()
     assert not run.gguf.exists()
     assert not run.unfinished_export.exists()
-
-
-def test_files_of_an_earlier_name_or_of_other_weights_do_not_stay_beside_the_new(run):
-    renamed = RunFolder(run.path.rename(run.path.with_name("renamed")))
-    assert {file.name for file in renamed.gguf.glob("*.gguf")} == {"short.f16.gguf", "short.q8_0.gguf"}
-    run_script("merge_and_export.py", renamed.path, "--check")
-    recorded = json.loads(renamed.export_file.read_text(encoding="utf-8"))
-    assert all((renamed.gguf / entry["file"]).exists() for entry in recorded["gguf"].values())
-    run_script("merge_and_export.py", renamed.path, "--only-gguf", "--gguf", "q8_0")
-    (renamed.gguf / "own.gguf").touch()
-    assert {file.name for file in renamed.gguf.glob("*.gguf")} == {"short.f16.gguf", "renamed.q8_0.gguf", "own.gguf"}
-    assert {name for name in upload_list(renamed) if "gguf" in name} == {"short.f16.gguf", "renamed.q8_0.gguf"}
-    record, evidence = ExportRecord(renamed, say=lambda _: None), evidence_of(renamed)
-    others = replace(merged_as_it_is(record, evidence), sha256="of other weights")
-    with staging(renamed) as scratch:
-        with pytest.raises(UserError):
-            make_ggufs(others, ["no type"], record, evidence, scratch)
-        assert renamed.gguf_file("q8_0").exists()  # what failed costs nothing
-        make_ggufs(others, ["f16"], record, evidence, scratch)
-    assert {file.name for file in renamed.gguf.glob("*.gguf")} == {"renamed.f16.gguf", "own.gguf"}
-    assert list(record.ggufs) == ["f16"]
-    assert not {"short.f16.gguf", "renamed.q8_0.gguf"} & {*record.content["checks"]}
-    remove_those_of_nothing(renamed)
-    assert not renamed.modelfile.exists()
 
 
 def test_an_export_beside_another_is_refused(run):

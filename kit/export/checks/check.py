@@ -23,18 +23,3 @@ class ExportRefused(UserError):
     """The gate did not let an export pass."""
 
     exit_status = 3
-
-
-def sentences_of_failed(checks: list[Check]) -> list[str]:
-    """A sentence for each check that failed."""
-    return [f"{check.of}: {check.says}" for check in checks if not check.passed]
-
-
-def refuse_failed(checks: list[Check]) -> None:
-    """Raise unless all passed.
-
-    Raises:
-        ExportRefused: with a sentence for each failed check.
-    """
-    if failed := sentences_of_failed(checks):
-        raise ExportRefused(*failed)
