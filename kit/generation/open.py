@@ -17,12 +17,14 @@ from kit.generation import vllm_on_processor
 from kit.generation.artefacts import Artefact, Kind, template_of
 from kit.generation.engine import Completion, Conversation, Engine, Finished, Sampling
 from kit.generation.llama_cpp_engine import open_gguf
+from kit.generation.processor_engine import open_on_processor
 from kit.generation.runtime import Room, Runtime
 from kit.generation.server_engine import ServerEngine
 from kit.generation.transformers_engine import open_transformers
 from kit.generation.vllm_engine import open_vllm
 from kit.models.base_check import small_files
 from kit.models.positions import check_positions, is_older
+from kit.planning import hardware
 from kit.planning.engine_choice import ANSWERS_WITHOUT, VllmNotLoaded
 
 Answered = TypeVar("Answered")
@@ -64,7 +66,11 @@ def _opened(artefact: Artefact, runtime: Runtime, room: Room) -> AbstractContext
     if runtime.engine == "llama.cpp":
         file = Path(artefact.path)
         return open_gguf(Path(artefact.base), room, file) if artefact.base else open_gguf(file, room)
-    return (open_vllm if runtime.engine == "vLLM" else open_transformers)(artefact, runtime, room)
+    if runtime.engine != "vLLM":
+        return open_transformers(artefact, runtime, room)
+    if hardware.detect().has_cuda:
+        return open_vllm(artefact, runtime, room)
+    return nullcontext(open_on_processor(artefact, runtime, room))
 
 
 class _Fitted:

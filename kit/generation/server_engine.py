@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 import requests
 
+from kit.chat_api import answered
 from kit.chat_templates import UNTHINKING
 from kit.cli.errors import UserError, first_line
 from kit.generation.asked_at_once import asked_at_once
 from kit.generation.engine import Completion, Conversation, Finished, Sampling
-from kit.llama_cpp.server import REPLY_TIMEOUT_S, answered
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 # What servers would take from a model's own settings where a request leaves it out, under each one's name for it.
@@ -38,7 +38,7 @@ def served_model(address: str, wanted: str, path: str) -> str:
         UserError: nobody answers there, it has several models or others, or says that it serves another folder.
     """
     try:
-        reply = _session(address).get(f"{_base(address)}/models", timeout=20)
+        reply = _session(address).get(f"{_base(address)}/v1/models", timeout=20)
         reply.raise_for_status()
         models = {model["id"]: model.get("root") for model in reply.json()["data"]}
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
@@ -83,13 +83,13 @@ class ServerEngine:
             **_NO_SETTINGS_OF_ITS_OWN,
         }  # fmt: skip
         with _session(self._address) as session:
-            answer = answered(session, f"{_base(self._address)}/chat/completions", request, REPLY_TIMEOUT_S)
+            answer = answered(session, _base(self._address), request)
         return Completion(answer.text, answer.tokens, "length" if answer.truncated else "stop")
 
 
 def _base(address: str) -> str:
-    """The address of the API; people give it with and without its version."""
-    return f"{address.rstrip('/').removesuffix('/v1')}/v1"
+    """The address without the API's version; people give it with and without."""
+    return address.rstrip("/").removesuffix("/v1")
 
 
 def _session(address: str) -> requests.Session:

@@ -1,4 +1,4 @@
-"""vLLM writes the completions: of a model folder, of an adapter by request, or of the policy that is being trained."""
+"""vLLM on a card writes the completions: of a model folder, of an adapter by request, or of the policy in training."""
 
 from __future__ import annotations
 
@@ -12,31 +12,17 @@ from typing import Any
 
 from packaging.version import Version
 
-from kit.cli.errors import UserError
-from kit.generation import vllm_on_processor
 from kit.generation.artefacts import Artefact, Kind, lora_rank
-from kit.generation.engine import (
-    Completion,
-    Conversation,
-    Engine,
-    Finished,
-    FinishReason,
-    Sampling,
-    rendered_prompt,
-)
+from kit.generation.engine import Conversation, Engine, Finished, Sampling
 from kit.generation.runtime import Room, Runtime
-from kit.models.merged_tensors import merged_tensors
-from kit.models.tensors import Tensors, is_tied, with_tokenizer
+from kit.generation.vllm_requests import SCHEDULED_TOGETHER, all_ends, as_tokens, completion, ends_of_folder
 from kit.planning import hardware
 from kit.planning.engine_choice import VllmNotLoaded, did_not_load
-from kit.storage.generation_settings import ends_of_turn
-from kit.storage.hub import local_folder
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM makes room for
 _NO_OTHER_FRAMEWORKS = {"USE_TF": "0", "USE_FLAX": "0"}  # which transformers 4 loads where it finds them, as on Colab
 _MEMORY_SHARE = 0.8  # of the whole card, or less:
 _SPARED_GIB = 1.0  # vLLM refuses a share that is not free; its own process takes something before it looks
-_BATCHES_IN_FLIGHT = 8  # vLLM schedules inside a call, so the more prompts a call has, the fuller the card
 
 
 @contextmanager
@@ -48,9 +34,6 @@ def open_vllm(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[Engi
     """
     hardware.free_card()  # of the artefact before this one
     machine = hardware.detect()
-    if not machine.has_cuda:
-        yield _on_processor(artefact, runtime, room)
-        return
     for name, value in (_NO_OTHER_FRAMEWORKS | vllm_environment(machine)).items():
         os.environ.setdefault(name, value)
     weights = artefact.base or artefact.path
@@ -72,31 +55,14 @@ def open_vllm(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[Engi
             model=weights, dtype=runtime.dtype, max_model_len=room.tokens,
             gpu_memory_utilization=_share(machine), generation_config="vllm", **options,
         )  # fmt: skip
-        ends = _ends_of_folder(weights)  # generation_config="vllm" leaves these out with all that it says
+        ends = ends_of_folder(weights)  # generation_config="vllm" leaves these out with all that it says
     except Exception as error:  # vLLM, its kernels and the driver each have their own kinds
         traceback.clear_frames(error.__traceback__)  # they hold on to half an engine
         raise VllmNotLoaded(did_not_load(error, artefact.name)) from error
     try:
-        yield _Vllm(llm, llm.get_tokenizer(), lambda: nullcontext(request), ends, _BATCHES_IN_FLIGHT * room.batch_size)
+        yield _Vllm(llm, llm.get_tokenizer(), lambda: nullcontext(request), ends, SCHEDULED_TOGETHER * room.batch_size)
     finally:
         llm.llm_engine.engine_core.shutdown()  # the next artefact needs the card's memory
-
-
-def _on_processor(artefact: Artefact, runtime: Runtime, room: Room) -> Engine:
-    """The engine that is loaded already, if it is one for such a model, with this artefact's weights."""
-    from transformers import AutoTokenizer
-
-    try:
-        adapter = Path(artefact.path) if artefact.kind is Kind.ADAPTER else None
-        model = artefact.base or artefact.path
-        tokenizer = AutoTokenizer.from_pretrained(str(with_tokenizer(adapter, model)) if adapter else model)
-        length = room.tokens
-        llm = vllm_on_processor.kept(model, runtime.dtype, length, _BATCHES_IN_FLIGHT * room.batch_size)
-        leave_out = "lm_head.weight" if is_tied(model) else ""
-        vllm_on_processor.push(llm, _weights(adapter, model, leave_out))
-        return engine_on_processor(llm, tokenizer, _ends_of_folder(model))
-    except Exception as error:  # vLLM and its kernels each have their own kinds
-        raise VllmNotLoaded(did_not_load(error, artefact.name)) from error
 
 
 def engine_of_policy(policy: Any, tokenizer: Any, batch_size: int) -> Engine:
@@ -115,59 +81,8 @@ def engine_of_policy(policy: Any, tokenizer: Any, batch_size: int) -> Engine:
             if llm.llm_engine.vllm_config.model_config.enable_sleep_mode:
                 llm.sleep(level=2)  # as TRL leaves it; Unsloth wakes it up in ``generate``
 
-    ends = _all_ends(tokenizer, policy.generation_config.eos_token_id)
-    return _Vllm(policy.vllm_engine, tokenizer, awake, ends, _BATCHES_IN_FLIGHT * batch_size)
-
-
-def engine_on_processor(llm: Any, tokenizer: Any, ends: int | list[int] | None) -> Engine:
-    """The engine of vLLM's processor build that is loaded; ``ends`` are the model's own, beside the tokenizer's."""
-    return _VllmOnProcessor(llm, tokenizer, _all_ends(tokenizer, ends))
-
-
-def _all_ends(tokenizer: Any, ends: int | list[int] | None) -> list[int]:
-    own = ends if isinstance(ends, list) else [ends]
-    return sorted({tokenizer.eos_token_id, *own} - {None})
-
-
-def _as_tokens(tokenizer: Any, messages: Conversation) -> dict[str, list[int]]:
-    """The prompt as vLLM takes it, tokenized once: given a text, it would put a beginning before the template's own."""
-    return {"prompt_token_ids": tokenizer(rendered_prompt(tokenizer, messages), add_special_tokens=False)["input_ids"]}
-
-
-def _weights(adapter: Path | None, model: str, leave_out: str) -> Iterator[tuple[str, Any]]:
-    """A model's tensors, with an adapter's change where there is one: merged in float32, rounded by the engine."""
-    if adapter is None:
-        tensors = Tensors(local_folder(model))
-        yield from ((name, tensors[name]) for name in tensors if name != leave_out)
-        return
-    for name, original, merged in merged_tensors(adapter, model):
-        if name != leave_out:
-            yield name, original if merged is None else merged
-
-
-class _VllmOnProcessor:
-    """All rows are drawn from one random stream: with a seed for each, half the rate is lost."""
-
-    def __init__(self, llm: Any, tokenizer: Any, ends: list[int]) -> None:
-        self._llm, self._tokenizer, self._ends = llm, tokenizer, ends
-
-    def generate(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Finished]:
-        import torch
-        from vllm import SamplingParams
-
-        torch.manual_seed(sampling.seed)
-        parameters = SamplingParams(
-            temperature=sampling.temperature, max_tokens=sampling.max_tokens, stop_token_ids=self._ends,
-            logprobs=0 if sampling.logprobs else None,
-        )  # fmt: skip
-        places = {}
-        for place, messages in enumerate(conversations):
-            places[str(place)] = place
-            self._llm.llm_engine.add_request(str(place), _as_tokens(self._tokenizer, messages), parameters)
-        while self._llm.llm_engine.has_unfinished_requests():
-            done = [output for output in self._llm.llm_engine.step() if output.finished]
-            if done:
-                yield [(places[output.request_id], _completion(output.outputs[0])) for output in done]
+    ends = all_ends(tokenizer, policy.generation_config.eos_token_id)
+    return _Vllm(policy.vllm_engine, tokenizer, awake, ends, SCHEDULED_TOGETHER * batch_size)
 
 
 class _Vllm:
@@ -182,11 +97,11 @@ class _Vllm:
 
     def generate(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Finished]:
         for start in range(0, len(conversations), self._in_flight):
-            batch = [_as_tokens(self._tokenizer, messages) for messages in conversations[start:][: self._in_flight]]
+            batch = [as_tokens(self._tokenizer, messages) for messages in conversations[start:][: self._in_flight]]
             each = [self._parameters(sampling, start + offset) for offset in range(len(batch))]
             with self._adapter() as request:
                 replies = self._llm.generate(batch, each, use_tqdm=False, lora_request=request)
-            yield list(enumerate((_completion(reply.outputs[0]) for reply in replies), start))
+            yield list(enumerate((completion(reply.outputs[0]) for reply in replies), start))
 
     def _parameters(self, sampling: Sampling, place: int) -> Any:
         from vllm import SamplingParams
@@ -195,23 +110,6 @@ class _Vllm:
             temperature=sampling.temperature, max_tokens=sampling.max_tokens, seed=sampling.seed + place,
             stop_token_ids=self._ends, logprobs=0 if sampling.logprobs else None,
         )  # fmt: skip
-
-
-def _completion(reply: Any) -> Completion:
-    reason: FinishReason = "length" if reply.finish_reason == "length" else "stop"
-    ids = tuple(reply.token_ids)
-    if not reply.logprobs:
-        return Completion(reply.text, len(ids), reason)
-    logprobs = tuple(of_place[token].logprob for token, of_place in zip(ids, reply.logprobs, strict=True))
-    return Completion(reply.text, len(ids), reason, ids, logprobs)
-
-
-def _ends_of_folder(model: str) -> list[int]:
-    """What the model's own settings end a reply with, besides the tokenizer's; vLLM has fetched the folder by now."""
-    try:
-        return ends_of_turn(local_folder(model))
-    except UserError:
-        return []
 
 
 def vllm_environment(machine: hardware.Machine) -> dict[str, str]:

@@ -12,16 +12,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import requests
 
+from kit.chat_api import Answer, answered
 from kit.chat_templates import UNTHINKING
 from kit.cli.errors import UserError
 from kit.llama_cpp.build import program
 
 START_TIMEOUT_S = 300
-REPLY_TIMEOUT_S = 3600
 CACHE_BYTES = 4  # of a number in the KV cache: float32, so that what is measured is the file and not its rounding
 # A file may bring sampling settings of its own (general.sampling.*), which the server takes for what a request leaves
 # out. Sampling is by temperature alone, as in the other engines; greedy, the likeliest token is taken at once.
@@ -40,16 +40,6 @@ sys.exit(server.wait())
 
 # A line of its log that tells of an error: time, E, the function, what happened. Older builds write no time and no E.
 _ERROR = re.compile(r"^(?:[\d.]+ E .*?: |\S+: (?=error|fail|invalid))(?:error loading model: )?(.*)")
-
-
-class Answer(NamedTuple):
-    """A reply: its text, its length in tokens, whether it was cut off, and where asked for, ``(token id, its natural
-    log-probability)`` of each token."""
-
-    text: str
-    tokens: int
-    truncated: bool
-    logprobs: list[tuple[int, float]]
 
 
 @contextmanager
@@ -136,23 +126,4 @@ def ask(
     request: dict[str, Any] = {"messages": messages, "max_tokens": max_tokens, "seed": seed, "logprobs": logprobs}
     request |= {"chat_template_kwargs": UNTHINKING}
     request |= _NO_PENALTIES | {"temperature": temperature, "samplers": ["temperature" if temperature else "top_k"]}
-    return answered(_local(), f"{address}/v1/chat/completions", request, REPLY_TIMEOUT_S)
-
-
-def answered(session: requests.Session, address: str, request: dict[str, Any], timeout: float) -> Answer:
-    """What a server says to a request of OpenAI's chat API.
-
-    Raises:
-        requests.RequestException: it refuses, or is gone.
-    """
-    answer = session.post(address, json=request, timeout=timeout)
-    answer.raise_for_status()
-    body = answer.json()
-    choice = body["choices"][0]
-    tokens = (choice.get("logprobs") or {}).get("content") or []
-    return Answer(
-        text=choice["message"]["content"] or "",
-        tokens=body["usage"]["completion_tokens"],
-        truncated=choice["finish_reason"] == "length",
-        logprobs=[(token["id"], token["logprob"]) for token in tokens],
-    )
+    return answered(_local(), address, request)

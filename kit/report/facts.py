@@ -56,7 +56,7 @@ def samples(run: RunFolder) -> list[dict[str, Any]]:
         {
             "step": sample["step"],
             "question": sample["question"],
-            "gold": sample["gold"].rsplit("####", 1)[-1].strip(),
+            "gold": sample["gold"],
             "reply": sample["reply"],
             "paid": ", ".join(f"{name} {value:g}" for name, value in sample["rewards"].items() if value is not None),
         }

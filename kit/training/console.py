@@ -75,9 +75,8 @@ class Console:
         from rich.text import Text
 
         earned = "  ".join(f"{name} {value:g}" for name, value in sample["rewards"].items() if value is not None)
-        gold = sample["gold"].rsplit("####", 1)[-1].strip()
         text = Text.assemble(
-            (visible(sample["question"]), "bold"), f"  (answer: {visible(gold)})\n\n", visible(sample["reply"]),
-            "\n\n", (earned, "cyan"),
+            (visible(sample["question"]), "bold"), "  (answer: ", visible(sample["gold"]), ")\n\n",
+            visible(sample["reply"]), "\n\n", (earned, "cyan"),
         )  # fmt: skip
         self._rich.print(Panel(text, title=f"step {step}, one of its completions", title_align="left"), soft_wrap=False)

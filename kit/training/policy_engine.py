@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from kit.generation.engine import Engine
+from kit.generation.processor_engine import engine_on_processor
 from kit.generation.transformers_engine import engine_of
-from kit.generation.vllm_engine import engine_of_policy, engine_on_processor
+from kit.generation.vllm_engine import engine_of_policy
 
 
 def policy_engine(trainer: Any, tokenizer: Any, batch_size: int) -> Engine:

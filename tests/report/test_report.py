@@ -79,7 +79,7 @@ def test_the_report_can_be_written_by_hand(chain, tmp_path):
 
 def test_the_console_shows_what_a_model_writes_as_text(capsys):
     console = Console(40)
-    console.sample(10, {"question": HOSTILE, "gold": "a\n#### 5", "reply": HOSTILE, "rewards": {"correctness": 1.0}})
+    console.sample(10, {"question": HOSTILE, "gold": "5", "reply": HOSTILE, "rewards": {"correctness": 1.0}})
     console.alarm(Alarm("cut off", HOSTILE, "try"))
     said = capsys.readouterr().out
     assert "\x1b" not in said
