@@ -18,13 +18,14 @@ import sys
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from kit.answers.number import Number
 from kit.cli.command_line import Parser, at_home
 from kit.cli.errors import UserError, run_script
 from kit.grading import answer_kind, gold_answer, is_correct, strict_answer
 from kit.numbers.reading import DECIMAL_MARKS, use_decimal_mark
-from kit.prompts import parse_reply, tags
+from kit.prompts import build_prompt, parse_reply, tags
 from kit.task.reward_reasons import reason
 from kit.task.row_texts import answer_text
 from kit.task.task import DEFAULT, take_task
@@ -173,10 +174,22 @@ def total(reply: Completion, answer: str, wanted: str = DEFAULT_RECIPE) -> float
     )
 
 
-def _paid(reward: Reward, reply: Completion, answer: str) -> float | None:
-    """As a trainer asks; of the data's columns only the answer is there."""
+def _paid(reward: Reward, reply: Completion, answer: str, columns: dict[str, Any] | None = None) -> float | None:
+    """As a trainer asks, with what is there of the data's columns, and nowhere to log to."""
     said = [{"role": "assistant", "content": reply}] if isinstance(reply, str) else reply
-    return reward(completions=[said], answer=[answer], solution=[answer])[0]
+    return reward(completions=[said], log_extra=_log_nothing, log_metric=_log_nothing, **_arguments(answer, columns))[0]
+
+
+def _arguments(answer: str, columns: dict[str, Any] | None) -> dict[str, Any]:
+    """What a trainer makes of a row."""
+    row = {"solution": answer} | (columns or {}) | {"answer": answer}
+    if isinstance(question := row.get("question"), str):
+        row["prompts"] = build_prompt(question)
+    return {name: [value] for name, value in row.items()}
+
+
+def _log_nothing(*_args: object) -> None:
+    pass
 
 
 def _text(completion: Completion) -> str:
@@ -184,25 +197,36 @@ def _text(completion: Completion) -> str:
     return completion if isinstance(completion, str) else completion[-1]["content"]
 
 
-def explain(reply: str, answer: str, wanted: str = DEFAULT_RECIPE) -> str:
-    """What each reward saw in ``reply``, what it paid and why, and the total: a table in plain text."""
+def explain(reply: str, answer: str, wanted: str = DEFAULT_RECIPE, columns: dict[str, Any] | None = None) -> str:
+    """What each reward saw in ``reply``, what it paid and why, and the total: a table in plain text.
+
+    Args:
+        reply: a whole reply.
+        answer: the right one, as a row's ``gold`` has it.
+        wanted: as ``--rewards`` takes them.
+        columns: of the data, such as the question, for functions of a user's own.
+    """
     lines = []
     rewards, weights = choose_rewards(wanted)
     earned = 0.0
     for reward, weight in zip(rewards, weights, strict=True):
-        if lacking := set(reward.required()) - {"completions", "answer", "solution"}:
-            lines.append(f"{reward.__name__:<14}    ? x {weight:<6g}wants {', '.join(sorted(lacking))} of the data")
+        known = {"completions", "log_extra", "log_metric", *_arguments(answer, columns)}
+        if lacking := sorted(set(reward.required()) - known):
+            hidden = {"completion_ids", "trainer_state"} & set(lacking)
+            where = "only a training has" if hidden else "a .jsonl can give: each line its question and columns"
+            lines.append(f"{reward.__name__:<14}    ? x {weight:<6g}wants {', '.join(lacking)}, which {where}")
             continue
-        value = _paid(reward, reply, answer) or 0.0
+        value = _paid(reward, reply, answer, columns) or 0.0
         earned += weight * value
         why = f"{reward.__name__} of {reward.file}" if reward.file else reason(reward.__name__, reply, answer)
         lines.append(f"{reward.__name__:<14}{value:5.2f} x {weight:<6g}{why}")
     return "\n".join([*lines, f"{'total':<14}{earned:5.2f} of {sum(weights):g}"])
 
 
-def read_replies(source: str, answer: str | None) -> list[tuple[str, str]]:
+def read_replies(source: str, answer: str | None) -> list[tuple[str, str, dict[str, Any]]]:
     """The replies in a text file, a JSONL file (``reply`` and ``gold`` or ``answer`` in each line), or ``-`` for
-    standard input, each with its right answer. A reply may be a conversation, of which the last message counts.
+    standard input, each with its right answer and what else its line holds. A reply may be a conversation, of which
+    the last message counts.
 
     Raises:
         UserError: the file cannot be read, a line does not parse, or a right answer is missing or no number.
@@ -212,12 +236,12 @@ def read_replies(source: str, answer: str | None) -> list[tuple[str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--explain {source} cannot be read ({error}): name a text file, a .jsonl file, or -") from None
     if not source.endswith(".jsonl"):
-        return [(text, _gold(answer))]
+        return [(text, _gold(answer), {})]
     lines = enumerate(text.split("\n"), 1)  # a text may hold other line ends, such as U+2028
     return [_read_line(line, answer, f"--explain {source}, line {number}") for number, line in lines if line.strip()]
 
 
-def _read_line(line: str, answer: str | None, place: str) -> tuple[str, str]:
+def _read_line(line: str, answer: str | None, place: str) -> tuple[str, str, dict[str, Any]]:
     try:
         row = json.loads(line)
         reply = row["reply"]
@@ -228,7 +252,8 @@ def _read_line(line: str, answer: str | None, place: str) -> tuple[str, str]:
     if not isinstance(reply, str):
         raise UserError(f"{place}: the reply is {json.dumps(reply)}, no text: give a text, or a list of messages")
     golds = (value for value in (answer, row.get("gold"), row.get("answer")) if value is not None)
-    return reply, _gold(next(golds, None), f"{place}: ")
+    columns = {name: value for name, value in row.items() if name not in ("reply", "completions", "prompts")}
+    return reply, _gold(next(golds, None), f"{place}: "), columns
 
 
 def _gold(value: object, place: str = "") -> str:
@@ -236,7 +261,7 @@ def _gold(value: object, place: str = "") -> str:
         if value is None:
             raise ValueError("none is given")
         kind = answer_kind()
-        return kind.as_text(gold_answer(answer_text(value, "answer", "--answer", kind.takes_values)))
+        return kind.gold_text(answer_text(value, "answer", "--answer", kind.takes_values))
     except ValueError as error:
         is_number = isinstance(answer_kind(), Number)
         must, such = ("be a number", " 18") if is_number else ("be one of the task's", "")
@@ -257,8 +282,10 @@ def main() -> None:
     use_decimal_mark(args.decimal_mark)
     task = take_task(args.task)
     replies = read_replies(args.explain, args.answer)
-    print("\n\n".join(explain(reply, answer, args.rewards or task.rewards) for reply, answer in replies))
+    wanted = args.rewards or task.rewards
+    print("\n\n".join(explain(reply, answer, wanted, columns) for reply, answer, columns in replies))
 
 
 if __name__ == "__main__":
+    sys.modules["rewards"] = sys.modules["__main__"]  # what a user's own file imports from here, as in training
     run_script(main)

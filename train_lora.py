@@ -105,14 +105,14 @@ def check_everything(settings: Settings, problems: Problems) -> tuple[Settings, 
     """
     settings, task, questions, aside = asked_for(settings, problems)
     rewards = problems.catch(choose_rewards, settings.rewards)
-    problems.catch(worked_example, settings)
+    example = problems.catch(worked_example, settings)
     problems.catch(check_model, settings.model)
     if (base := sixteen_bit_name(settings.model)) != settings.model:
         problems.catch(check_model, base, option="--model: the 16-bit weights that merging needs,")
     if questions:
         problems.catch(lambda: check_enough(len(questions) - aside, as_recorded(settings)))
-    if questions and rewards:
-        problems.catch(check_arguments, rewards[0], questions)
+    if questions and rewards and example:
+        problems.catch(check_arguments, rewards[0], questions, example.reply)
     if task:
         problems.catch(check_run_folder, settings, questions, rewards)
     problems.raise_any()
@@ -161,6 +161,8 @@ def longest_of(settings: Settings, questions: list[Row]) -> int:
 def plan_now(settings: Settings, problems: Problems) -> None:
     """``--plan``: does it fit, and how long does it take?"""
     settings, _, questions, _ = asked_for(settings, problems)
+    problems.catch(choose_rewards, settings.rewards)
+    problems.catch(worked_example, settings)
     problems.raise_any()
     print_plan(settings, longest_of(settings, questions) if questions else None)
 

@@ -92,6 +92,39 @@ def test_an_own_function_gets_the_answer_that_training_gives_it(tmp_path, explai
     assert "3.50 x 1" in shown
 
 
+UNSLOTHS = """
+def check_answer(prompts, completions, answer, level=None, **kwargs):
+    print(prompts[0][-1]["content"])
+    return [float(level[0])]
+
+def soft(completions, completion_ids, **kwargs):
+    return [1.0]
+"""
+
+
+def test_an_own_function_gets_the_question_and_the_columns_of_its_line(tmp_path, explained):
+    (tmp_path / "mine.py").write_text(UNSLOTHS)
+    line = {"question": "9 + 9?", "reply": GOOD, "gold": "18", "level": 3}
+    (tmp_path / "replies.jsonl").write_text(json.dumps(line))
+    both = ("--rewards", f"{tmp_path}/mine.py:check_answer,{tmp_path}/mine.py:soft")
+    shown = explained(tmp_path / "replies.jsonl", *both)
+    assert "9 + 9?" in shown
+    assert "3.00 x 1" in shown
+    assert "wants completion_ids, which only a training has" in shown
+    (tmp_path / "reply.txt").write_text(GOOD)
+    assert "wants prompts, which a .jsonl can give" in explained(tmp_path / "reply.txt", "--answer", "18", *both)
+
+
+def test_a_file_called_as_ours_and_its_neighbour_get_the_kits_rewards(tmp_path):
+    own = "from rewards import correctness\ndef brief(completions, **kw):\n    return correctness(completions, **kw)\n"
+    for name in ("rewards.py", "other.py"):
+        (tmp_path / name).write_text(own)
+    (tmp_path / "reply.txt").write_text(GOOD)
+    wanted = f"{tmp_path}/rewards.py:brief:2,{tmp_path}/other.py:brief"
+    shown = run_script("rewards.py", "--explain", tmp_path / "reply.txt", "--answer", "18", "--rewards", wanted)
+    assert "3.00 of 3" in shown.stdout
+
+
 @pytest.mark.parametrize("line", ["{oops", "[1]", '{"gold": "18"}', '"text"'])
 def test_explain_names_a_bad_line(tmp_path, explained, line):
     file = tmp_path / "samples.jsonl"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from kit.answers.kind import AnswerKind
-from kit.answers.places import bare, last_line, places
+from kit.answers.places import bare, in_gold, last_line, places
 
 _MARKUP = str.maketrans("", "", "*_`")
 
@@ -102,8 +102,10 @@ class Choice(AnswerKind):
 
     def gold(self, text: str) -> str:
         """The choice, as it is written in ``choices``."""
-        if (right := self.read(text.rpartition("####")[2])) is None:
-            raise ValueError(f"the answer {text.strip()[:80]!r} is none of {', '.join(self.choices)}")
+        if (right := self.read(in_gold(text))) is None:
+            raise ValueError(
+                f"the answer {text.strip()[:80]!r} is none of {', '.join(self.choices)}: write one of them"
+            )
         return right
 
     def doubt(self, golds: list[str]) -> str | None:

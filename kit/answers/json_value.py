@@ -59,6 +59,21 @@ class Json(AnswerKind):
             raise ValueError(f"the answer {text.strip()[:80]!r} is no JSON")
         return right
 
+    def doubt(self, golds: list[str]) -> str | None:
+        """Do all objects have the same names, and some of them nothing there? So Parquet fills up what a row lacks.
+
+        >>> print((Json().doubt(['{"name": "Ana", "age": 3}', '{"name": "Bo", "age": null}']) or "")[:26])
+        of 2 answers, 1 hold null.
+        """
+        values = [json.loads(gold) for gold in golds]
+        empty = sum(isinstance(value, dict) and None in value.values() for value in values)
+        if not empty or len({frozenset(value) if isinstance(value, dict) else None for value in values}) > 1:
+            return None
+        return (
+            f"of {len(golds)} answers, {empty} hold null. If a null stands for a name that the row lacks, as Parquet "
+            "and the Hub fill it in, a reply without it is wrong: keep the answers as JSON texts then"
+        )
+
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)

@@ -34,9 +34,9 @@ class AnswerKind(ABC):
             ValueError: it is none.
         """
 
-    def as_text(self, gold: Answer) -> str:
-        """A right answer as a text that ``gold`` reads as the same."""
-        return str(gold)
+    def gold_text(self, text: str) -> str:
+        """The right answer of a row without what else is said there: a text that ``gold`` reads as the same."""
+        return str(self.gold(text))
 
     def is_right(self, answer: Answer, gold: Answer) -> bool:
         """The verdict."""

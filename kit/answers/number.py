@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from decimal import Context, Decimal, Inexact
 from fractions import Fraction
 
-from kit.answers.kind import Answer, AnswerKind
-from kit.answers.places import box
-from kit.numbers.latex import boxes
+from kit.answers.kind import AnswerKind
+from kit.answers.places import box, in_gold
 from kit.numbers.reading import DECIMAL_MARKS, decimal_mark, first_number, last_number, read_number, with_mark
 from kit.prompts import lone_answer_block
 
@@ -43,21 +42,20 @@ class Number(AnswerKind):
         return first_number(hashes["answer"]) if hashes else last_number(text)
 
     def gold(self, text: str) -> Fraction:
-        r"""What follows ``####`` in GSM8K's form, what the last ``\boxed{}`` holds in that of a written solution, else
-        the whole of a plain column."""
-        wanted = _wanted(text)
+        """The one number of the part that says it."""
+        wanted = in_gold(text)
         number = read_number(wanted)
         if number is None:
             raise ValueError(f"no single number in the answer {wanted.strip()[:80]!r}{other_mark(wanted)}")
         return number
 
-    def as_text(self, gold: Answer) -> str:
+    def gold_text(self, text: str) -> str:
         """In the decimal mark of the data: a decimal where that is exact, else a fraction.
 
-        >>> [Number().as_text(Fraction(value)) for value in ("7", "18.50", "-1/3", "1200")]
+        >>> [Number().gold_text(text) for text in ("#### 7", "18.50 kg", "-1/3", "$1,200")]
         ['7', '18.5', '-1/3', '1200']
         """
-        assert isinstance(gold, Fraction)
+        gold = self.gold(text)
         try:
             decimal = Context(prec=400, traps=[Inexact]).divide(Decimal(gold.numerator), Decimal(gold.denominator))
         except Inexact:
@@ -67,19 +65,18 @@ class Number(AnswerKind):
     def doubt(self, golds: list[str]) -> str | None:
         """A sentence where the golds look as if they were written with the other decimal mark, else ``None``.
 
-        They do where some are, say, "1.200" (one to three digits, the mark, three digits) and all others whole.
+        They do where some are, say, "1.200" (one to three digits, the mark, three digits) and none has other decimals.
 
         >>> print(Number().doubt(["#### 18", "#### 1.200"]))
         of 2 answers, 1 may be thousands, such as '1.200', which is read as 6/5: if it is, add --decimal-mark comma
         """
         mark = decimal_mark()
         (other,) = set(DECIMAL_MARKS) - {mark}
-        written = re.compile(
-            rf"(?<![0-9.,])[1-9][0-9]{{0,2}}[{'.' if mark == 'point' else ','}][0-9]{{3}}(?![0-9.,]*[0-9])"
-        )
-        doubtful = [match[0] for gold in golds if (match := written.search(_wanted(gold)))]
-        whole = sum(self.gold(gold).denominator == 1 for gold in golds if not written.search(_wanted(gold)))
-        if not doubtful or whole < len(golds) - len(doubtful):
+        sign = "." if mark == "point" else ","
+        written = re.compile(rf"(?<![0-9.,])[1-9][0-9]{{0,2}}[{sign}][0-9]{{3}}(?![0-9.,]*[0-9])")
+        wanted = [in_gold(gold) for gold in golds]
+        doubtful = [match[0] for text in wanted if (match := written.search(text))]
+        if not doubtful or any(re.search(f"[{sign}][0-9]", text) for text in wanted if not written.search(text)):
             return None
         return (
             f"of {len(golds)} answers, {len(doubtful)} may be thousands, such as {doubtful[0]!r}, which is read as "
@@ -96,12 +93,6 @@ def other_mark(text: str) -> str:
     (other,) = set(DECIMAL_MARKS) - {decimal_mark()}
     number = read_number(text, other)
     return "" if number is None else f", but it is {number} with a decimal {other}: --decimal-mark {other} reads it so"
-
-
-def _wanted(text: str) -> str:
-    """The part of a row's answer that holds the number."""
-    _, hashes, wanted = text.rpartition("####")
-    return wanted if hashes else [text, *boxes(text)][-1]
 
 
 def _same_box(text: str) -> str | None:

@@ -22,6 +22,20 @@ def places(text: str, read: Callable[[str], Answer | None]) -> Iterator[str]:
         yield found
 
 
+def in_gold(text: str) -> str:
+    r"""The part of a data set's answer that says what is right: what follows GSM8K's ``####``, else what stands in the
+    answer block, in the last box of a written solution, else all of it.
+
+    >>> [in_gold(text) for text in ("9 + 9\n#### 18", r"so \boxed{6}, no, \boxed{7}", "<answer>Paris</answer>", "18")]
+    [' 18', '7', 'Paris', '18']
+    """
+    _, hashes, wanted = text.rpartition("####")
+    if hashes:
+        return wanted
+    part = lone_answer_block(text) or text
+    return [part, *boxes(part)][-1]
+
+
 def box(text: str, read: Callable[[str], Answer | None]) -> str | None:
     """What stands in the ``\\boxed{}``, where there is just one, or where ``read`` finds the same in all."""
     found = boxes(text)

@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from kit.answers.kind import AnswerKind
-from kit.answers.places import bare, last_line, places
+from kit.answers.places import bare, in_gold, last_line, places
 
 _QUOTES = "*`\"'“”‘’«»"
 
@@ -37,7 +37,11 @@ class Text(AnswerKind):
         return next(filter(None, map(self.read, (*places(text, self.read), last_line(text)))), None)
 
     def gold(self, text: str) -> str:
-        """The whole of it, or what follows ``####`` in GSM8K's form."""
-        if (right := self.read(text.rpartition("####")[2])) is None:
+        """The part that says it, made comparable."""
+        if (right := self.read(in_gold(text))) is None:
             raise ValueError(f"the answer {text.strip()[:80]!r} says nothing")
         return right
+
+    def gold_text(self, text: str) -> str:
+        """The part that says it, as it is written: a user's own rewards compare it with what they cut out."""
+        return in_gold(text).strip()

@@ -110,7 +110,9 @@ class _Rewriter:
         return "".join(self.out)
 
     def _command(self, name: str) -> None:
-        if not name.isalpha():
+        if name.isdigit():
+            self.out.append(UNKNOWN)  # 3\4 is no 34
+        elif not name.isalpha():
             self.out.append(_SHORT.get(name, name))
         elif name in _SAYS_NOTHING:
             self.out.append(" ")
@@ -152,9 +154,11 @@ class _Rewriter:
     def _settle(self) -> None:
         """Write down the command that waits: no more of its arguments follow."""
         command, self.waiting = self.waiting, None
-        if command is None or command.name in _DROPPED:
+        if command is None:
             return
-        if command.name in _WRAPPERS:
+        if command.name in _DROPPED:
+            self.out.append(" ")  # it takes room: what stands on both sides is not one number
+        elif command.name in _WRAPPERS:
             self.out += command.arguments
         elif command.name in _FRACTIONS:
             self.out.append(_fraction(command.arguments))

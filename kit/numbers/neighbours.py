@@ -43,10 +43,11 @@ _WITH_CURRENCY = {
 _SCALE = "|".join(sorted(_SCALES, key=len, reverse=True))
 # Multiples that people use in two ways (of 3 dozen eggs, are there 3 or 36?), or that are not read.
 _MULTIPLE = """dozens?|docenas?|mil|mille|tausend|mill?ionen|milliarden?|milliards?|milhões|milioni|mio|mrd|mln|mn|bn
-    |halves|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths
-    |(?:half|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|mitad|tercios?|quintos?|sextos?|octavos?|décimos?)
+    |halves|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|(?:ten-|hundred-)?(?:hundred|thousand)ths|tens
+    |hundreds|thousands|décim[ao]s?|(?:cent|mil)ésim[ao]s?|decenas?|centenas?|centenares|millares?
+    |(?:half|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|mitad|tercios?|quintos?|sextos?|octavos?)
      (?=[ ](?:of|de)[ ]|[ ]*(?:[.,;:!?)<*]|$))
-    |squared|cubed|factorial|al[ ]cuadrado|al[ ]cubo|(?:\\w+[ ])?(?:below[ ]zero|bajo[ ]cero)
+    |squared|cubed|factorial|(?:elevado[ ])?al[ ](?:cuadrado|cubo)|elevado[ ]a|(?:\\w+[ ])?(?:below[ ]zero|bajo[ ]cero)
     |(?:and|y)[ ](?:(?:an?|one|two|three|un|una)[ -])?(?:half|third|fourth|quarters?|medi[oa]|tercio|cuarto)"""
 _FUNCTION = "sqrt|cbrt|root|log|ln|lg|exp|a?sin|a?cos|a?tan|abs|mod"
 
@@ -85,6 +86,7 @@ _LEFT = re.compile(
     | (?P<unclear>
           [{_VALUES}] {_GAP} [-+*/×·÷]? {_GAP} [({{]? | [≤≥≠^] {_GAP} [({{]? | \|[-+]? | (?:[<>]=|<|(?<![-=>])>) {_GAP}
         | (?<![A-Za-z]) (?i:{_FUNCTION}|half|twice|double|triple|(?:square|cube|third|quarter)\ of) (?:\ of)? {_GAP} \(?
+        | (?<!\w) (?i:mitad|doble|triple|tercio|cuarto|quinto|(?:tercera|cuarta)\ parte|raíz(?:\ c[a-zú]+)?)\ de\ \(?
         | (?<![A-Za-z0-9]) [A-Za-z]\( | [0-9]\( | - {_GAP} \(      # "f(3)", "2(3)", "-(3)"
         | (?<![{_CASED}]) [b-hj-zB-HJ-Z] {_GAP} [-+*/×·÷^] {_GAP}  # "x + 3"
         | (?:{_SCALE}) {_GAP} (?:(?:and|y)\ )?                     # "5 million 200"

@@ -14,6 +14,7 @@ and evaluation all ask here, so they cannot read the same text differently.
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from decimal import Decimal
@@ -34,7 +35,8 @@ _DASHES = "\N{MINUS SIGN}\u2010\u2011\u2012\u2013\u2014\u2015\ufe58\ufe63\uff0d"
 _INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff" + "".join(map(chr, range(0x202A, 0x202F)))
 _ALIKE = str.maketrans(dict.fromkeys(_DASHES, "-") | dict.fromkeys(_INVISIBLE, ""))
 _SUPERSCRIPTS = str.maketrans("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "+-0123456789")
-_FIRM_SPACES = re.compile("(?<=[0-9])~(?=[A-Za-z])|&nbsp;")  # LaTeX's and HTML's
+_FIRM_SPACES = re.compile("(?<=[0-9])~(?=[A-Za-z])")  # LaTeX's
+_ENTITY = re.compile(r"&#?[A-Za-z0-9]{1,32};")
 _RAISED = re.compile("(?<![0-9.,])10([⁺⁻]?[⁰¹²³⁴-⁹]++)")
 
 _SPACE = "[ \t\u00a0\u2007-\u200a\u202f\u205f\u3000]"
@@ -158,9 +160,11 @@ def _with_operator(reading: Reading) -> Fraction | None:
 
 def _as_seen(text: str, mark: str) -> str:
     """The text without LaTeX, with one kind of minus, without invisible characters, and with a decimal point."""
+    if "&" in text:
+        text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
     if not text.isascii():
         text = _RAISED.sub(lambda power: f"10^{power[1].translate(_SUPERSCRIPTS)}", text.translate(_ALIKE))
-    if "~" in text or "&" in text:
+    if "~" in text:
         text = _FIRM_SPACES.sub("\u00a0", text)
     text = plain(text)
     return text.translate(_SWAPPED) if mark == "comma" else text

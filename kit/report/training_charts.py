@@ -46,6 +46,6 @@ def training_charts(rows: Sequence[dict[str, Any]]) -> list[Markup]:
         Line("cut off", values("truncated_rate")), Line("no spread", values("groups_without_spread")), **shares,
     )  # fmt: skip
     charts += drawn("Entropy, nats a token", Line("entropy", values("entropy")), least=0.0)
-    charts += drawn("KL from where GRPO began", Line("KL", values("kl")), least=0.0)
+    charts += drawn("KL from the reference", Line("KL", values("kl")), least=0.0)
     charts += drawn("vLLM against the trainer, nats a token", Line("", values("sampling_difference")), least=0.0)
     return charts + drawn("Gradient norm", Line("gradient norm", values("grad_norm")), least=0.0)

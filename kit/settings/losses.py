@@ -20,7 +20,10 @@ LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
         "gspo, with each completion weighed by its length",
         {"loss_type": "luspo", "importance_sampling_level": "sequence"},
     ),
-    "cispo": ("ratios are capped and no token is left out: where num_iterations is above 1", {"loss_type": "cispo"}),
+    "cispo": (
+        "ratios are capped and no token is left out: where num_iterations is above 1",
+        {"loss_type": "cispo", "epsilon_high": 5.0},  # TRL's own would cap every weight at a fifth, on-policy too
+    ),
     "sapo": ("ratios fade out instead of being clipped", {"loss_type": "sapo"}),
     "vespo": ("a smooth weight a completion; with --sampling-correction token_… alone", {"loss_type": "vespo"}),
 }

@@ -29,6 +29,7 @@ _PACKED: dict[bytes, Callable[[bytes], bytes]] = {
 }
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # PowerShell's > writes it
 _LONG = 64  # a list of more numbers is an embedding, and nobody's answer
+_EXCELS_SEPARATOR = re.compile(r"sep=([,;\t]|\\t)\r?\n")
 _THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}\.[0-9]{3}")
 
 # Where a row stands, and the row; or in its stead, as a ValueError, why the place holds none.
@@ -83,6 +84,8 @@ def _json_rows(path: Path, text: str) -> list[PlacedRow]:
     for number, line in enumerate(text.split("\n"), 1):  # and nowhere else: a text may hold U+2028
         if line.strip():
             rows.append((f"line {number}", _json_line(line)))
+    if rows and not any(isinstance(row, dict) for _, row in rows) and not text.lstrip().startswith("{"):
+        raise UserError(f"--dataset {path} is no JSON: if it is CSV or TSV, let its name end so")
     if _is_one_object(rows, text):
         raise UserError(
             f"--dataset {path} is one JSON object, not rows: write one object a line, or an array of them "
@@ -113,16 +116,24 @@ def _is_one_object(rows: list[PlacedRow], text: str) -> bool:
 
 def _csv_rows(path: Path, text: str) -> list[PlacedRow]:
     """Rows named by the header, each with the line that it ends in; columns of numbers alone become numbers."""
+    if said := _EXCELS_SEPARATOR.match(text):
+        text = text[said.end() :]
     header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)  # Excel writes ; where the comma is the decimal mark
+    # Excel writes ; where the comma is the decimal mark
+    delimiter = said[1].replace("\\t", "\t") if said else max(",;\t", key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        lines = [(reader.line_num, fields) for fields in reader if fields]
+        lines = [(reader.line_num + bool(said), fields) for fields in reader if any(map(str.strip, fields))]
     except csv.Error as error:
         raise UserError(f"--dataset {path}, line {reader.line_num} is no CSV ({error}): mend that line") from None
     if not lines:
         return []
     names = [name.strip() for name in lines.pop(0)[1]]
+    while (
+        names and not names[-1] and not any(field.strip() for _, fields in lines for field in fields[len(names) - 1 :])
+    ):
+        names.pop()  # a column of a sheet that nobody wrote into
+        lines = [(number, fields[: len(names)]) for number, fields in lines]
     if len(set(names)) < len(names):
         raise UserError(f"--dataset {path} names a column twice in its header ({', '.join(names)}): rename one")
     whole = [fields for _, fields in lines if len(fields) == len(names)]

@@ -7,11 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kit.answers.number import Number
+from kit.answers.own import Own
 from kit.cli.errors import UserError, first_line
-from kit.grading import answer_kind, gold_answer
+from kit.grading import answer_kind, gold_answer, is_correct, strict_answer
+from kit.prompts import format_reply
 from kit.storage.hub import check_dataset, is_data_file
 from kit.task.data_files import PlacedRow, as_meant, read_rows
-from kit.task.row_texts import answer_text, is_chat, last_question, text_of, value_at
+from kit.task.row_texts import answer_text, as_chat, last_question, text_of, value_at
 
 # "question" and "answer", the texts of the data set; "gold", the checked value as a text; "columns", the row as it came
 Row = dict[str, Any]
@@ -58,13 +61,18 @@ def load_questions(
             problems.append(f"{dataset}, {place}: {error}")
     if problems and not (skip_bad_rows and rows):
         more = len(problems) - PROBLEMS_SHOWN
-        raise UserError(*problems[:PROBLEMS_SHOWN], *([f"{dataset}: and {more} more such rows"] if more > 0 else []))
+        if more > 0:
+            problems[PROBLEMS_SHOWN:] = [f"{dataset}: and {more} more such rows"]
+        if not rows and isinstance(answer_kind(), Number):
+            problems.append("where the answers are no numbers, --task says what they are: docs/your-task.md")
+        raise UserError(*problems)
     if problems:
         print(f"{len(problems)} of {len(problems) + len(rows)} rows left out, the first: {problems[0]}")
     if more_than_asked := sum(_has_further_messages(row["columns"], question_column) for row in rows):
         print(f"{more_than_asked} rows hold more messages than a question: only the last one of the user is asked")
-    if doubt := answer_kind().doubt([row["answer"] for row in rows]):
-        print(f"{dataset}: {doubt}")
+    for doubt in (answer_kind().doubt([row["answer"] for row in rows]), _with_two_answers(rows), _not_asked(rows)):
+        if doubt:
+            print(f"{dataset}: {doubt}")
     return rows
 
 
@@ -109,7 +117,7 @@ def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:
     if not isinstance(raw, dict):
         raise ValueError("is no JSON object; each line must hold one, with a question and an answer")
     question = _wanted(raw, question_column, "--question-column")
-    asked = last_question(question) or text_of(question, question_column, "--question-column")
+    asked = last_question(as_chat(question)) or text_of(question, question_column, "--question-column")
     if not asked.strip():
         raise ValueError(f"has nothing in {question_column!r}: write a question, or remove the row")
     kind, value = answer_kind(), _wanted(raw, answer_column, "--answer-column")
@@ -121,7 +129,18 @@ def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:
         raise ValueError(
             f"holds half a character ({half}), as a text cut in an emoji does: mend or remove it"
         ) from None
-    return {"question": asked, "answer": answer, "gold": kind.as_text(gold_answer(answer)), "columns": raw}
+    gold = kind.gold_text(answer)
+    if not isinstance(kind, Own) and not _can_be_given(gold):
+        raise ValueError(f"the answer {answer.strip()[:80]!r} is none that a reply can give: write it out, and no tags")
+    return {"question": asked, "answer": answer, "gold": gold, "columns": raw}
+
+
+def _can_be_given(gold: str) -> bool:
+    """Is a reply right that says just this?"""
+    try:
+        return is_correct(strict_answer(format_reply("so it is", gold)), gold_answer(gold))
+    except ValueError:
+        return False
 
 
 def _wanted(raw: dict[str, Any], column: str, option: str) -> Any:
@@ -133,8 +152,31 @@ def _wanted(raw: dict[str, Any], column: str, option: str) -> Any:
 
 
 def _has_further_messages(raw: dict[str, Any], question_column: str) -> bool:
-    chat = value_at(raw, question_column)
-    return is_chat(chat) and len(chat) > 1
+    return len(as_chat(value_at(raw, question_column)) or ()) > 1
+
+
+def _with_two_answers(rows: list[Row]) -> str | None:
+    """Is a question there twice, with different right answers? In training each then pays what the other punishes."""
+    golds: dict[str, set[str]] = {}
+    for row in rows:
+        golds.setdefault(row["question"], set()).add(row["gold"])
+    several = [question for question, of_it in golds.items() if len(of_it) > 1]
+    if not several:
+        return None
+    shown = " and ".join(sorted(golds[several[0]])[:2])
+    return f"{len(several)} questions stand there with different answers, such as {several[0][:80]!r} ({shown})"
+
+
+def _not_asked(rows: list[Row]) -> str | None:
+    """Data in Alpaca's form hold what the instruction is about in a column of its own."""
+    left_out = sum(
+        bool(row["columns"].get("input")) and row["columns"].get("instruction") == row["question"] for row in rows
+    )
+    return (
+        f"{left_out} rows have an input beside the instruction, which is not asked: put both into one column"
+        if (left_out)
+        else None
+    )
 
 
 def _read_hub(dataset: str, split: str, config: str) -> list[PlacedRow]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kit.cli.errors import UserError
+from kit.prompts import build_prompt
 from kit.task.questions import Row
 from kit.task.user_rewards import Reward, RewardFunction
 
@@ -47,13 +48,20 @@ def with_columns(function: RewardFunction, questions: Sequence[Row]) -> RewardFu
     return called
 
 
-def check_arguments(rewards: Iterable[Reward], questions: Sequence[Row]) -> None:
-    """Refuse a function that wants an argument which neither the data nor the trainer has.
+def check_arguments(rewards: Iterable[Reward], questions: Sequence[Row], reply: str) -> None:
+    """Refuse a function that wants an argument which neither the data nor the trainer has, or a package that is not
+    installed: some say so only when they are called.
+
+    Args:
+        rewards: the functions.
+        questions: the rows, at least one.
+        reply: some reply in format.
 
     Raises:
-        UserError: naming the columns that there are.
+        UserError: naming the columns that there are, or what the function says of the package.
     """
     columns = reward_columns(questions)
+    first = {name: values[:1] for name, values in columns.items()} | {"prompts": [build_prompt(columns["question"][0])]}
     problems = []
     for reward in rewards:
         lacking = [name for name in reward.required() if name not in (*columns, *_OF_THE_TRAINER)]
@@ -62,5 +70,7 @@ def check_arguments(rewards: Iterable[Reward], questions: Sequence[Row]) -> None
                 f"--rewards: {reward.__name__} wants {' and '.join(map(repr, lacking))}, which the data lack: there "
                 f"are {', '.join(map(str, columns))}"
             )
+        elif reward.file and (said := reward.lacks(completions=[[{"role": "assistant", "content": reply}]], **first)):
+            problems.append(f"--rewards: {reward.__name__} {said}: install that beside the kit's packages")
     if problems:
         raise UserError(*problems)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from decimal import Decimal
 from typing import Any
 
 from kit.numbers.reading import as_data_writes
 
+_CHAT = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content)["']\s*:""")
 _KINDS = {"list": "a list", "tuple": "a list", "dict": "an object", "bool": "true or false", "bytes": "bytes"}
 
 
@@ -40,7 +43,7 @@ def text_of(value: Any, column: str, option: str) -> str:
     if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
         return str(value)
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    places = [f"{column}.{name}" for name, item in inside if isinstance(item, (str, int, float))][:3]
+    places = [place for name, item in inside if (place := _text_in(f"{column}.{name}", item))][:3]
     way_out = f"name what is meant in it, {option} {' or '.join(places)}" if places else f"name another with {option}"
     raise ValueError(f"{column!r} is {_kind(value)}, not a text; {way_out}")
 
@@ -52,26 +55,51 @@ def answer_text(value: Any, column: str, option: str, takes_values: bool) -> str
         ValueError: it is something else than such an answer can be.
     """
     if not takes_values or isinstance(value, str):
-        return text_of(as_data_writes(value), column, option)
+        try:
+            return text_of(as_data_writes(value), column, option)
+        except ValueError as error:
+            if isinstance(value, (bool, list, dict)):
+                raise ValueError(f"{error}, or take a task whose answer is json") from None
+            raise
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
         raise ValueError(f"{column!r} holds {value!r:.60}, which is no JSON: write it as a text") from None
 
 
-def last_question(messages: Any) -> str | None:
-    """The last message of the user, where ``messages`` is a chat (a list of ``{"role": ..., "content": ...}``)."""
-    if not is_chat(messages):
+def as_chat(value: Any) -> list[dict[str, Any]] | None:
+    """A list of chat messages (``{"role": ..., "content": ...}``), also where it was written as a text, as in a CSV.
+
+    Raises:
+        ValueError: it was written as a text in a way that cannot be read again.
+    """
+    if isinstance(value, str) and _CHAT.match(value):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                return as_chat(read(value))
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+        raise ValueError("holds a chat that was written as a text: save the data as JSON Lines or Parquet")
+    are_messages = isinstance(value, list) and all(
+        isinstance(item, dict) and {"role", "content"} <= set(item) for item in value
+    )
+    return value if are_messages else None
+
+
+def last_question(messages: list[dict[str, Any]] | None) -> str | None:
+    """The last message of the user in a chat."""
+    if messages is None:
         return None
     asked = [_content(message["content"]) for message in messages if message["role"] == "user"]
     return asked[-1] if asked else None
 
 
-def is_chat(value: Any) -> bool:
-    """Is it a list of chat messages?"""
-    return isinstance(value, list) and all(
-        isinstance(item, dict) and {"role", "content"} <= set(item) for item in value
-    )
+def _text_in(place: str, item: Any) -> str | None:
+    """The place itself where it holds a text or number, or of a message, where its text is."""
+    if isinstance(item, (str, int, float)):
+        return place
+    named = next((name for name in ("value", "content", "text") if isinstance(item, dict) and name in item), None)
+    return named and f"{place}.{named}"
 
 
 def _content(content: Any) -> str | None:

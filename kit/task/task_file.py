@@ -7,6 +7,7 @@ judge with functions of its own, ``is_right`` and ``read_answer``.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import re
 from collections.abc import Callable
@@ -35,15 +36,18 @@ _FUNCTIONS = ("is_right", "read_answer")
 _KINDS: dict[str, AnswerKind] = {"number": Number(), "text": Text(), "json": Json()}
 
 
-class _AsWritten(yaml.SafeLoader):
-    """YAML 1.1 reads yes, no, on and off as truth values; in a task they are words. true and false are values."""
+class _AsJson(yaml.SafeLoader):
+    """YAML whose words and numbers are JSON's and nothing else: 12:30 is no 750, 0612 no 394, and yes a word."""
 
 
-_AsWritten.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_AsWritten.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|false|True|False"), list("tfTF"))
+_AsJson.yaml_implicit_resolvers = {}
+for _type, _pattern, _first in (
+    ("bool", "true|false", "tf"),
+    ("null", "null", "n"),
+    ("int", "-?(?:0|[1-9][0-9]*)", "-0123456789"),
+    ("float", r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", "-0123456789"),
+):
+    _AsJson.add_implicit_resolver(f"tag:yaml.org,2002:{_type}", re.compile(f"(?:{_pattern})$"), list(_first))
 
 
 @dataclass(frozen=True)
@@ -128,11 +132,16 @@ def _file_of(name: str) -> Path:
 
 def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        said = yaml.load(file.read_text(encoding="utf-8-sig"), _AsWritten)
+        text = file.read_text(encoding="utf-8-sig")
+        said, values = yaml.load(text, yaml.BaseLoader), yaml.load(text, _AsJson)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"--task {file} cannot be read ({' '.join(str(error).split())[:200]}): mend it") from None
     if not isinstance(said, dict) or not all(isinstance(name, str) for name in said):
         raise UserError(f"--task {file} must hold lines of the form NAME: VALUE, such as answer: number")
+    example = said.get("example")
+    for name in ("answer", "gold"):  # a text stays as it is written; an object holds values
+        if isinstance(example, dict) and isinstance(example.get(name), (dict, list)):
+            example[name] = values["example"][name]
     return said, {}
 
 
@@ -172,6 +181,9 @@ def _answers(said: dict[str, Any], functions: dict[str, Any], file: Path, source
     if "is_right" in functions:
         if wanted is not None:
             raise ValueError("it says both answer and is_right: keep one")
+        _check_takes(functions["is_right"], "is_right(answer, gold)")
+        if "read_answer" in functions:
+            _check_takes(functions["read_answer"], "read_answer(block)")
         return Own(functions["is_right"], functions.get("read_answer"), source, str(file))
     if "read_answer" in functions:
         raise ValueError("read_answer without is_right: define is_right(answer, gold) too")
@@ -185,6 +197,13 @@ def _answers(said: dict[str, Any], functions: dict[str, Any], file: Path, source
         raise ValueError("answer must name at least two choices that differ in letters or digits, such as [A, B, C, D]")
     own = ", or define is_right(answer, gold) in a Python file"
     raise ValueError(f"answer must be number, text, json, or a list of choices{own}; it is {wanted!r}")
+
+
+def _check_takes(function: Callable[..., Any], wanted: str) -> None:
+    try:
+        inspect.signature(function).bind(*wanted.split(","))
+    except TypeError as error:
+        raise ValueError(f"{function.__name__} is called as {wanted}: {error}") from None
 
 
 def _choice(item: Any) -> str:
@@ -211,7 +230,7 @@ def _as_text(value: Any) -> str:
 
 def _rewards(said: dict[str, Any], functions: dict[str, Any], file: Path) -> str:
     wanted = said.get("rewards", KNOBS["rewards"].default)
-    if isinstance(wanted, str):
+    if isinstance(wanted, str) and wanted.strip():
         return wanted
     if not isinstance(wanted, dict) or not wanted:
         raise ValueError("rewards must be a recipe, such as sums, or functions with weights, such as {correctness: 4}")

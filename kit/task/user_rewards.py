@@ -18,6 +18,7 @@ from kit.task.user_code import run_file
 
 RewardFunction = Callable[..., Sequence[float | None]]
 _SHOWN = 300  # characters of a reply in a message
+_LACKS = ("raised ImportError", "raised ModuleNotFoundError")
 
 
 class Reward:
@@ -47,10 +48,15 @@ class Reward:
     ) -> None:
         self.function, self.__name__, self.file, self.source, self.maximum = function, name, file, source, maximum
 
-    def __call__(self, *, completions: list[Any], **columns: Any) -> list[float | None]:
+    def __call__(self, /, *, completions: list[Any], **columns: Any) -> list[float | None]:
         if isinstance(problem := _call(self.function, completions, columns), str):
             raise UserError(f"reward {self.__name__} {_blame(self.function, completions, columns, problem)}")
         return problem
+
+    def lacks(self, *, completions: list[Any], **columns: Any) -> str | None:
+        """What a call says of a package that is not installed; any other failure is for training's calls to say."""
+        said = _call(self.function, completions, columns)
+        return said if isinstance(said, str) and said.startswith(_LACKS) else None
 
     def required(self) -> list[str]:
         """The arguments that it cannot be called without."""
@@ -101,6 +107,7 @@ def load_reward(file: str, name: str) -> Reward:
                 "take the / out of its arguments"
             )
     maximum = getattr(function, "maximum", None)
+    maximum = None if callable(maximum) else maximum
     return Reward(function, name, file, source_hash(path, name), None if maximum is None else float(maximum))
 
 
@@ -180,7 +187,10 @@ def _blame(function: Callable[..., Any], completions: list[Any], columns: dict[s
             said, reply = broken
             text = reply if isinstance(reply, str) else reply[-1]["content"]
             return f"{said}; mend it. The reply that broke it: {text[:_SHOWN]!r}"
-    return f"{problem}; mend it: it must return one number for each completion"
+    if problem.startswith(_LACKS):
+        return f"{problem}; install that beside the kit's packages"
+    tail = "" if problem.startswith("raised") else ": it must return one number for each completion"
+    return f"{problem}; mend it{tail}"
 
 
 def _shown(value: Any) -> str:

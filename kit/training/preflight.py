@@ -6,7 +6,6 @@ nothing down, and puts the random states back, so that the run after it is the r
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,8 +16,6 @@ from kit.cli.errors import first_line
 from kit.planning.hardware import free_card
 from kit.training.random_states import same_random_numbers
 from kit.training.trainer import build_trainer, forget_reference
-
-_PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def rehearse(arguments: dict[str, Any], policy: Any, tokenizer: Any, dataset: Any) -> None:
@@ -37,7 +34,7 @@ def rehearse(arguments: dict[str, Any], policy: Any, tokenizer: Any, dataset: An
     """
     print("first a step at full length, which changes nothing: memory runs out now or not at all", flush=True)
     try:
-        with same_random_numbers(), _environment_kept(), _adapter_kept(policy):
+        with same_random_numbers(), _adapter_kept(policy):
             _take_step(arguments, policy, tokenizer, dataset)
     except Exception as error:  # torch, vLLM and TRL each have their own kinds
         if is_out_of_memory(error) or is_lost(error) or ranks.count() > 1:  # the others are in the middle of it
@@ -84,16 +81,3 @@ def _adapter_kept(policy: Any) -> Iterator[None]:
                 weight.data = before[name]
         forget_reference(policy)  # the real trainer makes its own
         policy.zero_grad(set_to_none=True)
-
-
-@contextmanager
-def _environment_kept() -> Iterator[None]:
-    """TRL tells vLLM its place among processes by variables, from which the real trainer would infer several cards."""
-    before = {name: os.environ.get(name) for name in _PLACE}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value

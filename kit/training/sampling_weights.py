@@ -1,4 +1,7 @@
-"""How much of a step does the sampling correction leave out or cap? TRL weighs by the ratio and says not how often."""
+"""How much of a step does the sampling correction leave out or cap? TRL weighs by the ratio and says not how often.
+
+On a card nobody says it: Unsloth's trainer weighs inside its compiled loss.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row
 from kit.training.rollouts import use_vllm_on_processor
 from kit.training.sampling_weights import log_limited
+
+_PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def that_fit(
@@ -136,20 +139,36 @@ def build_trainer(arguments, policy, tokenizer, dataset, reward_functions, callb
         args = GRPOConfig(**arguments)
         if hasattr(args, "warmup_ratio"):  # transformers 4 falls back on it at --warmup-steps 0; Unsloth makes it 0.1
             args.warmup_ratio = 0.0
-        trainer = GRPOTrainer(
-            model=policy,
-            processing_class=tokenizer,
-            reward_funcs=reward_functions,
-            args=args,
-            train_dataset=dataset,
-            callbacks=callbacks,
-        )
+        with _place_kept():
+            trainer = GRPOTrainer(
+                model=policy,
+                processing_class=tokenizer,
+                reward_funcs=reward_functions,
+                args=args,
+                train_dataset=dataset,
+                callbacks=callbacks,
+            )
     except (TypeError, ValueError, NotImplementedError, ImportError) as error:
         raise UserError(f"TRL refuses these settings: {first_line(error)}") from error
     trainer.remove_callback(PrinterCallback)
     log_limited(trainer)
     hold_adapter_in_float32(trainer.model)
     return trainer
+
+
+@contextmanager
+def _place_kept() -> Iterator[None]:
+    """TRL tells vLLM its place among processes by variables. The arguments of the next trainer, a warm start's or the
+    real one's after a rehearsal, would infer several cards from them, and its checkpoints hold the random states of a
+    list of cards, which the program that goes on could not take up."""
+    before = {name: os.environ.get(name) for name in _PLACE}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def forget_reference(policy: Any) -> None:

@@ -90,7 +90,10 @@ class WarmStart:
             wanted = ranks.by_first(lambda: self._is_wanted(self._with_look(policy, tokenizer, engine)))
             if not wanted or not self._trained(policy, tokenizer, engine):
                 return False
-        _refer_to(policy)
+        if not _refer_to(policy) and self._settings.beta:
+            print(
+                "--beta compares with the base here, not with the warm start: on a card Unsloth keeps no copy of that"
+            )
         return True
 
     def facts(self) -> dict[str, Any]:
@@ -296,11 +299,15 @@ def _counted(replies: list[OwnReply], kept: list[OwnReply]) -> dict[str, Any]:
     }
 
 
-def _refer_to(policy: Any) -> None:
-    """A KL term compares with where GRPO begins: TRL's frozen copy, where there is one, becomes this adapter."""
+def _refer_to(policy: Any) -> bool:
+    """A KL term compares with where GRPO begins: TRL's frozen copy becomes this adapter. Is there such a copy?
+
+    Unsloth takes it out of TRL's trainer on a card, and compares with the base, the adapter switched off.
+    """
     import torch
 
+    copies = {name: parameter for name, parameter in policy.named_parameters() if ".ref." in name}
     with torch.no_grad():
-        for name, parameter in policy.named_parameters():
-            if ".ref." in name:
-                parameter.copy_(policy.get_parameter(name.replace(".ref.", ".default.")))
+        for name, parameter in copies.items():
+            parameter.copy_(policy.get_parameter(name.replace(".ref.", ".default.")))
+    return bool(copies)

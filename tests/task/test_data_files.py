@@ -92,6 +92,16 @@ def test_what_cannot_be_read_says_where_and_what_to_do(tmp_path, name, content, 
     assert name in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["sep=;\nquestion;answer\na;1\nb;2\n", "question;answer;;\na;1;;\n;;;\nb;2;;\n", "question;answer\na;1\n;\nb;2\n"],
+)
+def test_what_excel_writes_beside_the_rows_is_no_row(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text)
+    rows = load_questions(str(tmp_path / "a.csv"))
+    assert [row["columns"] for row in rows] == [{"question": "a", "answer": 1}, {"question": "b", "answer": 2}]
+
+
 def test_csv_texts_stay_texts(tmp_path):
     (tmp_path / "a.csv").write_text('question,answer,id,level,share\n9 + 9?,"1,200",007,1,\nAgain?,18,008,2,0.5\n')
     first, second = load_questions(str(tmp_path / "a.csv"))

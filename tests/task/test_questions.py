@@ -1,5 +1,6 @@
 """Reading questions: what is wrong is named with its line, before anything heavy starts."""
 
+import csv
 import json
 from decimal import Decimal
 
@@ -44,6 +45,38 @@ def test_plain_columns_of_other_names(tmp_path):
 def test_a_bad_row_is_named_with_its_line(tmp_path, line, words):
     with pytest.raises(UserError, match=words):
         load_questions(write(tmp_path, GOOD, line))
+
+
+@pytest.mark.parametrize("write", [json.dumps, str], ids=["JSON", "Python"])
+def test_a_chat_that_was_written_as_a_text_is_a_chat(tmp_path, write):
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What's 9 + 9?"}]
+    file = tmp_path / "data.csv"
+    with file.open("w", newline="") as handle:
+        csv.writer(handle).writerows([["prompt", "answer"], [write(chat), "18"]])
+    (row,) = load_questions(str(file), question_column="prompt")
+    assert row["question"] == "What's 9 + 9?"
+    file = tmp_path / "data.jsonl"
+    file.write_text(json.dumps({"prompt": str(chat).replace(", {", " {"), "answer": "18"}))
+    with pytest.raises(UserError, match="line 1: holds a chat that was written as a text"):
+        load_questions(str(file), question_column="prompt")
+
+
+def test_what_is_odd_about_the_data_is_said(tmp_path, capsys):
+    rows = [{"instruction": "Add.", "input": "2 and 2", "answer": 4}, {"instruction": "Add.", "input": "", "answer": 5}]
+    load_questions(write(tmp_path, *map(json.dumps, rows)), question_column="instruction")
+    said = capsys.readouterr().out
+    assert "1 questions stand there with different answers, such as 'Add.' (4 and 5)" in said
+    assert "1 rows have an input beside the instruction" in said
+    load_questions(write(tmp_path, GOOD, GOOD))
+    assert capsys.readouterr().out == ""
+
+
+def test_answers_that_are_no_numbers_are_shown_the_way(tmp_path):
+    with pytest.raises(UserError, match="--task says what they are"):
+        load_questions(write(tmp_path, '{"question": "q", "answer": "Paris"}'))
+    with pytest.raises(UserError) as error:
+        load_questions(write(tmp_path, GOOD, '{"question": "q", "answer": "Paris"}'))
+    assert "--task" not in str(error.value)
 
 
 def test_missing_and_empty_files(tmp_path):

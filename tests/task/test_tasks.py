@@ -133,6 +133,55 @@ def test_text_is_its_letters(own):
     assert not any(is_right(answer, "São Paulo") for answer in ("Sao Paulo", "São Paulo or Rio", "S ão Paulo", "..."))
 
 
+def test_what_is_right_of_a_text_is_cut_out_of_a_solution_and_reaches_a_reward_as_it_is_written(own, tmp_path):
+    own("answer: text\nexample: {question: q, reasoning: so, answer: Lima}")
+    golds = [
+        "New  York",
+        "<think>so</think><answer> New York </answer>",
+        r"We reason: \boxed{New York}",
+        "so\n#### New York",
+    ]
+    file = tmp_path / "data.jsonl"
+    file.write_text("".join(json.dumps({"question": f"{n}?", "answer": gold}) + "\n" for n, gold in enumerate(golds)))
+    assert all(is_right("new york", gold) for gold in golds)
+    assert [row["gold"] for row in load_questions(str(file))] == ["New  York", *["New York"] * 3]
+
+
+def test_an_answer_that_no_reply_can_give_is_refused(own, tmp_path):
+    file = tmp_path / "data.jsonl"
+    file.write_text('{"question": "q", "answer": "1e100"}')
+    with pytest.raises(UserError, match="line 1: the answer '1e100' is none that a reply can give"):
+        load_questions(str(file))
+    own("answer: text\nexample: {question: q, reasoning: so, answer: Lima}")
+    file.write_text('{"question": "q", "answer": "the tag <answer>"}')
+    with pytest.raises(UserError, match="is none that a reply can give"):
+        load_questions(str(file))
+
+
+def test_a_task_holds_what_is_written_there(own):
+    """YAML 1.1 reads 12:30 as 750, 0612 as 394, 1.50 as 1.5 and a day as a date."""
+    for written in ("12:30", "0612", "1.50", "2024-05-01", "null", "yes"):
+        task = own(f"answer: text\nexample: {{question: q, reasoning: so, answer: {written}}}")
+        assert f"<answer>\n{written}\n</answer>" in task.example.reply
+    assert own("answer: [9:30, 012, 1.50]\nexample: {question: q, reasoning: so, answer: 012}").answers.choices == (
+        "9:30", "012", "1.50",
+    )  # fmt: skip
+    task = own(
+        "answer: json\nexample: {question: q, reasoning: so, answer: {n: 3, x: 1.5, t: true, o: null, w: 12:30}}"
+    )
+    assert '{"n": 3, "x": 1.5, "t": true, "o": null, "w": "12:30"}' in task.example.reply
+
+
+def test_what_parquet_adds_to_an_answer_is_said(own, tmp_path, capsys):
+    from pyarrow import Table, parquet
+
+    own("answer: json\nexample: {question: q, reasoning: so, answer: {a: 1}}")
+    rows = [{"question": "a", "answer": {"name": "Ana", "age": 3}}, {"question": "b", "answer": {"name": "Bo"}}]
+    parquet.write_table(Table.from_pylist(rows), tmp_path / "data.parquet")
+    load_questions(str(tmp_path / "data.parquet"))
+    assert "of 2 answers, 1 hold null" in capsys.readouterr().out
+
+
 def test_tags_are_the_tasks_own(own):
     own("answer: number\ntags: {reasoning: think, answer: result}\nexample: {question: q, reasoning: so, answer: 7}")
     assert "<think>" in build_prompt("1 + 1?")[0]["content"]

@@ -202,8 +202,23 @@ def test_a_column_that_the_data_lack_is_named_beforehand(own, questions):
         UserError,
         match="f wants 'ground_truth', which the data lack: there are solution, question, answer, level, image",
     ):
-        check_arguments(choose_rewards(f"{file}:f,correctness")[0], questions)
-    check_arguments(choose_rewards(f"{own(FORMS)}:short,correctness")[0], questions)
+        check_arguments(choose_rewards(f"{file}:f,correctness")[0], questions, "7")
+    check_arguments(choose_rewards(f"{own(FORMS)}:short,correctness")[0], questions, "7")
+
+
+def test_a_package_that_a_function_misses_when_it_is_called_is_named_beforehand(own, questions):
+    file = own("def f(completions, **kw):\n    import not_there\ndef g(completions, trainer_state, **kw):\n    1 / 0")
+    with pytest.raises(UserError, match=r"f raised ModuleNotFoundError: No module named 'not_there' .*: install that"):
+        check_arguments(choose_rewards(f"{file}:f")[0], questions, "7")
+    check_arguments(choose_rewards(f"{file}:g")[0], questions, "7")  # it may want what training alone has
+
+
+def test_names_of_pythons_own_are_columns_and_methods(own):
+    text = "class R:\n    def __call__(self, completions, **kw):\n        return [1.0]\n    def maximum(self): ...\n"
+    ((reward,), _) = choose_rewards(f"{own(text + 'r = R()')}:r")
+    assert reward.maximum is None
+    ((reward,), _) = choose_rewards("correctness")
+    reward(completions=[], answer=[], **{"self": []})
 
 
 # Is it the function that the run began with?
