@@ -38,6 +38,12 @@ def template_in(folder: Path) -> str:
     return ""
 
 
+def keep_default_template(tokenizer: Any) -> None:
+    """Of a tokenizer with several templates by name, keep the one that a chat is put into."""
+    if isinstance(named := tokenizer.chat_template, dict):
+        tokenizer.chat_template = named.get("default") or next(iter(named.values()))
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object; empty where there is no such file.
 

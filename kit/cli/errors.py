@@ -36,7 +36,9 @@ def of_unreadable(path: object, error: OSError) -> str:
 
 def first_line(error: BaseException) -> str:
     """What a library's exception says, in one line; its kind where it says nothing."""
-    said = str(error).strip().splitlines()
+    said = [line.strip() for line in str(error).strip().splitlines()]
+    if len(said) > 1 and said[0].endswith(":"):  # torch and others put the reason after a heading
+        said[0] += f" {said[1]}"
     return said[0][:200] if said else type(error).__name__
 
 

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from kit.cli.errors import UserError
-from kit.generation.artefacts import recorded_base
+from kit.generation.artefacts import Artefact, Kind, check_askable, recorded_base
 from kit.prompts import default_system_prompt
 from kit.settings.knobs import KNOBS
 from kit.storage.atomic import file_hash, replace_whole
 from kit.storage.hub import check_base
 from kit.storage.run_folder import RunFolder, run_folder_of
 from kit.storage.run_lock import LOCK
-from kit.storage.weight_files import check_adapter, files_that_answer
+from kit.storage.weight_files import check_adapter, files_that_answer, is_models
 
 _FOR_SCORES = ("max_prompt_length", "max_completion_length", "decimal_mark")  # what evaluate.py reads of a run
 _WEIGHTS = "adapter_model.safetensors"
+_NOT_ITS_OWN = ("trainer_state.json", "config.json", "model.safetensors.index.json")
 _TRAINERS_OWN = (".pt", ".pth", ".bin")  # optimizer and random state in a checkpoint
 
 
@@ -48,25 +49,42 @@ def check_adoption(adapter: Path, base: str | None, output: Path | None) -> RunF
         and (not output.is_dir() or any(path.name != LOCK for path in output.iterdir()))
     ):
         raise UserError(f"--output-dir {output} holds something else: name a folder that is not there yet")
+    check_askable([Artefact("adapter", Kind.ADAPTER, str(adapter), named)])
     return run
 
 
 def adopt(adapter: Path, run: RunFolder) -> None:
-    """Copy an adapter into a run folder of its own, which is there at once: a kill leaves no half of one."""
+    """Copy an adapter into a run folder of its own, which is there at once: a kill leaves no half of one. In one that
+    is there, an adapter whose files were mended since takes the place of the copy."""
     record = _record_of(adapter, run)
-    if run.exists():
-        run.write(record)
-    else:
-        partial = run.path.with_name(f".{run.path.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        for file in files_that_answer(adapter):
-            if file.suffix in _TRAINERS_OWN or file.name == "trainer_state.json":
-                continue
-            copy = partial / "adapter" / file.relative_to(adapter)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
+    partial = run.path.with_name(f".{run.path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for name in _own_files(adapter):
+        copy = partial / "adapter" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(adapter / name, copy)
+    if not run.exists():
         RunFolder(partial).write(record)
         replace_whole(partial, run.path)
+        return
+    if _hashes(partial / "adapter") != _hashes(run.adapter):
+        print(f"{adapter} is another than the copy in {run.path}: copied again")
+        replace_whole(partial / "adapter", run.adapter)
+    shutil.rmtree(partial)
+    run.write(record)
+
+
+def _own_files(adapter: Path) -> list[Path]:
+    """What belongs to an adapter of all that lies in its folder, where trainers leave their state and some a model."""
+    return [
+        file.relative_to(adapter)
+        for file in files_that_answer(adapter)
+        if file.suffix not in _TRAINERS_OWN and file.name not in _NOT_ITS_OWN and not is_models(file)
+    ]
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {str(name): file_hash(folder / name) for name in _own_files(folder)}
 
 
 def _record_of(adapter: Path, run: RunFolder) -> dict[str, Any]:

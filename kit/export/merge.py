@@ -11,6 +11,7 @@ from kit.export.checks.merged import adapter_is_trained, says_the_same, tokens_a
 from kit.export.evidence import Evidence
 from kit.export.merge_weights import write_merged
 from kit.export.record import ExportRecord
+from kit.models.merged_tensors import PEFT_ERRORS
 from kit.models.tensors import with_tokenizer
 from kit.storage.atomic import file_hash, replace_whole
 from kit.storage.hub import local_folder
@@ -44,7 +45,7 @@ def merge(record: ExportRecord, evidence: Evidence, scratch: Path) -> Merged:
     folder = scratch / "merged"
     try:
         write_merged(run.adapter, base, folder)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:  # PEFT's own words for what does not fit
+    except PEFT_ERRORS as error:
         raise ExportRefused(f"{run.adapter} cannot be merged into {base}, PEFT says: {first_line(error)}") from error
     _verify(folder, record, evidence)
     replace_whole(folder, run.merged)

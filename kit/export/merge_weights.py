@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kit.chat_templates import keep_default_template
+from kit.models.base_check import mend_padding
 from kit.models.merged_tensors import merged_tensors
 from kit.models.sentencepiece_file import keep_sentencepiece_file
 from kit.models.tensors import Tensors, embedding_rows, is_tied, with_tokenizer
-from kit.storage.generation_settings import write_greedy
+from kit.storage.generation_settings import ends_of_turn, write_greedy
 from kit.storage.hub import local_folder
 
 if TYPE_CHECKING:
@@ -54,13 +56,23 @@ def write_merged(adapter: Path, base: str, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(str(with_tokenizer(adapter, base)))
     if length := source.get("text_config", source).get("max_position_embeddings"):
         tokenizer.model_max_length = length  # other tools, and this kit before, keep the training's there
-    config = source | {"pad_token_id": tokenizer.pad_token_id}  # the base's own may have been mended
+    keep_default_template(tokenizer)
+    mend_padding(tokenizer, base)  # training has done so, other tools may not
+    config = source | {"pad_token_id": tokenizer.pad_token_id}
+    ends = ends_of_turn(folder) or _listed(source.get("eos_token_id"))
+    if tokenizer.eos_token_id not in ends:  # an adapter may have been taught another end than its base's
+        ends = [tokenizer.eos_token_id, *ends]
+        config["eos_token_id"] = ends
     config |= {"tie_word_embeddings": False} if own_head else {}
     config |= {"vocab_size": rows} if (rows := embedding_rows(adapter)) else {}
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
     keep_sentencepiece_file((str(adapter), base), tokenizer, folder)
-    write_greedy(folder, tokenizer.pad_token_id)
+    write_greedy(folder, tokenizer.pad_token_id, ends)
+
+
+def _listed(ends: int | list[int] | None) -> list[int]:
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
 def _number_type(base: str) -> torch.dtype:

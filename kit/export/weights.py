@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kit.chat_templates import keep_default_template
 from kit.planning.hardware import free_card, free_memory_bytes
 from kit.storage.hub import weights_bytes
 
@@ -47,7 +48,9 @@ def load_tokenizer(path: Path | str) -> Any:
 def _load_tokenizer(path: str, _: tuple[int, ...]) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    keep_default_template(tokenizer)
+    return tokenizer
 
 
 def next_token(model: Any, ids: list[int], last: int) -> torch.Tensor:

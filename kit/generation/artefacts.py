@@ -14,6 +14,7 @@ from kit.cli.errors import Problems, UserError
 from kit.llama_cpp.adapter_gguf import is_adapter_gguf
 from kit.llama_cpp.gguf_names import check_gguf, gguf_name, ggufs_in, is_gguf, number_type, parts
 from kit.models.positions import check_positions
+from kit.models.tensors import with_tokenizer
 from kit.storage.atomic import file_hash
 from kit.storage.hub import (
     check_base,
@@ -107,9 +108,10 @@ def template_of(artefact: Artefact) -> str:
 
         of_model = Path(artefact.base or artefact.path)
         return str(GgufFile(parts(of_model)[0]).value("tokenizer.chat_template") or "")
-    own = template_in(local_folder(artefact.path)) if _is_here(artefact.path) else ""
-    base = artefact.base
-    return own or (template_in(local_folder(base)) if base and _is_here(base) else "")
+    folder, base = artefact.path, artefact.base
+    if artefact.kind is Kind.ADAPTER and base:
+        folder = str(with_tokenizer(Path(folder), base)) if _is_here(base) else folder
+    return template_in(local_folder(folder)) if _is_here(folder) else ""
 
 
 def check_askable(artefacts: list[Artefact], served: str = "") -> None:

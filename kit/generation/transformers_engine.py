@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from kit.generation.artefacts import Artefact
+from kit.generation.artefacts import Artefact, Kind
 from kit.generation.engine import Completion, Conversation, Engine, Finished, Sampling, rendered_prompt
 from kit.generation.runtime import Room, Runtime
+from kit.models.adapter_fit import check_fits
 from kit.planning.hardware import free_card
 
 
@@ -19,6 +21,8 @@ def open_transformers(artefact: Artefact, runtime: Runtime, room: Room) -> Itera
 
     free_card()  # of the artefact before this one
     model, tokenizer = load_for_inference(artefact.path, runtime.dtype, artefact.base, load_in_4bit=runtime.base_4bit)
+    if artefact.kind is Kind.ADAPTER and artefact.base:
+        check_fits(model, Path(artefact.path), artefact.base)
     yield engine_of(model, tokenizer, room.batch_size)
 
 

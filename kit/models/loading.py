@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import ranks
-from kit.cli.errors import UserError
+from kit.chat_templates import keep_default_template
+from kit.checkpointing.failures import is_lost, is_out_of_memory
+from kit.cli.errors import UserError, first_line
+from kit.models.merged_tensors import PEFT_ERRORS
 from kit.models.unpacking import unpack_base
 from kit.models.vllm_kernels import load_this_processors_kernels
 from kit.planning.engine_choice import NOT_ON_THIS_CARD, PROCESSOR_ENVIRONMENT, ROLLOUTS_WITHOUT, did_not_load
@@ -67,6 +70,7 @@ def load_for_training(plan: Plan) -> tuple[Any, Any, Plan]:
         free_card()
         loaded = load(**base_arguments(plan))
     model, tokenizer = loaded
+    keep_default_template(tokenizer)
     # Unsloth says the training's own length there, and what is exported would go on saying so.
     length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     tokenizer.model_max_length = length or tokenizer.model_max_length
@@ -140,13 +144,24 @@ def environment(plan: Plan) -> dict[str, str]:
 
 
 def load_for_inference(path: str, dtype: str, base: str | None = None, load_in_4bit: bool = False) -> tuple[Any, Any]:
-    """A base or merged model, or an adapter folder on ``base``, whatever base it names itself, ready to generate."""
+    """A base or merged model, or an adapter folder on ``base``, whatever base it names itself, ready to generate.
+
+    Raises:
+        UserError: what lies there cannot be loaded.
+    """
     unsloth = _import_unsloth()
-    with _adapter_on(Path(path), base) as folder:
-        model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
-            model_name=str(folder), max_seq_length=None, dtype=_dtype(dtype), load_in_4bit=load_in_4bit,
-            use_gradient_checkpointing=False,  # its default compares max_seq_length, which is the model's own here
-        )  # fmt: skip
+    try:
+        with _adapter_on(Path(path), base) as folder:
+            model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
+                model_name=str(folder), max_seq_length=None, dtype=_dtype(dtype), load_in_4bit=load_in_4bit,
+                use_gradient_checkpointing=False,  # its default compares max_seq_length, which is the model's own here
+                use_exact_model_name=not load_in_4bit,  # the weights that were asked for, no copy of them elsewhere
+            )  # fmt: skip
+    except (*PEFT_ERRORS, ImportError) as error:
+        if is_out_of_memory(error) or is_lost(error):
+            raise
+        on_base = f" on {base}: if it adds tokens, score merged/; else name its base with --base" if base else ""
+        raise UserError(f"{path} cannot be loaded ({first_line(error)}){on_base}") from error
     unsloth.FastLanguageModel.for_inference(model)
     _sample_by_what_is_passed(model)
     _sample_cheaply(model)

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kit.models.adapter_fit import check_fits
 from kit.models.tensors import Tensors, embedding_rows
 from kit.storage.hub import local_folder
 
 if TYPE_CHECKING:
     import torch
 
+PEFT_ERRORS = (RuntimeError, ValueError, LookupError, TypeError)  # in which it says what does not fit
 PREFIX = "base_model.model."  # of the base's names in an adapter's file
 
 
@@ -23,6 +25,7 @@ def merged_tensors(adapter: Path, base: str) -> Iterator[tuple[str, torch.Tensor
     an embedding with rows for added tokens, takes the place of the base's.
 
     Raises:
+        UserError: a part of the adapter has no place in the base, or is lacking.
         RuntimeError: and others of PEFT's own, where the adapter does not fit the base.
     """
     import torch
@@ -32,6 +35,7 @@ def merged_tensors(adapter: Path, base: str) -> Iterator[tuple[str, torch.Tensor
     skeleton = _skeleton(base, embedding_rows(adapter))
     embedding = _name_of(skeleton, skeleton.get_input_embeddings())
     adapted = PeftModel.from_pretrained(skeleton, str(adapter), low_cpu_mem_usage=True, torch_device="cpu")
+    check_fits(adapted, adapter, base)
     reached = set()
     for path, module in _adapted_modules(adapted.base_model.model):
         plain = getattr(module, "original_module", None)

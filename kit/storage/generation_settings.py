@@ -38,11 +38,15 @@ def ends_of_turn(folder: Path) -> list[int]:
     return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
-def write_greedy(folder: Path, pad_token_id: int | None) -> None:
-    """Make a folder's generation_config.json say what its export is scored with: greedy, its tokens, nothing else."""
+def write_greedy(folder: Path, pad_token_id: int | None, ends: list[int]) -> None:
+    """Make a folder's generation_config.json say what its export is scored with: greedy, its tokens, nothing else.
+
+    ``ends`` are the tokens that end a turn.
+    """
     file = folder / _FILE
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    tokens = tokens_of(before | {"pad_token_id": pad_token_id})
+    eos = ends[0] if len(ends) == 1 else ends or None
+    tokens = tokens_of(before | {"pad_token_id": pad_token_id, "eos_token_id": eos})
     write_whole(file, json.dumps(tokens | {"do_sample": False}, indent=2) + "\n")
 
 

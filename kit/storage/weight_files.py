@@ -107,10 +107,13 @@ def check_adapter(folder: Path, shown: str) -> None:
     _check_readable(folder, [folder / ADAPTER_WEIGHTS], shown)
 
 
+def is_models(file: Path) -> bool:
+    """Are these a model's weights? An adapter's are none, nor is a second copy."""
+    return file.suffix == ".safetensors" and not file.name.startswith(("adapter_model", SECOND_COPY))
+
+
 def _weights_in(folder: Path) -> list[Path]:
-    """A model's weights; an adapter's are none, nor is a second copy."""
-    others = ("adapter_model", SECOND_COPY)
-    return [file for file in sorted(folder.glob("*.safetensors")) if not file.name.startswith(others)]
+    return [file for file in sorted(folder.glob("*.safetensors")) if is_models(file)]
 
 
 def _read_by_engines(folder: Path, weights: list[Path], shown: str) -> list[Path]:

@@ -149,7 +149,11 @@ def carries_training(gguf: GgufFile, readable: GgufFile, merged: Path, base: str
         base: what training began with.
         distances: asked only about a file that does not carry the training.
     """
-    sums = _sums(readable, merged, base)
+    try:
+        sums = _sums(readable, merged, base)
+    except KeyError as error:
+        says = f"it holds no {error.args[0]}: it is no whole model of this kind, export it again"
+        return Check(gguf.path.name, "carries_adapter", False, says, {})
     if not sums.change:
         return Check(gguf.path.name, "carries_adapter", True, "training changed no matrix of it", {})
     share, spread = sums.share, SPREADS * sums.share_spread

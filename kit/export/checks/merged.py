@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from kit.cli.errors import first_line
 from kit.export.checks.check import Check
 from kit.export.weights import load_model, load_tokenizer, next_token, no_room_for
-from kit.models.merged_tensors import PREFIX, merged_tensors
+from kit.models.merged_tensors import PEFT_ERRORS, PREFIX, merged_tensors
 from kit.models.tensors import Tensors, embedding_rows, is_tied, with_tokenizer
-from kit.storage.generation_settings import shapes_replies
+from kit.storage.generation_settings import ends_of_turn, shapes_replies
 from kit.storage.hub import local_folder
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def weights_agree(merged: Path, adapter: Path, base: str) -> Check:
                 missing.append(name)
                 extra = [other for other in extra if other != name]
             extra = [other for other in extra if other != name]
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:  # PEFT's own words for what does not fit
+    except PEFT_ERRORS as error:
         says = f"{adapter} does not go with {base}, PEFT says: {first_line(error)}"
         return Check("merged", "weights", False, says, {})
     wrong += [f"{name} is missing" for name in missing] + [f"{name} is not in the base" for name in extra]
@@ -112,6 +112,8 @@ def _fault(found: torch.Tensor, original: torch.Tensor, expected: torch.Tensor |
     import torch
 
     count.tensors += 1
+    if not torch.isfinite(found).all():
+        return "holds NaN or infinite entries"
     before = original.to(found.dtype)
     if expected is None:
         return "" if torch.equal(found, before) else "is not the base's, and the adapter does not reach it"
@@ -226,7 +228,8 @@ def says_the_same(merged: Path, adapter: Path, base: str, conversations: list[li
             f"log-probabilities move by {merging:.1g} nats a token in merging, by {folder:.1g} in the folder; rounding "
             f"to {str(dtype).removeprefix('torch.')} moves them by {rounding:.2g}"
         )
-    return Check("merged", "log_probabilities", max(merging, folder) <= FLOAT32_NOISE, says, numbers)
+    passed = merging <= FLOAT32_NOISE and folder <= FLOAT32_NOISE
+    return Check("merged", "log_probabilities", passed, says, numbers)
 
 
 def _tied_hint(adapter: Path, base: str) -> str:
@@ -263,6 +266,8 @@ def tokens_agree(merged: Path, trained: Path | str) -> Check:
     ours, theirs = load_tokenizer(merged), load_tokenizer(trained)
     config = json.loads((merged / "config.json").read_text(encoding="utf-8"))
     wrong = []
+    if (ends := ends_of_turn(merged)) and ours.eos_token_id not in ends:
+        wrong.append(f"generation_config.json ends a turn with {ends} and not with {ours.eos_token!r}")
     if ours.eos_token_id != theirs.eos_token_id:
         wrong.append(f"the end-of-turn token is {ours.eos_token!r}, in training it was {theirs.eos_token!r}")
     if ours.pad_token_id == ours.eos_token_id:
