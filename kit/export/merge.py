@@ -11,6 +11,7 @@ from kit.export.checks.merged import adapter_is_trained, says_the_same, tokens_a
 from kit.export.evidence import Evidence
 from kit.export.merge_weights import write_merged
 from kit.export.record import ExportRecord
+from kit.models.adapter_fit import check_embedding
 from kit.models.merged_tensors import PEFT_ERRORS
 from kit.models.tensors import with_tokenizer
 from kit.storage.atomic import file_hash, replace_whole
@@ -38,9 +39,11 @@ def merge(record: ExportRecord, evidence: Evidence, scratch: Path) -> Merged:
 
     Raises:
         ExportRefused: a check failed; nothing is left under the final name.
+        UserError: the adapter does not go with its base, or no merge can be what it is.
     """
     run, base = record.run, record.run.merge_base()
     record.verify(adapter_is_trained(run.adapter))
+    check_embedding(run.adapter, base)
     record.say(f"merging {run.adapter} into the 16-bit weights of {base}")
     folder = scratch / "merged"
     try:

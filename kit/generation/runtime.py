@@ -12,6 +12,7 @@ from kit.models.tensors import beyond_lora, changes_head
 from kit.planning import hardware
 from kit.planning.engine_choice import VllmNotLoaded, choose_engine
 from kit.planning.model_shape import model_shape
+from kit.storage.weight_files import is_quantized
 
 # On a card vLLM multiplies every pair of factors by alpha / rank of the whole adapter; on a processor PEFT merges it.
 _UNKNOWN_TO_VLLM = {
@@ -103,4 +104,5 @@ def choose_runtime(
         print(f"{artefact.name}: --dtype bfloat16 {why}: leave it out")
     dtype = choice.dtype if dtype == "auto" else dtype
     base = f", {'4' if in_4bit else '16'}-bit base" if artefact.kind is Kind.ADAPTER else ""
+    base = ", quantized" if is_quantized(artefact.path) else base
     return Runtime("vLLM" if choice.use_vllm else "transformers", dtype, dtype + base, in_4bit)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from kit.cli.errors import UserError
-from kit.models.tensors import Tensors
+from kit.models.tensors import Tensors, is_tied
+from kit.storage.weight_files import ADAPTER_CONFIG
 
 
 def check_fits(adapted: Any, adapter: Path, base: str) -> None:
@@ -33,6 +35,27 @@ def check_fits(adapted: Any, adapter: Path, base: str) -> None:
                 f"{adapter} does not go with {base}: {len(names)} of its tensors {what}, such as {min(names)}: name "
                 "the base that it was trained on, with --base"
             )
+
+
+def check_embedding(adapter: Path, base: str) -> None:
+    """Refuse an adapter on an embedding that is the output head too: it changes one of the two, merged both.
+
+    Raises:
+        UserError: with what to train instead.
+    """
+    config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    whole = config.get("modules_to_save") or []
+    trains = any("lora_embedding" in name for name in Tensors(adapter)) or _names(whole, "embed_tokens")
+    head = any("lm_head.lora" in name for name in Tensors(adapter)) or _names(whole, "lm_head")
+    if trains and not (head or config.get("ensure_weight_tying")) and is_tied(base):
+        raise UserError(
+            f"{adapter} changes the embedding, which is the output head of {base} too and stays as it was there: "
+            "merged, it would change both. Train it again without embed_tokens"
+        )
+
+
+def _names(modules: list[str], name: str) -> bool:
+    return any(module.split(".")[-1] == name for module in modules)
 
 
 def _factors(names: Any) -> set[str]:

@@ -13,15 +13,16 @@ from kit.cli.errors import UserError
 from kit.export.adoption import adopt, check_adoption
 from kit.export.checks.merged import tokens_agree, weights_agree
 from kit.export.merge_weights import write_merged
+from kit.models.adapter_fit import check_embedding
 from kit.models.merged_tensors import merged_tensors
 from kit.storage.generation_settings import ends_of_turn
 from tests.conftest import run_script
 
 
-def base_of(folder, layers=2, width=32):
+def base_of(folder, layers=2, width=32, tied=False):
     torch.manual_seed(layers)
     config = LlamaConfig(vocab_size=64, hidden_size=width, intermediate_size=48, num_hidden_layers=layers,
-                         num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=False)  # fmt: skip
+                         num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=tied)  # fmt: skip
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
 
@@ -71,6 +72,15 @@ def test_one_of_any_kind_of_lora_on_its_own_base_is_not(tmp_path, config):
     adapter = adapter_on(base, tmp_path / "adapter", **config)
     changed = [name for name, _, expected in merged_tensors(adapter, str(base)) if expected is not None]
     assert changed
+
+
+@pytest.mark.parametrize("config", [{"modules_to_save": ["embed_tokens"]}, {"target_modules": ["embed_tokens"]}])
+def test_one_that_no_merge_can_be_is_refused_whatever_memory_there_is(tmp_path, config):
+    tied, untied = base_of(tmp_path / "tied", tied=True), base_of(tmp_path / "untied")
+    adapter = adapter_on(tied, tmp_path / "adapter", **({"target_modules": ["q_proj"]} | config))
+    with pytest.raises(UserError, match="Train it again without embed_tokens"):
+        check_embedding(adapter, str(tied))
+    check_embedding(adapter, str(untied))
 
 
 @pytest.fixture
