@@ -57,6 +57,8 @@ def main() -> None:
         llama_cpp.program("llama-imatrix")  # a llama.cpp of the user's own may lack it
     fetch(run.merge_base())
     check_positions(local_folder(run.merge_base()), run.merge_base())
+    if run.exists():
+        run_lock.take(run.path)
     if is_foreign(args.path):
         adopt(args.path, run)
     run_lock.take(run.path)

@@ -65,10 +65,12 @@ NUMBERS = {
     # signs and scales behind currencies and markup
     "-US$18": -18, "-R$ 18": -18, "-EUR 18": -18, "-Rs.18": -18, "-₺18": -18, "EUR18": 18, "A$5 and B": 5,
     "3 décimas": None, "7 centésimas": None, "2 decenas": None, "5 millares": None, "4 hundreds": None, "3 tens": None,
-    "la mitad de 18": None, "el doble de 9": None, "raíz cuadrada de 16": None, "5 elevado al cuadrado": None,
+    "la mitad de los 18": None, "un tercio de 9": None, "el doble de 9": None, "raíz cuadrada de 16": None,
+    "5 elevado al cuadrado": None,
     # what only looks like nothing
     "3\\4": None, "1\\8": None, "1\\tag{5}8": None, "&minus;5": -5, "&radic;16": None, "&lt;5": None, "5&times;3": None,
     "1&#8203;8": 18, "AT&T; 18": 18, "9\\hspace{2pt}500": 9500,
+    "-\\phantom{0}5": -5, "El cuarto de 5 metros": 5, "Nació a mitad de 1985": 1985, "una doble de 18 m2": 18,
     "-**18**": None, "-`18`": None, "(−)18": None, "**18** apples": 18, "$5$ million": 5_000_000,
     "5 *million*": 5_000_000, "5&nbsp;million": 5_000_000, "5~million": 5_000_000, "₺5m": 5_000_000,
     "**5** dozen": None, "$5$x": None, "**5**x": None, "$5 m": None, "5x²": None, "$20$ m²": 20, "18~000": None,

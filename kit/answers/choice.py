@@ -102,7 +102,7 @@ class Choice(AnswerKind):
 
     def gold(self, text: str) -> str:
         """The choice, as it is written in ``choices``."""
-        if (right := self.read(in_gold(text))) is None:
+        if (right := self.read(text.rpartition("####")[2]) or self.read(in_gold(text))) is None:
             raise ValueError(
                 f"the answer {text.strip()[:80]!r} is none of {', '.join(self.choices)}: write one of them"
             )

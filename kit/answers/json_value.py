@@ -65,7 +65,7 @@ class Json(AnswerKind):
         >>> print((Json().doubt(['{"name": "Ana", "age": 3}', '{"name": "Bo", "age": null}']) or "")[:26])
         of 2 answers, 1 hold null.
         """
-        values = [json.loads(gold) for gold in golds]
+        values = [json.loads(self.gold(gold)) for gold in golds]
         empty = sum(isinstance(value, dict) and None in value.values() for value in values)
         if not empty or len({frozenset(value) if isinstance(value, dict) else None for value in values}) > 1:
             return None

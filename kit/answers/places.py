@@ -22,9 +22,10 @@ def places(text: str, read: Callable[[str], Answer | None]) -> Iterator[str]:
         yield found
 
 
-def in_gold(text: str) -> str:
+def in_gold(text: str, box_ends: bool = False) -> str:
     r"""The part of a data set's answer that says what is right: what follows GSM8K's ``####``, else what stands in the
-    answer block, in the last box of a written solution, else all of it.
+    answer block, in the last box of a written solution, else all of it. With ``box_ends`` a box counts where it is the
+    end: elsewhere it is a part of a text.
 
     >>> [in_gold(text) for text in ("9 + 9\n#### 18", r"so \boxed{6}, no, \boxed{7}", "<answer>Paris</answer>", "18")]
     [' 18', '7', 'Paris', '18']
@@ -33,7 +34,11 @@ def in_gold(text: str) -> str:
     if hashes:
         return wanted
     part = lone_answer_block(text) or text
-    return [part, *boxes(part)][-1]
+    while found := boxes(part):
+        if box_ends and not part.rstrip(f" \n{_MARKS}{_ENDS}").endswith(f"{{{found[-1]}}}"):
+            break
+        part = found[-1]
+    return part
 
 
 def box(text: str, read: Callable[[str], Answer | None]) -> str | None:

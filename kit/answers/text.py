@@ -38,10 +38,10 @@ class Text(AnswerKind):
 
     def gold(self, text: str) -> str:
         """The part that says it, made comparable."""
-        if (right := self.read(in_gold(text))) is None:
+        if (right := self.read(in_gold(text, box_ends=True))) is None:
             raise ValueError(f"the answer {text.strip()[:80]!r} says nothing")
         return right
 
     def gold_text(self, text: str) -> str:
         """The part that says it, as it is written: a user's own rewards compare it with what they cut out."""
-        return in_gold(text).strip()
+        return in_gold(text, box_ends=True).strip()

@@ -107,5 +107,7 @@ def _base_of(adapter: Path) -> str:
 
 
 def _is_adopted(run: RunFolder, adapter: Path) -> bool:
-    mine = run.adapter / _WEIGHTS
-    return "adopted" in run.read() and mine.is_file() and file_hash(mine) == file_hash(adapter / _WEIGHTS)
+    """From this folder, or with these weights, wherever they lay then."""
+    mine, known = run.adapter / _WEIGHTS, run.read().get("adopted")
+    same = mine.is_file() and file_hash(mine) == file_hash(adapter / _WEIGHTS)
+    return known is not None and (known == str(adapter) or same)

@@ -57,10 +57,11 @@ def write_merged(adapter: Path, base: str, folder: Path) -> None:
     if length := source.get("text_config", source).get("max_position_embeddings"):
         tokenizer.model_max_length = length  # other tools, and this kit before, keep the training's there
     keep_default_template(tokenizer)
-    mend_padding(tokenizer, base)  # training has done so, other tools may not
+    if tokenizer.pad_token in (None, tokenizer.eos_token):
+        mend_padding(tokenizer, base)  # training has done so, other tools may not
     config = source | {"pad_token_id": tokenizer.pad_token_id}
     ends = ends_of_turn(folder) or _listed(source.get("eos_token_id"))
-    if tokenizer.eos_token_id not in ends:  # an adapter may have been taught another end than its base's
+    if tokenizer.eos_token_id not in (None, *ends):  # an adapter may have been taught another end than its base's
         ends = [tokenizer.eos_token_id, *ends]
         config["eos_token_id"] = ends
     config |= {"tie_word_embeddings": False} if own_head else {}

@@ -26,6 +26,11 @@ def check_fits(adapted: Any, adapter: Path, base: str) -> None:
 
     wanted = _factors(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     found = _factors(Tensors(adapter))
+    if found and not found & wanted:
+        raise UserError(
+            f"{adapter}: its tensors are not called as PEFT calls them on {base} ({min(found)} in place of "
+            f"{min(wanted, default='none')}): save it with PEFT's save_pretrained, or name its own base with --base"
+        )
     for names, what in (
         (found - wanted, "have no place there"),
         (wanted - found, "that its config asks for are lacking"),

@@ -160,7 +160,10 @@ def load_for_inference(path: str, dtype: str, base: str | None = None, load_in_4
     except (*PEFT_ERRORS, ImportError) as error:
         if is_out_of_memory(error) or is_lost(error):
             raise
-        on_base = f" on {base}: if it adds tokens, score merged/; else name its base with --base" if base else ""
+        has_no_place = base and "size mismatch" in str(error)
+        on_base = (
+            f" on {base}: if it adds tokens, score merged/; else name its base with --base" if has_no_place else ""
+        )
         raise UserError(f"{path} cannot be loaded ({first_line(error)}){on_base}") from error
     unsloth.FastLanguageModel.for_inference(model)
     _sample_by_what_is_passed(model)

@@ -157,7 +157,7 @@ class _Rewriter:
         if command is None:
             return
         if command.name in _DROPPED:
-            self.out.append(" ")  # it takes room: what stands on both sides is not one number
+            self.out.append(EDGE if command.name == "tag" else "")  # 1\tag{5}8 is no 18
         elif command.name in _WRAPPERS:
             self.out += command.arguments
         elif command.name in _FRACTIONS:

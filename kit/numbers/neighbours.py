@@ -86,7 +86,8 @@ _LEFT = re.compile(
     | (?P<unclear>
           [{_VALUES}] {_GAP} [-+*/×·÷]? {_GAP} [({{]? | [≤≥≠^] {_GAP} [({{]? | \|[-+]? | (?:[<>]=|<|(?<![-=>])>) {_GAP}
         | (?<![A-Za-z]) (?i:{_FUNCTION}|half|twice|double|triple|(?:square|cube|third|quarter)\ of) (?:\ of)? {_GAP} \(?
-        | (?<!\w) (?i:mitad|doble|triple|tercio|cuarto|quinto|(?:tercera|cuarta)\ parte|raíz(?:\ c[a-zú]+)?)\ de\ \(?
+        | (?<!\w) (?i:la\ mitad|el\ (?:doble|triple)|(?:un|[0-9])\ (?:tercio|cuarto|quinto)s?
+                   |la\ (?:tercera|cuarta)\ parte|raíz(?:\ c[a-zú]+)?) \ de\ (?:l[oa]s\ )? \(?
         | (?<![A-Za-z0-9]) [A-Za-z]\( | [0-9]\( | - {_GAP} \(      # "f(3)", "2(3)", "-(3)"
         | (?<![{_CASED}]) [b-hj-zB-HJ-Z] {_GAP} [-+*/×·÷^] {_GAP}  # "x + 3"
         | (?:{_SCALE}) {_GAP} (?:(?:and|y)\ )?                     # "5 million 200"

@@ -84,7 +84,7 @@ def _json_rows(path: Path, text: str) -> list[PlacedRow]:
     for number, line in enumerate(text.split("\n"), 1):  # and nowhere else: a text may hold U+2028
         if line.strip():
             rows.append((f"line {number}", _json_line(line)))
-    if rows and not any(isinstance(row, dict) for _, row in rows) and not text.lstrip().startswith("{"):
+    if rows and all(isinstance(row, ValueError) for _, row in rows) and text.lstrip()[0] not in "{[":
         raise UserError(f"--dataset {path} is no JSON: if it is CSV or TSV, let its name end so")
     if _is_one_object(rows, text):
         raise UserError(
@@ -125,7 +125,9 @@ def _csv_rows(path: Path, text: str) -> list[PlacedRow]:
     try:
         lines = [(reader.line_num + bool(said), fields) for fields in reader if any(map(str.strip, fields))]
     except csv.Error as error:
-        raise UserError(f"--dataset {path}, line {reader.line_num} is no CSV ({error}): mend that line") from None
+        raise UserError(
+            f"--dataset {path}, line {reader.line_num + bool(said)} is no CSV ({error}): mend that line"
+        ) from None
     if not lines:
         return []
     names = [name.strip() for name in lines.pop(0)[1]]

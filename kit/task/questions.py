@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kit.answers.number import Number
 from kit.answers.own import Own
 from kit.cli.errors import UserError, first_line
 from kit.grading import answer_kind, gold_answer, is_correct, strict_answer
@@ -63,7 +62,7 @@ def load_questions(
         more = len(problems) - PROBLEMS_SHOWN
         if more > 0:
             problems[PROBLEMS_SHOWN:] = [f"{dataset}: and {more} more such rows"]
-        if not rows and isinstance(answer_kind(), Number):
+        if not rows and all("no single number" in problem for problem in problems[:PROBLEMS_SHOWN]):
             problems.append("where the answers are no numbers, --task says what they are: docs/your-task.md")
         raise UserError(*problems)
     if problems:
@@ -131,7 +130,9 @@ def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:
         ) from None
     gold = kind.gold_text(answer)
     if not isinstance(kind, Own) and not _can_be_given(gold):
-        raise ValueError(f"the answer {answer.strip()[:80]!r} is none that a reply can give: write it out, and no tags")
+        raise ValueError(
+            f"the answer {answer.strip()[:80]!r} is none that a reply can give: it is too long, or holds a tag"
+        )
     return {"question": asked, "answer": answer, "gold": gold, "columns": raw}
 
 
@@ -157,13 +158,13 @@ def _has_further_messages(raw: dict[str, Any], question_column: str) -> bool:
 
 def _with_two_answers(rows: list[Row]) -> str | None:
     """Is a question there twice, with different right answers? In training each then pays what the other punishes."""
-    golds: dict[str, set[str]] = {}
+    golds: dict[str, dict[Any, str]] = {}
     for row in rows:
-        golds.setdefault(row["question"], set()).add(row["gold"])
+        golds.setdefault(row["question"], {}).setdefault(gold_answer(row["gold"]), row["gold"])
     several = [question for question, of_it in golds.items() if len(of_it) > 1]
     if not several:
         return None
-    shown = " and ".join(sorted(golds[several[0]])[:2])
+    shown = " and ".join(list(golds[several[0]].values())[:2])
     return f"{len(several)} questions stand there with different answers, such as {several[0][:80]!r} ({shown})"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from kit.numbers.reading import as_data_writes
 
+_OF_A_MESSAGE = ("role", "content", "user")
 _CHAT = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content)["']\s*:""")
 _KINDS = {"list": "a list", "tuple": "a list", "dict": "an object", "bool": "true or false", "bytes": "bytes"}
 
@@ -73,7 +74,9 @@ def as_chat(value: Any) -> list[dict[str, Any]] | None:
     Raises:
         ValueError: it was written as a text in a way that cannot be read again.
     """
-    if isinstance(value, str) and _CHAT.match(value):
+    if isinstance(value, str):
+        if not (_CHAT.match(value) and value.rstrip().endswith("]") and all(map(value.__contains__, _OF_A_MESSAGE))):
+            return None
         for read in (json.loads, ast.literal_eval):
             try:
                 return as_chat(read(value))

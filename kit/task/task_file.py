@@ -36,18 +36,32 @@ _FUNCTIONS = ("is_right", "read_answer")
 _KINDS: dict[str, AnswerKind] = {"number": Number(), "text": Text(), "json": Json()}
 
 
-class _AsJson(yaml.SafeLoader):
-    """YAML whose words and numbers are JSON's and nothing else: 12:30 is no 750, 0612 no 394, and yes a word."""
+class _Float(float):
+    """A number that knows how it was written."""
+
+    def __new__(cls, written: str) -> _Float:
+        number = super().__new__(cls, written)
+        number.written = written
+        return number
+
+    written: str
 
 
-_AsJson.yaml_implicit_resolvers = {}
+class _AsWritten(yaml.SafeLoader):
+    """YAML, in which 12:30 is no 750, 0612 no 394, a day no date, and yes a word, as YAML 1.1 would have it."""
+
+
+_AsWritten.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] in ("null", "merge", "value")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 for _type, _pattern, _first in (
-    ("bool", "true|false", "tf"),
-    ("null", "null", "n"),
+    ("bool", "true|false|True|False", "tfTF"),
     ("int", "-?(?:0|[1-9][0-9]*)", "-0123456789"),
     ("float", r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", "-0123456789"),
 ):
-    _AsJson.add_implicit_resolver(f"tag:yaml.org,2002:{_type}", re.compile(f"(?:{_pattern})$"), list(_first))
+    _AsWritten.add_implicit_resolver(f"tag:yaml.org,2002:{_type}", re.compile(f"(?:{_pattern})$"), list(_first))
+_AsWritten.add_constructor("tag:yaml.org,2002:float", lambda _, node: _Float(str(node.value)))
 
 
 @dataclass(frozen=True)
@@ -132,16 +146,11 @@ def _file_of(name: str) -> Path:
 
 def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        said, values = yaml.load(text, yaml.BaseLoader), yaml.load(text, _AsJson)
+        said = yaml.load(file.read_text(encoding="utf-8-sig"), _AsWritten)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"--task {file} cannot be read ({' '.join(str(error).split())[:200]}): mend it") from None
     if not isinstance(said, dict) or not all(isinstance(name, str) for name in said):
         raise UserError(f"--task {file} must hold lines of the form NAME: VALUE, such as answer: number")
-    example = said.get("example")
-    for name in ("answer", "gold"):  # a text stays as it is written; an object holds values
-        if isinstance(example, dict) and isinstance(example.get(name), (dict, list)):
-            example[name] = values["example"][name]
     return said, {}
 
 
@@ -208,6 +217,8 @@ def _check_takes(function: Callable[..., Any], wanted: str) -> None:
 
 def _choice(item: Any) -> str:
     """As YAML or Python wrote it."""
+    if isinstance(item, _Float):
+        return item.written
     return str(item).lower() if isinstance(item, bool) else str(item).strip()
 
 
@@ -224,13 +235,15 @@ def _example(said: dict[str, Any]) -> dict[str, str]:
 
 
 def _as_text(value: Any) -> str:
-    """A text as it is, anything else as JSON."""
+    """A text as it is, and a number as it was written; anything else as JSON."""
+    if isinstance(value, _Float):
+        return value.written
     return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _rewards(said: dict[str, Any], functions: dict[str, Any], file: Path) -> str:
     wanted = said.get("rewards", KNOBS["rewards"].default)
-    if isinstance(wanted, str) and wanted.strip():
+    if isinstance(wanted, str):
         return wanted
     if not isinstance(wanted, dict) or not wanted:
         raise ValueError("rewards must be a recipe, such as sums, or functions with weights, such as {correctness: 4}")

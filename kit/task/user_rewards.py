@@ -53,7 +53,7 @@ class Reward:
             raise UserError(f"reward {self.__name__} {_blame(self.function, completions, columns, problem)}")
         return problem
 
-    def lacks(self, *, completions: list[Any], **columns: Any) -> str | None:
+    def lacks(self, /, *, completions: list[Any], **columns: Any) -> str | None:
         """What a call says of a package that is not installed; any other failure is for training's calls to say."""
         said = _call(self.function, completions, columns)
         return said if isinstance(said, str) and said.startswith(_LACKS) else None

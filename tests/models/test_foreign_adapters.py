@@ -104,6 +104,14 @@ def test_the_end_of_turn_that_it_was_taught_ends_replies_of_merged(chain, plain,
     assert "ends a turn with" in tokens_agree(merged, adapter).says
 
 
+def test_a_tokenizer_that_ends_nothing_leaves_the_ends_as_they_are(chain, plain, tmp_path):
+    adapter, tokenizer = plain
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(adapter)
+    write_merged(adapter, str(chain / "base"), tmp_path / "merged")
+    assert ends_of_turn(tmp_path / "merged") == ends_of_turn(chain / "base")
+
+
 def test_a_base_that_pads_with_its_end_of_turn_is_mended_when_it_is_merged(chain, plain, tmp_path):
     adapter, tokenizer = plain
     base = shutil.copytree(chain / "base", tmp_path / "base")
@@ -139,6 +147,7 @@ def test_one_that_was_mended_is_read_again(chain, plain, tmp_path):
         (adapter / "adapter_model.safetensors").read_bytes()
     )  # some save it all
     for alpha in (16, 64):
+        adapter_on(chain / "base", adapter, target_modules=["k_proj"])  # other weights at the same place
         file = adapter / "adapter_config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"lora_alpha": alpha}))
         run = check_adoption(adapter, str(chain / "base"), tmp_path / "run")

@@ -61,6 +61,15 @@ def test_a_chat_that_was_written_as_a_text_is_a_chat(tmp_path, write):
         load_questions(str(file), question_column="prompt")
 
 
+@pytest.mark.parametrize(
+    "question",
+    ['[{"role": "admin", "name": "Bo"}]\nHow many admins?', '[{"content": 5}]', '[{"role": "admin", "name": "user"}]'],
+)
+def test_a_question_that_only_begins_like_a_chat_is_a_question(tmp_path, question):
+    (row,) = load_questions(write(tmp_path, json.dumps({"question": question, "answer": "1"})))
+    assert row["question"] == question
+
+
 def test_what_is_odd_about_the_data_is_said(tmp_path, capsys):
     rows = [{"instruction": "Add.", "input": "2 and 2", "answer": 4}, {"instruction": "Add.", "input": "", "answer": 5}]
     load_questions(write(tmp_path, *map(json.dumps, rows)), question_column="instruction")

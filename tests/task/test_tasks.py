@@ -1,5 +1,6 @@
 """A task is one file: what it says holds in rewards, verdicts and data; what it gets wrong is said in a sentence."""
 
+import hashlib
 import json
 import re
 
@@ -166,10 +167,33 @@ def test_a_task_holds_what_is_written_there(own):
     assert own("answer: [9:30, 012, 1.50]\nexample: {question: q, reasoning: so, answer: 012}").answers.choices == (
         "9:30", "012", "1.50",
     )  # fmt: skip
-    task = own(
-        "answer: json\nexample: {question: q, reasoning: so, answer: {n: 3, x: 1.5, t: true, o: null, w: 12:30}}"
-    )
+    task = own("answer: json\nexample: {question: q, reasoning: so, answer: {n: 3, x: 1.50, t: True, o: ~, w: 12:30}}")
     assert '{"n": 3, "x": 1.5, "t": true, "o": null, "w": "12:30"}' in task.example.reply
+
+
+def test_what_a_file_that_nobody_edited_says_has_the_hash_of_before(own):
+    text = "answer: number\ntags: ~\nrewards: {correctness: 4, soft_format: 0.5}\n"
+    text += "example: {question: q, reasoning: so, answer: 5}"
+    said = {"answer": "number", "tags": None, "rewards": {"correctness": 4, "soft_format": 0.5},
+            "example": {"question": "q", "reasoning": "so", "answer": 5}}  # fmt: skip
+    assert own(text).source == hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def test_answers_are_read_as_before_where_they_say_more(own, tmp_path):
+    file = tmp_path / "data.jsonl"
+
+    def golds(*answers):
+        file.write_text(
+            "".join(json.dumps({"question": f"{n}", "answer": text}) + "\n" for n, text in enumerate(answers))
+        )
+        return [row["gold"] for row in load_questions(str(file))]
+
+    own("answer: json\nexample: {question: q, reasoning: so, answer: {a: 1}}")
+    assert golds('```json\n{"a": 1}\n```') == ['{"a": 1}']
+    take_task("choice")
+    assert golds(r"A) The \boxed{x}", r"B. $\boxed{12}$", r"\boxed{C}") == ["A", "B", "C"]
+    own("answer: text\nexample: {question: q, reasoning: so, answer: Lima}")
+    assert golds(r"\fbox{x} + 1", r"\boxed{\boxed{x}}") == [r"\fbox{x} + 1", "x"]
 
 
 def test_what_parquet_adds_to_an_answer_is_said(own, tmp_path, capsys):

@@ -219,6 +219,7 @@ def test_names_of_pythons_own_are_columns_and_methods(own):
     assert reward.maximum is None
     ((reward,), _) = choose_rewards("correctness")
     reward(completions=[], answer=[], **{"self": []})
+    assert reward.lacks(completions=[], answer=[], **{"self": []}) is None
 
 
 # Is it the function that the run began with?
