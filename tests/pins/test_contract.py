@@ -63,7 +63,7 @@ def unsloth(lock, monkeypatch):
         generation_config=GenerationConfig(),
         config=Qwen2Config(max_position_embeddings=32768),
     )
-    tokenizer = SimpleNamespace(model_max_length=576)
+    tokenizer = SimpleNamespace(model_max_length=576, chat_template={"default": "usual", "tool_use": "other"})
     fast = SimpleNamespace(
         from_pretrained=Declared(
             signature(loader, "FastLanguageModel.from_pretrained"),
@@ -84,6 +84,7 @@ def test_training_is_loaded_as_unsloth_declares(unsloth, plan):
     assert told["fast_inference"]
     assert told["max_num_seqs"] == plan.layout.sequences
     assert tokenizer.model_max_length == 32768  # the model's, not the training's
+    assert tokenizer.chat_template == "usual"
     (adapter,) = unsloth.get_peft_model.calls
     assert adapter["r"] == plan.settings.lora_rank
 
