@@ -57,7 +57,7 @@ def main() -> None:
         llama_cpp.program("llama-imatrix")  # a llama.cpp of the user's own may lack it
     fetch(run.merge_base())
     check_positions(local_folder(run.merge_base()), run.merge_base())
-    if run.exists():
+    if run.exists():  # a new one is there at once, with all that it holds
         run_lock.take(run.path)
     if is_foreign(args.path):
         adopt(args.path, run)

@@ -65,6 +65,16 @@ def chain(tmp_path_factory) -> Path:
     return shutil.copytree(shared / "chain-as-made", own / "chain")
 
 
+@pytest.fixture(scope="session")
+def base_gguf(chain, tmp_path_factory) -> Path:
+    """An f16 GGUF of the chain's base."""
+    from kit.llama_cpp.gguf import convert
+
+    file = tmp_path_factory.mktemp("base") / "base.f16.gguf"
+    convert(chain / "base", file, "f16", "base")
+    return file
+
+
 def _make_chain(folder: Path) -> None:
     run_script("-m", "demo.base", folder / "base", "--steps", "200")
     run_script("-m", "demo.problems", folder / "data")

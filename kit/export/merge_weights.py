@@ -20,7 +20,7 @@ from kit.models.base_check import mend_padding
 from kit.models.merged_tensors import merged_tensors
 from kit.models.sentencepiece_file import keep_sentencepiece_file
 from kit.models.tensors import Tensors, embedding_rows, is_tied, with_tokenizer
-from kit.storage.generation_settings import ends_of_turn, write_greedy
+from kit.storage.generation_settings import as_ends, ends_of_turn, write_greedy
 from kit.storage.hub import local_folder
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def write_merged(adapter: Path, base: str, folder: Path) -> None:
     if tokenizer.pad_token in (None, tokenizer.eos_token):
         mend_padding(tokenizer, base)  # training has done so, other tools may not
     config = source | {"pad_token_id": tokenizer.pad_token_id}
-    ends = ends_of_turn(folder) or _listed(source.get("eos_token_id"))
+    ends = ends_of_turn(folder) or as_ends(source.get("eos_token_id"))
     if tokenizer.eos_token_id not in (None, *ends):  # an adapter may have been taught another end than its base's
         ends = [tokenizer.eos_token_id, *ends]
         config["eos_token_id"] = ends
@@ -70,10 +70,6 @@ def write_merged(adapter: Path, base: str, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     keep_sentencepiece_file((str(adapter), base), tokenizer, folder)
     write_greedy(folder, tokenizer.pad_token_id, ends)
-
-
-def _listed(ends: int | list[int] | None) -> list[int]:
-    return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
 def _number_type(base: str) -> torch.dtype:

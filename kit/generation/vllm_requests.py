@@ -6,7 +6,7 @@ from typing import Any
 
 from kit.cli.errors import UserError
 from kit.generation.engine import Completion, Conversation, FinishReason, rendered_prompt
-from kit.storage.generation_settings import ends_of_turn
+from kit.storage.generation_settings import as_ends, ends_of_turn
 from kit.storage.hub import local_folder
 
 SCHEDULED_TOGETHER = 8  # batches: vLLM schedules inside a call, so the more prompts a call has, the fuller the machine
@@ -18,8 +18,8 @@ def as_tokens(tokenizer: Any, messages: Conversation) -> dict[str, list[int]]:
 
 
 def all_ends(tokenizer: Any, ends: int | list[int] | None) -> list[int]:
-    own = ends if isinstance(ends, list) else [ends]
-    return sorted({tokenizer.eos_token_id, *own} - {None})
+    """The tokens that end a reply: the tokenizer's and the model's own, ``ends``."""
+    return sorted({tokenizer.eos_token_id, *as_ends(ends)} - {None})
 
 
 def ends_of_folder(model: str) -> list[int]:
@@ -31,6 +31,7 @@ def ends_of_folder(model: str) -> list[int]:
 
 
 def completion(reply: Any) -> Completion:
+    """What vLLM says of a reply, in the kit's words."""
     reason: FinishReason = "length" if reply.finish_reason == "length" else "stop"
     ids = tuple(reply.token_ids)
     if not reply.logprobs:

@@ -31,11 +31,15 @@ def tokens_of(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: settings[name] for name in _TOKENS if settings.get(name) is not None}
 
 
+def as_ends(eos_token_id: int | list[int] | None) -> list[int]:
+    """An ``eos_token_id``, which settings write as none, one or several tokens, as a list."""
+    return eos_token_id if isinstance(eos_token_id, list) else [] if eos_token_id is None else [eos_token_id]
+
+
 def ends_of_turn(folder: Path) -> list[int]:
     """The tokens at which the folder's own settings end a reply."""
     file = folder / _FILE
-    ends = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
-    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+    return as_ends(json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None)
 
 
 def write_greedy(folder: Path, pad_token_id: int | None, ends: list[int]) -> None:

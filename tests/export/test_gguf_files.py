@@ -29,14 +29,6 @@ def run(chain, tmp_path):
     return RunFolder(shutil.copytree(chain / "short", tmp_path / "short"))
 
 
-@pytest.fixture(scope="module")
-def base_gguf(chain, tmp_path_factory):
-    """An f16 GGUF of the base model: what an export without its adapter would be."""
-    file = tmp_path_factory.mktemp("base") / "base.f16.gguf"
-    convert(chain / "base", file, "f16", "base")
-    return file
-
-
 def test_an_f16_gguf_of_the_base_is_refused(run, base_gguf):
     shutil.copy(base_gguf, run.gguf_file("f16"))
     with pytest.raises(ExportRefused) as refused:

@@ -8,7 +8,6 @@ from kit.generation.artefacts import find_artefacts
 from kit.generation.engine import Sampling
 from kit.generation.open import open_engine
 from kit.generation.runtime import Room, choose_runtime
-from kit.llama_cpp.gguf import convert
 from kit.planning.hardware import Machine
 from kit.prompts import build_prompt
 
@@ -26,17 +25,10 @@ def completions(path, sampling):
     return [reply for _, reply in sorted((pair for batch in batches for pair in batch), key=lambda pair: pair[0])]
 
 
-@pytest.fixture(scope="module")
-def gguf(chain, tmp_path_factory):
-    file = tmp_path_factory.mktemp("engine") / "base.f16.gguf"
-    convert(chain / "base", file, "f16", "base")
-    return file
-
-
-def test_engines_say_the_same_tokens_and_log_probabilities(chain, gguf):
+def test_engines_say_the_same_tokens_and_log_probabilities(chain, base_gguf):
     """f16 activations move them by hundredths of a nat; greedy at another temperature would by tenths."""
     sampling = Sampling(64, logprobs=True)
-    for one, other in zip(completions(chain / "base", sampling), completions(gguf, sampling), strict=True):
+    for one, other in zip(completions(chain / "base", sampling), completions(base_gguf, sampling), strict=True):
         assert (one.text, one.tokens, one.finish_reason) == (other.text, other.tokens, other.finish_reason)
         assert len(one.token_ids) == len(one.logprobs) > 4
         shared = min(len(one.token_ids), len(other.token_ids))  # whether the last one is told, engines differ
@@ -45,8 +37,8 @@ def test_engines_say_the_same_tokens_and_log_probabilities(chain, gguf):
 
 
 @pytest.mark.parametrize("engine", ["transformers", "llama.cpp"])
-def test_a_reply_is_cut_off_where_sampling_says(chain, gguf, engine):
-    replies = completions(gguf if engine == "llama.cpp" else chain / "base", Sampling(3, temperature=1.0, seed=5))
+def test_a_reply_is_cut_off_where_sampling_says(chain, base_gguf, engine):
+    replies = completions(base_gguf if engine == "llama.cpp" else chain / "base", Sampling(3, temperature=1.0, seed=5))
     assert [(reply.tokens, reply.finish_reason, reply.token_ids) for reply in replies] == [(3, "length", ())] * 3
 
 
@@ -56,9 +48,9 @@ def test_an_engine_that_does_not_fit_is_not_loaded(chain, monkeypatch):
         vllm_on_processor.kept(str(chain / "base"), "float32", 256, 512)
 
 
-def test_the_number_type_is_the_users_to_choose(chain, gguf):
+def test_the_number_type_is_the_users_to_choose(chain, base_gguf):
     said = {}
-    for path in (chain / "base", chain / "short" / "adapter", gguf):
+    for path in (chain / "base", chain / "short" / "adapter", base_gguf):
         (artefact,) = find_artefacts([str(path)])
         said[path] = choose_runtime(artefact, vllm="off", dtype="bfloat16").precision
     assert list(said.values()) == ["bfloat16", "bfloat16, 16-bit base", "f16 GGUF"]

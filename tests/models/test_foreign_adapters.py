@@ -110,6 +110,7 @@ def test_a_tokenizer_that_ends_nothing_leaves_the_ends_as_they_are(chain, plain,
     tokenizer.save_pretrained(adapter)
     write_merged(adapter, str(chain / "base"), tmp_path / "merged")
     assert ends_of_turn(tmp_path / "merged") == ends_of_turn(chain / "base")
+    assert "ends a turn with" not in tokens_agree(tmp_path / "merged", adapter).says
 
 
 def test_a_base_that_pads_with_its_end_of_turn_is_mended_when_it_is_merged(chain, plain, tmp_path):

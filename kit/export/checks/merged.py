@@ -266,7 +266,7 @@ def tokens_agree(merged: Path, trained: Path | str) -> Check:
     ours, theirs = load_tokenizer(merged), load_tokenizer(trained)
     config = json.loads((merged / "config.json").read_text(encoding="utf-8"))
     wrong = []
-    if (ends := ends_of_turn(merged)) and ours.eos_token_id not in ends:
+    if (ends := ends_of_turn(merged)) and ours.eos_token_id not in (None, *ends):
         wrong.append(f"generation_config.json ends a turn with {ends} and not with {ours.eos_token!r}")
     if ours.eos_token_id != theirs.eos_token_id:
         wrong.append(f"the end-of-turn token is {ours.eos_token!r}, in training it was {theirs.eos_token!r}")
