@@ -220,11 +220,8 @@ def test_a_disk_that_fills_stops_the_run_with_a_sentence(chain, tmp_path):
 @pytest.mark.slow
 def test_a_reward_that_raises_leaves_the_last_checkpoint_whole(chain, tmp_path):
     (tmp_path / "mine.py").write_text(
-        "calls = 0\n"
-        "def moody(completions, **columns):\n"
-        "    global calls\n"
-        "    calls += 1\n"
-        "    return [1.0 / (3 - calls)] * len(completions)\n"
+        "def moody(completions, trainer_state, **columns):\n"
+        "    return [1.0 / (2 - trainer_state.global_step)] * len(completions)\n"
     )
     run = RunFolder(tmp_path / "run")
     call = command(chain, run.path, "--save-steps", "1", "--rewards", f"correctness,{tmp_path / 'mine.py'}:moody")
