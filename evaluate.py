@@ -34,6 +34,7 @@ from kit.evaluation.call import (
     evaluation_settings,
     run_folder,
 )
+from kit.evaluation.cautions import cautions
 from kit.evaluation.failures import explained
 from kit.evaluation.score_tables import print_comparisons, print_scores
 from kit.evaluation.scores import row_of
@@ -60,12 +61,14 @@ def main() -> None:
         ask_one(find_artefacts(args.paths, args.base_4bit, args.base), args.ask, evaluation_settings(args))
     else:
         artefacts, questions, output, settings = check_everything(args)
+        for caution in (known := cautions(args, questions, settings)):
+            print(caution)
         with explained(output, settings):
             rows = with_or_without_vllm(
                 settings.vllm, lambda vllm: score(artefacts, questions, replace(settings, vllm=vllm), output)
             )
         source = {"dataset": args.dataset, "split": args.split, "fingerprint": fingerprint(questions)}
-        print_scores(write_scores(output, rows, source, settings, baseline_of(args, artefacts)))
+        print_scores(write_scores(output, rows, source, settings, baseline_of(args, artefacts), known))
         if (run := run_folder(args)) and run.path == output:
             if run.export_file.exists():
                 write_card(run)

@@ -25,6 +25,7 @@ from pathlib import Path
 from kit import ranks
 from kit.cli.command_line import Parser, at_home, home_path, nearest
 from kit.cli.errors import Problems, UserError, run_script
+from kit.evaluation.scores_file import drop_outdated_rows
 from kit.export.adapter_gguf import base_gguf_of, check_adapter_gguf
 from kit.export.adoption import adopt, check_adoption
 from kit.export.calibration import QUESTIONS, check_calibration
@@ -73,6 +74,7 @@ def main() -> None:
         record.write()
     if not args.check:
         write_modelfiles(run, args, [*refused])
+    drop_outdated_rows(run)
     write_card(run, args.push_to_hub)
     print_summary(run, record)
     if refused:

@@ -32,6 +32,7 @@ from kit.checkpointing.resuming import as_recorded, check_run_folder, is_trained
 from kit.cli.errors import Problems, run_script
 from kit.cli.signals import StopRequest
 from kit.evaluation.next_command import evaluation_command
+from kit.evaluation.scores_file import drop_outdated_rows
 from kit.models.base_check import check_before_training
 from kit.numbers.reading import use_decimal_mark
 from kit.planning import hardware
@@ -105,14 +106,14 @@ def check_everything(settings: Settings, problems: Problems) -> tuple[Settings, 
     """
     settings, task, questions, aside = asked_for(settings, problems)
     rewards = problems.catch(choose_rewards, settings.rewards)
-    example = problems.catch(worked_example, settings)
+    problems.catch(worked_example, settings)
     problems.catch(check_model, settings.model)
     if (base := sixteen_bit_name(settings.model)) != settings.model:
         problems.catch(check_model, base, option="--model: the 16-bit weights that merging needs,")
     if questions:
         problems.catch(lambda: check_enough(len(questions) - aside, as_recorded(settings)))
-    if questions and rewards and example:
-        problems.catch(check_arguments, rewards[0], questions, example.reply)
+    if questions and rewards:
+        problems.catch(check_arguments, rewards[0], questions)
     if task:
         problems.catch(check_run_folder, settings, questions, rewards)
     problems.raise_any()
@@ -139,7 +140,12 @@ def asked_for(settings: Settings, problems: Problems) -> tuple[Settings, Task | 
 def opened_by_first(settings: Settings) -> tuple[RunFolder, Mirror | None]:
     """The run folder, as all processes see it, and its mirror, which the first fills."""
     opened: list[tuple[RunFolder, Mirror | None]] = []
-    ranks.by_first(lambda: opened.append(open_run_folder(settings)))
+
+    def open_it() -> None:
+        opened.append(open_run_folder(settings))
+        drop_outdated_rows(opened[0][0])  # of an adapter that goes on
+
+    ranks.by_first(open_it)
     run, mirror = opened[0] if opened else (RunFolder(Path(settings.output_dir)), None)
     check_seen_by_all(run)
     return run, mirror
@@ -179,6 +185,7 @@ def finish_now(settings: Settings, problems: Problems) -> None:
     if mirror and mirror.restore():
         print(f"restored from {mirror.copy.path}")
     step, better = finish_early(run, settings.step, settings.keep if "keep" in settings.given else "")
+    drop_outdated_rows(run)
     if mirror:
         mirror.finish()
     write_report(run)

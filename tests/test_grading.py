@@ -52,7 +52,7 @@ NUMBERS = {
     "5 millones": 5_000_000, "18万": 180_000, "5 millionaires": 5,
     # units with digits of their own
     "20 m^2": 20, "20 m2": 20, "18\\text{ cm}^2": 18, "18\\text{ cm}^{2}": 18, "5 m/s^2": 5, "90^\\circ": 90,
-    "18 a day": 18,
+    "18 a day": 18, "9 a.m.": 9, "7 p. m.": 7, "7p.m.": 7, "5 a.": None, "5 p.": None,
     # a symbol or word that changes the value is no unit
     "\\sqrt{16}": None, "sqrt(16)": None, "\\sqrt[3]{27}": None, "9\\pi": None, "9π": None, "2/3π": None, "π/4": None,
     "5x": None, "5 x": None, "5xy": None, "3i": None, "ln 2": None, "log 8": None, "cos 60": None, "10!": None,

@@ -10,6 +10,8 @@ from kit.answers.kind import AnswerKind
 from kit.answers.places import bare, in_gold, last_line, places
 
 _MARKUP = str.maketrans("", "", "*_`")
+# "is not A": what stands behind is what the answer is not.
+_UNDENIED = "".join(f"(?<!(?i:{said}) {opened})" for said in ("not", "n't", "n’t", "no es") for opened in ("", r"\("))
 
 
 def choice_key(text: str) -> str:
@@ -80,7 +82,7 @@ class Choice(AnswerKind):
 
     def find(self, text: str) -> str | None:
         r"""What the block or the box says, else the choice in the last line: a sign that stands alone there, a word
-        that it begins or ends with.
+        that it begins or ends with; one that is denied is none.
 
         >>> Choice(tuple("ABCD")).find("Berlin is B and Rome is D.\\nSo the answer is D, Rome.")
         'D'
@@ -94,9 +96,12 @@ class Choice(AnswerKind):
         if self._are_signs:
             # Signs as the task writes them; of "a dog" and "I see" the first letter is none.
             written = "|".join(re.escape(choice) for choice in self.choices)
-            named = re.findall(rf"(?<![\w'])(?!(?:[AaIi]) (?!is\b|was\b|es\b)[a-z])({written})(?![\w'])", line)
+            named = re.findall(
+                rf"{_UNDENIED}(?<![\w'])(?!(?:[AaIi]) (?!is\b|was\b|es\b)[a-z])({written})(?![\w'])", line
+            )
         else:
-            named = re.findall(rf"\A({self._any})(?!\w)|(?<!\w)({self._any})\Z", bare(line).casefold())
+            ends = rf"\A({self._any})(?!\w)|{_UNDENIED}(?<!\w)({self._any})\Z"
+            named = re.findall(ends, bare(line).casefold())
             named = [self._by_key[one or other] for one, other in named]
         return named[0] if len(set(named)) == 1 else None
 

@@ -64,6 +64,9 @@ def cut_logs(run: RunFolder, step: int) -> None:
         if file.exists():
             rows = [row for row in read_jsonl(file) if row["step"] <= step]
             write_whole(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    for replies in run.held_out.glob("step-*.jsonl"):
+        if replies.stem.removeprefix("step-").isdecimal() and step_of(replies.with_suffix("")) > step:
+            replies.unlink()
 
 
 def check_run_folder(settings: Settings, questions: list[Row] | None, rewards: Rewards | None = None) -> None:

@@ -104,6 +104,8 @@ def answer_questions(
     if missing < total:
         rest = ", going on with the rest" if missing else ""
         print(f"{artefact.name}: {total - missing} of {total} replies are there already{rest}")
+        if runtime.server:
+            print("they are of what was served there then: --output-dir elsewhere asks anew")
     if missing:
         prompt = room_for_prompts([row["question"] for row in questions], settings)
         room = Room(prompt, settings.max_completion_length, settings.batch_size)
@@ -133,7 +135,8 @@ class _Asked:
         self.questions, self.settings, self.temperature = questions, settings, temperature
         decoding = {"temperature": temperature, "seed": settings.seed} if temperature else {}
         asked = [settings.system_prompt, settings.max_completion_length]
-        made_by = [model, *asked, runtime.engine, runtime.precision, decoding]
+        served = [runtime.server.address] if runtime.server else []  # behind another address is another model
+        made_by = [model, *asked, runtime.engine, runtime.precision, decoding, *served]
         self.transcript = Transcript(
             transcript_file(folder, artefact.name, sampled=bool(temperature)),
             questions,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 from kit.cli.errors import Problems, UserError, first_line
 from kit.evaluation.answering import EvaluationSettings
@@ -13,15 +11,12 @@ from kit.generation.artefacts import Artefact, artefact_at, check_askable, find_
 from kit.generation.runtime import Server
 from kit.numbers.reading import use_decimal_mark
 from kit.prompts import default_system_prompt
-from kit.storage.atomic import file_hash
 from kit.storage.run_folder import RunFolder, run_folder_of
-from kit.storage.weight_files import ADAPTER_WEIGHTS
-from kit.task.questions import Row, fingerprint, load_questions
+from kit.task.questions import Row, load_questions
 from kit.task.task import is_task_of, take_task, take_task_of
 
 DEFAULT_DATASET = "openai/gsm8k"
 DEFAULT_MAX_COMPLETION_LENGTH = 512
-_OF_A_RUN = ("system_prompt", "decimal_mark", "max_completion_length")  # what a run's answers depend on
 
 
 def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row], Path, EvaluationSettings]:
@@ -54,10 +49,6 @@ def check_everything(args: argparse.Namespace) -> tuple[list[Artefact], list[Row
     problems.raise_any()
     if (run := run_folder(args)) and not run.has_adapter:
         print(f"{run.path} has no adapter: its training has not finished, the same train_lora.py command continues it")
-    if run:
-        _say_if_export_is_of_another_adapter(run)
-        _say_what_is_asked(run, args, questions)
-    _say_what_others_were_trained_with(args, settings)
     try:
         RunFolder(output).transcripts.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -80,52 +71,6 @@ def baseline_of(args: argparse.Namespace, artefacts: list[Artefact]) -> str | No
     return artefact_at(alone.path, artefacts).name
 
 
-def _say_if_export_is_of_another_adapter(run: RunFolder) -> None:
-    exported = json.loads(run.export_file.read_text(encoding="utf-8")) if run.export_file.exists() else {}
-    before = exported.get("merged", {}).get("adapter_sha256")
-    if before and run.has_adapter and before != file_hash(run.adapter / ADAPTER_WEIGHTS):
-        print(
-            f"{run.path} was trained further since its export, of which its merged and GGUF files are: "
-            f"merge_and_export.py {run.path} makes them anew"
-        )
-
-
-def _say_what_is_asked(run: RunFolder, args: argparse.Namespace, questions: list[Row]) -> None:
-    """A sentence where a score says another thing than its reader may think."""
-    trained = run.read()
-    used = trained["settings"].get("dataset", args.dataset)
-    if trained.get("data", {}).get("fingerprint") == fingerprint(questions) or _is_of(trained["settings"], args):
-        print(f"{args.dataset} holds the questions that it was trained on: name new ones with --dataset for a score")
-    if args.dataset == DEFAULT_DATASET != used:
-        print(f"trained on {used}, and asked {args.dataset}'s {args.split} questions: --dataset names others")
-
-
-def _is_of(trained: dict[str, Any], args: argparse.Namespace) -> bool:
-    """Are the questions those of the data that a training took, or some of them?"""
-    used, split = str(trained.get("dataset")), str(trained.get("split"))
-    if "[" in split or "[" in args.split:  # parts, which may be apart
-        return False
-    if Path(args.dataset).is_file():  # of the whole file, the fingerprint says more: it may hold others by now
-        return args.limit is not None and Path(used).resolve() == Path(args.dataset).resolve()
-    return (used, split, trained.get("dataset_config") or "") == (args.dataset, args.split, args.dataset_config)
-
-
-def _say_what_others_were_trained_with(args: argparse.Namespace, settings: EvaluationSettings) -> None:
-    """All rows of a table are asked alike: a sentence for each further run that was trained with something else."""
-    named = [run_folder_of(Path(path)) for path in (*args.paths, args.baseline) if path]
-    _, *others = {run.path.resolve(): run for run in named if run}.values() or [None]
-    asked = settings.recorded()
-    for run in filter(None, others):
-        trained = run.read()
-        own = trained["settings"] | {"system_prompt": trained.get("system_prompt")}
-        differs = [name for name in _OF_A_RUN if own.get(name) not in (None, asked[name])]
-        if differs:
-            print(
-                f"{run.path} was trained with another {' and '.join(differs)}, and is asked here as all others are: to "
-                "see how good it is, score it alone, and set the two side by side with --compare"
-            )
-
-
 def evaluation_settings(args: argparse.Namespace) -> EvaluationSettings:
     """The training's task, prompt, decimal mark and lengths where a run folder says them, else the kit's own.
 
@@ -139,6 +84,8 @@ def evaluation_settings(args: argparse.Namespace) -> EvaluationSettings:
     is_trained_with = run is not None and is_task_of(trained, task)
     if run and not is_trained_with:
         print(f"the task is another than in training: asked and judged as {task.file} says")
+    if is_trained_with and trained.get("task", {}).get("source", task.source) != task.source:
+        print(f"{task.file} was worded otherwise in training: judged as it says now")
     length = args.max_completion_length or trained["settings"].get(
         "max_completion_length", DEFAULT_MAX_COMPLETION_LENGTH
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kit.cli.errors import UserError
 from kit.evaluation.answering import EvaluationSettings
+from kit.evaluation.grader_hash import grader_hash
 from kit.evaluation.scores import Scores, add_comparisons, compare
 from kit.evaluation.transcripts import lines_of
 from kit.generation.artefacts import find_artefacts, fingerprint
@@ -17,11 +19,13 @@ from kit.storage.run_folder import RunFolder
 from kit.versions import installed_versions
 
 _FIRST = ("base", "adapter", "merged")
+_OF_SAMPLES = ("samples", "temperature", "seed")  # greedy replies do not depend on them
 
 
 def write_scores(
-    folder: Path, rows: list[Scores], source: dict[str, str], settings: EvaluationSettings, baseline: str | None = None
-) -> Scores:
+    folder: Path, rows: list[Scores], source: dict[str, str], settings: EvaluationSettings,
+    baseline: str | None = None, cautions: Sequence[str] = (),
+) -> Scores:  # fmt: skip
     """Write scores.json and return what it holds.
 
     Rows of other artefacts, made before from the same questions and settings and of models that are still the same,
@@ -33,19 +37,43 @@ def write_scores(
         source: where the questions came from, with their fingerprint.
         settings: how they were put.
         baseline: name of the row to compare with, where it is not ``base``.
+        cautions: what the reader is to know of what was asked.
     """
     scores: Scores = {
         **source,
         "settings": settings.recorded(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": installed_versions(),
+        "grader": grader_hash(),
+        "cautions": [*cautions],
     }
     rows = _still_valid_rows(folder, scores, rows) + rows
     rows.sort(key=lambda row: _FIRST.index(row["name"]) if row["name"] in _FIRST else len(_FIRST))
-    wanted = baseline or "base"
-    scores["baseline"] = wanted if any(row["name"] == wanted for row in rows) else None
+    return _write(folder, scores, rows, baseline or "base")
+
+
+def drop_outdated_rows(run: RunFolder) -> None:
+    """Take the rows out of a run's scores.json whose models are no longer those that answered: after a training or an
+    export, before a report or a card shows them. Their replies stay."""
+    if not run.scores_file.exists():
+        return
+    scores = read_scores(run.scores_file)
+    kept = [row for row in scores["rows"] if not _is_outdated(run, row)]
+    gone = [row["name"] for row in scores["rows"] if row not in kept]
+    if not gone:
+        return
+    print(f"{run.scores_file} no longer shows {', '.join(gone)}, which are others by now: evaluate.py scores them anew")
+    if kept:
+        _write(run.path, scores, kept, scores.get("baseline") or "base")
+    else:
+        run.scores_file.unlink()
+
+
+def _write(folder: Path, scores: Scores, rows: list[Scores], baseline: str) -> Scores:
+    """Compare the rows with the one that ``baseline`` names, where it is among them, and write all of it."""
+    scores["baseline"] = baseline if any(row["name"] == baseline for row in rows) else None
     greedy = {row["name"]: lines_of(folder, row, scores["fingerprint"]) for row in rows}
-    scores["remarks"] = add_comparisons(rows, greedy, scores["baseline"])
+    scores["remarks"] = [*scores.get("cautions", []), *add_comparisons(rows, greedy, scores["baseline"])]
     scores["rows"] = rows
     write_whole(RunFolder(folder).scores_file, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
     return scores
@@ -58,15 +86,19 @@ def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[
         before = read_scores(file)
     except UserError:
         return []
-    same = before.get("fingerprint") == scores["fingerprint"] and all(
-        _setting(before, name) == scores["settings"][name]
+    why = ""
+    if before.get("fingerprint") != scores["fingerprint"] or any(
+        _setting(before, name) != scores["settings"][name]
         for name in ("system_prompt", "max_completion_length", "decimal_mark", "task")
-    )
+    ):
+        why = "they answered other questions or settings"
+    elif before.get("grader") != scores["grader"]:
+        why = "they were judged by another version of the kit or of the task"
     names = {row["name"] for row in rows}
     others = [row for row in before["rows"] if row["name"] not in names]
-    kept = [row for row in others if same and _still_holds(folder, row, scores["fingerprint"])]
+    kept = [row for row in others if not why and _still_holds(folder, row, scores["fingerprint"])]
     if left := [row["name"] for row in others if row not in kept]:
-        why = "their models or replies are no longer those" if same else "they answered other questions or settings"
+        why = why or "their models or replies are no longer those"
         print(f"{file} no longer shows {', '.join(left)}: {why}. The command that scored them brings them back")
     paths = {row["name"]: row["path"] for row in rows}
     for name, old in [(row["name"], row.get("path")) for row in before["rows"] if row["name"] in names]:
@@ -77,7 +109,7 @@ def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[
 
 def _alike_in_samples(kept: list[Scores], before: Scores, scores: Scores, file: Path) -> list[Scores]:
     """The rows without samples that were drawn otherwise than those of now: one table holds one kind."""
-    drawn = [[_setting(each, name) for name in ("samples", "temperature", "seed")] for each in (before, scores)]
+    drawn = [[_setting(each, name) for name in _OF_SAMPLES] for each in (before, scores)]
     sampled = [row["name"] for row in kept if row.get("samples")]
     if not sampled or drawn[0] == drawn[1]:
         return kept
@@ -93,12 +125,25 @@ def _setting(scores: Scores, name: str) -> Any:
     return scores["settings"].get(name, getattr(EvaluationSettings, name, None))
 
 
+def _is_outdated(run: RunFolder, row: Scores) -> bool:
+    """Was another model where a row's is now? One that cannot be looked at, on another machine say, is no other."""
+    try:
+        return _fingerprint(row) != row["fingerprint"]
+    except (UserError, OSError, KeyError, ValueError):
+        path = Path(row["path"])
+        return not path.exists() and run.path.resolve() in path.resolve().parents
+
+
+def _fingerprint(row: Scores) -> str:
+    """Of the model that a row's path holds now."""
+    (artefact,) = find_artefacts([row["path"]], row["precision"].endswith(", 4-bit base"), row["base"])
+    return fingerprint(artefact)
+
+
 def _still_holds(folder: Path, row: Scores, question_set: str) -> bool:
     """Does the path of a row still hold the model that was scored, and its transcript the replies?"""
     try:
-        base_4bit = row["precision"].endswith(", 4-bit base")
-        (artefact,) = find_artefacts([row["path"]], base_4bit, row["base"])
-        return fingerprint(artefact) == row["fingerprint"] and bool(lines_of(folder, row, question_set))
+        return _fingerprint(row) == row["fingerprint"] and bool(lines_of(folder, row, question_set))
     except (UserError, OSError, KeyError, ValueError):
         return False
 
@@ -142,7 +187,14 @@ def compare_files(one: Path, other: Path) -> tuple[str, list[tuple[str, Scores]]
     for file, count in ((one, before["rows"][0]["questions"]), (other, after["rows"][0]["questions"])):
         if alone := count - pairs:
             notes.append(f"left out, as they have no partner: {alone} of the {count} questions of {file}")
-    settings = before["settings"] | after["settings"]
+    settings = [name for name in before["settings"] | after["settings"] if name not in _OF_SAMPLES]
     differs = [name for name in settings if _setting(before, name) != _setting(after, name)]
     note = f"; other settings: {', '.join(differs)}" if differs else ""
+    for old, new in [(row, rows[row["name"]]) for row in before["rows"] if row["name"] in rows]:
+        how = [", ".join(str(row.get(name)) for name in ("engine", "precision")) for row in (old, new)]
+        if how[0] != how[1]:
+            notes.append(f"{old['name']} was computed otherwise: {how[0]}, then {how[1]}")
+    if before.get("grader") != after.get("grader"):
+        notes.append("judged by two versions of the kit or of the task: evaluate.py, once more for both, judges the "
+                     "same replies alike")  # fmt: skip
     return f"{other} minus {one}, {pairs} questions{note}", compared, [*notes, *([gone] if gone else [])]

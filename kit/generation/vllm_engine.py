@@ -17,12 +17,13 @@ from kit.generation.engine import Conversation, Engine, Finished, Sampling
 from kit.generation.runtime import Room, Runtime
 from kit.generation.vllm_requests import SCHEDULED_TOGETHER, all_ends, as_tokens, completion, ends_of_folder
 from kit.planning import hardware
-from kit.planning.engine_choice import VllmNotLoaded, did_not_load
+from kit.planning.engine_choice import CARD_ENVIRONMENT, VllmNotLoaded, did_not_load
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM makes room for
 _NO_OTHER_FRAMEWORKS = {"USE_TF": "0", "USE_FLAX": "0"}  # which transformers 4 loads where it finds them, as on Colab
 _MEMORY_SHARE = 0.8  # of the whole card, or less:
-_SPARED_GIB = 1.0  # vLLM refuses a share that is not free; its own process takes something before it looks
+_SPARED_GIB = 1.3  # vLLM refuses a share that is not free; its CUDA context and its graphs are outside of it
+_SMALL_GIB = 13
 
 
 @contextmanager
@@ -53,7 +54,7 @@ def open_vllm(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[Engi
             request = LoRARequest("adapter", 1, artefact.path)
         llm = LLM(
             model=weights, dtype=runtime.dtype, max_model_len=room.tokens,
-            gpu_memory_utilization=_share(machine), generation_config="vllm", **options,
+            generation_config="vllm", **_within(machine, room), **options,
         )  # fmt: skip
         ends = ends_of_folder(weights)  # generation_config="vllm" leaves these out with all that it says
     except Exception as error:  # vLLM, its kernels and the driver each have their own kinds
@@ -115,14 +116,18 @@ class _Vllm:
 def vllm_environment(machine: hardware.Machine) -> dict[str, str]:
     """What keeps vLLM from compiling kernels with a CUDA toolkit, which few machines have; training gets it by Unsloth.
 
-    Without top-k and top-p torch's own sampler is as fast. Which attention runs before 8.0, vLLM 0.11 reads here. Some
-    fifty lines of an engine's own log, for every artefact, hide what the kit says, and on a card a dozen warnings that
-    nobody can do anything about: errors alone are shown.
+    Without top-k and top-p torch's own sampler is as fast as FlashInfer's. vLLM 0.11 reads here which attention to use
+    on cards before compute capability 8.0.
     """
     older = {} if machine.capability >= hardware.BFLOAT16_CAPABILITY else {"VLLM_ATTENTION_BACKEND": "TRITON_ATTN"}
-    return {"VLLM_USE_FLASHINFER_SAMPLER": "0", "VLLM_LOGGING_LEVEL": "ERROR", **older}
+    return CARD_ENVIRONMENT | {"VLLM_USE_FLASHINFER_SAMPLER": "0", **older}
 
 
-def _share(machine: hardware.Machine) -> float:
-    """The share of the whole card that vLLM is given."""
-    return min(_MEMORY_SHARE, max(0.1, (machine.free_gib - _SPARED_GIB) / machine.memory_gib))
+def _within(machine: hardware.Machine, room: Room) -> dict[str, Any]:
+    """The share of the whole card that vLLM is given; on a small one also how much it may do at a time, for its
+    defaults, 256 sequences and 8,192 tokens, are for large ones, and its CUDA graphs come on top of the share."""
+    share = min(_MEMORY_SHARE, max(0.1, (machine.free_gib - _SPARED_GIB) / machine.memory_gib))
+    within = {"gpu_memory_utilization": share}
+    if machine.memory_gib < _SMALL_GIB:
+        within |= {"max_num_seqs": room.batch_size, "max_num_batched_tokens": max(2048, room.tokens)}
+    return within

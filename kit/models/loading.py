@@ -24,7 +24,13 @@ from kit.cli.errors import UserError, first_line
 from kit.models.merged_tensors import PEFT_ERRORS
 from kit.models.unpacking import unpack_base
 from kit.models.vllm_kernels import load_this_processors_kernels
-from kit.planning.engine_choice import NOT_ON_THIS_CARD, PROCESSOR_ENVIRONMENT, ROLLOUTS_WITHOUT, did_not_load
+from kit.planning.engine_choice import (
+    CARD_ENVIRONMENT,
+    NOT_ON_THIS_CARD,
+    PROCESSOR_ENVIRONMENT,
+    ROLLOUTS_WITHOUT,
+    did_not_load,
+)
 from kit.planning.hardware import free_card
 from kit.planning.plan import Plan
 from kit.storage.generation_settings import tokens_of
@@ -132,12 +138,11 @@ def environment(plan: Plan) -> dict[str, str]:
         return asked | (PROCESSOR_ENVIRONMENT if plan.choice.use_vllm else {})
     if not plan.choice.use_vllm:
         return {}
-    variables = {
+    variables = CARD_ENVIRONMENT | {
         "UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE": "1",  # the plan's own share, not the one that standby would choose
-        "VLLM_LOGGING_LEVEL": "ERROR",  # its own log would hide what the kit says
+        # Else it is taken where there is a CUDA toolkit to compile it, and the user is told to install one elsewhere.
+        "UNSLOTH_VLLM_NO_FLASHINFER": "1",
     }
-    if plan.choice.dtype == "float16":  # else Unsloth has FlashInfer compiled there, and evaluation runs on Triton's
-        variables["UNSLOTH_VLLM_NO_FLASHINFER"] = "1"
     if plan.layout and plan.layout.standby:
         variables["UNSLOTH_VLLM_STANDBY"] = "1"
     return variables

@@ -51,8 +51,8 @@ _MULTIPLE = """dozens?|docenas?|mil|mille|tausend|mill?ionen|milliarden?|milliar
     |(?:and|y)[ ](?:(?:an?|one|two|three|un|una)[ -])?(?:half|third|fourth|quarters?|medi[oa]|tercio|cuarto)"""
 _FUNCTION = "sqrt|cbrt|root|log|ln|lg|exp|a?sin|a?cos|a?tan|abs|mod"
 
-# A letter that stands for a number, "5x", and not for a unit, "5m".
-_LETTER = "(?![mgshlLWVANJCF])[A-Za-zα-ωΑ-Ω](?![^\\W_²³])"
+# A letter that stands for a number, "5x", and not for a unit, "5m", or a time, "9 a.m.".
+_LETTER = "(?![mgshlLWVANJCF]|[ap]\\.[ ]?m(?![a-z]))[A-Za-zα-ωΑ-Ω](?![^\\W_²³])"
 _ALONE = rf"(?!{_GAP}[^\W\d_])"  # "5 x", but not "5 a day"
 
 _RIGHT = re.compile(

@@ -36,6 +36,8 @@ _COUNTED_BY_VLLM = (  # not the context, which is there before it looks: vllm/ut
     "a step of generation",
 )  # fmt: skip
 
+_OUTSIDE = ", outside its share"  # vllm/v1/worker/gpu/model_runner.py of 0.26: profile_cudagraph_memory is 0
+
 ALWAYS, ROLLOUTS, SCORING, UPDATE = "always", "rollouts", "scoring", "update"
 
 
@@ -51,6 +53,8 @@ class Layout:
         completion: length at which a completion is cut off, in tokens.
         reserve: bytes that vLLM may take beyond what it is reckoned to need.
         checkpointing: activations are computed again in the backward pass, not kept; on a card always.
+        graphs_in_share: vLLM counts its CUDA graphs in its share; 0.26 does not, and takes them besides.
+        scoring_pieces: in how many pieces Unsloth is told to score a step; 0 leaves it as many rows as it thinks fit.
     """
 
     vllm: bool
@@ -60,6 +64,8 @@ class Layout:
     completion: int
     reserve: float = 0.0
     checkpointing: bool = True
+    graphs_in_share: bool = True
+    scoring_pieces: int = 0
 
     @property
     def cache_phase(self) -> str:
@@ -92,7 +98,12 @@ def memory_parts(shape: ModelShape, settings: Settings, layout: Layout, scoring_
         graphs = min(max(_GRAPHS * shape.hidden * shape.layers * 4, _LEAST_GRAPH_BYTES), _MOST_GRAPH_BYTES)
         parts += [
             Part("vLLM's weights", lora * 4, ALWAYS, "the base is shared; the adapter twice in 16 bits"),
-            Part("vLLM's CUDA graphs", graphs, ALWAYS, "Unsloth's estimate by width and depth"),
+            Part(
+                f"vLLM's CUDA graphs{'' if layout.graphs_in_share else _OUTSIDE}",
+                graphs,
+                ALWAYS,
+                "Unsloth's estimate by width and depth",
+            ),
             Part(
                 "vLLM's reserve", layout.reserve, layout.cache_phase, "should its own peak be larger; else more cache"
             ),
@@ -110,19 +121,29 @@ def memory_parts(shape: ModelShape, settings: Settings, layout: Layout, scoring_
     return parts + _pass("the update", layout.rows, length, activations, shape, UPDATE)
 
 
-def taken_parts(shape: ModelShape, settings: Settings, layout: Layout, free_bytes: float) -> list[Part]:
-    """What a run takes on a card with ``free_bytes``: Unsloth scores as many rows at once as its own estimate allows.
+def taken_parts(
+    shape: ModelShape, settings: Settings, layout: Layout, free_bytes: float, usable_bytes: float
+) -> tuple[list[Part], int]:
+    """What a run takes on a card with ``free_bytes``, of which ``usable_bytes`` are for it: Unsloth scores as many rows
+    at once as its own estimate allows, whatever else there is. Where that is too much, the second value is the number
+    of pieces that it must be told to score in; else 0.
 
-    Source of the estimate: unsloth_zoo/rl_replacements.py, autotune_batch_and_chunks.
+    Source of the estimate: unsloth_zoo/rl_replacements.py, autotune_batch_and_chunks; of the pieces:
+    unsloth/models/rl_replacements.py, unsloth_grpo_mini_batch.
     """
     step, length = settings.completions_per_card, settings.max_prompt_length + layout.completion
     left = 0.8 * (free_bytes - phase_bytes(memory_parts(shape, settings, layout), ALWAYS))
-    for rows in range(step, layout.rows, -1):
-        parts = memory_parts(shape, settings, layout, scoring_rows=math.ceil(step / (step // rows)))
-        estimate = 16 * rows * length * (shape.hidden + rows / step * shape.vocabulary / 4)
-        if estimate <= left and peak_bytes(parts) <= free_bytes:
-            return parts
-    return memory_parts(shape, settings, layout)
+
+    def allows(rows: int) -> bool:
+        return 16 * rows * length * (shape.hidden + rows / step * shape.vocabulary / 4) <= left
+
+    most = max(layout.rows, next((rows for rows in range(step, 0, -1) if allows(rows)), 0))
+    for rows in range(most, layout.rows, -1):
+        pieces = step // rows
+        parts = memory_parts(shape, settings, layout, scoring_rows=math.ceil(step / pieces))
+        if peak_bytes(parts) <= usable_bytes:
+            return parts, 0 if rows == most else pieces
+    return memory_parts(shape, settings, layout), 0 if most == layout.rows else math.ceil(step / layout.rows)
 
 
 def peak_bytes(parts: list[Part]) -> float:

@@ -1,4 +1,4 @@
-"""vLLM or not, in which number type, and every reason why not: the only file that knows these sentences."""
+"""vLLM or not, in which number type, with what in its environment, and why not."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ PROCESSOR_ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": str(PROCESSOR_CACHE_GIB),
     "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "ERROR",
 }  # fmt: skip
+# What vLLM reads on a card: under WSL2 it has no pinned memory unless it is told to, and does not load without
+# (vllm-project/vllm#47387), and some fifty lines of an engine's own log hide what the kit says.
+CARD_ENVIRONMENT = {"VLLM_WSL2_ENABLE_PIN_MEMORY": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
 _PROCESSOR_HEADS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 ROLLOUTS_WITHOUT = "Unsloth generates the rollouts itself"
 NOT_ON_THIS_CARD = "Unsloth does not load vLLM on this card"

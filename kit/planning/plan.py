@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from kit.cli.errors import UserError
 from kit.planning.card_memory import GIB, Layout, Part, memory_parts, peak_bytes, taken_parts, vllm_bytes
 from kit.planning.engine_choice import EngineChoice, choose_engine, does_not_fit
-from kit.planning.hardware import Machine
+from kit.planning.hardware import Machine, requirements_for
 from kit.planning.model_shape import ModelShape
 from kit.planning.processor_memory import processor_parts, unpacks
 from kit.planning.step_size import ENOUGH_TOKENS, ways_to_make_up_a_step
@@ -25,7 +25,7 @@ from kit.settings.knobs import Settings
 
 _USABLE = 0.95  # of the free memory: what other programs take in the meantime comes out of the rest
 _FEWEST_SEQUENCES = 4
-_ENOUGH_ON_A_PROCESSOR = 2048  # and processors before that
+_ENOUGH_ON_A_PROCESSOR = 2048  # tokens in one pass, beyond which a processor is no faster
 _MOST_RESERVE_GIB = 1.0  # beyond the estimate of what vLLM needs, where there is room: it becomes cache
 _LARGE_HIDDEN, _CLEAR_GAIN = 512, 1.5  # from which size of a model, and gain of a product on, a pass gains too
 _SHORTER = (384, 256)  # lengths that are tried where the default cannot be had
@@ -181,6 +181,7 @@ def _laid_out(
     """The plan with this layout; ``None`` where it does not fit."""
     free = machine.free_gib * GIB
     usable = _USABLE * free
+    layout = dataclasses.replace(layout, graphs_in_share=_counts_graphs(machine))
     needed = memory_parts(shape, settings, layout)
     if layout.vllm:
         if "gpu_memory_utilization" in settings.given:
@@ -194,12 +195,22 @@ def _laid_out(
     share = vllm_bytes(needed) / free
     if peak_bytes(needed) > usable or share > _MOST_SHARE:
         return None
-    parts = taken_parts(shape, settings, layout, usable)
+    parts, pieces = taken_parts(shape, settings, layout, free, usable)
+    layout = dataclasses.replace(layout, scoring_pieces=pieces)
     if layout.vllm != choice.use_vllm:
         wish = settings.gpu_memory_utilization if "gpu_memory_utilization" in settings.given else None
         choice = dataclasses.replace(choice, use_vllm=False, reason=does_not_fit(wish))
     filled = dataclasses.replace(settings, gpu_memory_utilization=round(share, 3)) if layout.vllm else settings
     return _LaidOut(filled, choice, layout, parts, round(share, 3), _reasons(filled, machine, choice, layout))
+
+
+def _counts_graphs(machine: Machine) -> bool:
+    """Does the vLLM of the packages for this card count its CUDA graphs in its share? That of requirements.txt does
+    not."""
+    try:
+        return requirements_for(machine) != "requirements.txt"
+    except UserError:  # there are none for it
+        return True
 
 
 def _layouts(settings: Settings, use_vllm: bool) -> Iterator[tuple[dict[str, Any], Layout]]:

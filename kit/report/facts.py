@@ -37,9 +37,18 @@ def state(run: RunFolder, record: dict[str, Any], done: int) -> str:
     )
 
 
-def numbers(rows: list[dict[str, Any]], points: list[HeldOutScore], record: dict[str, Any]) -> list[tuple[str, str]]:
-    """(what, its value): of the steps, of the held-out scores, of the warm start."""
-    return _of_held_out(points) + _of_steps(rows) + _of_warm_start(record)
+def numbers(
+    rows: list[dict[str, Any]], points: list[HeldOutScore], record: dict[str, Any], adapter: dict[str, Any]
+) -> list[tuple[str, str]]:
+    """(what, its value): of the steps, of the held-out scores, of the warm start.
+
+    Args:
+        rows: of the steps.
+        points: of ``held_out_scores``.
+        record: what run.yaml holds.
+        adapter: what it says of the adapter that the run has; nothing where it has none yet.
+    """
+    return _of_held_out(points, adapter) + _of_steps(rows) + _of_warm_start(record)
 
 
 def samples(run: RunFolder) -> list[dict[str, Any]]:
@@ -121,11 +130,20 @@ def _of_steps(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     ]
 
 
-def _of_held_out(points: list[HeldOutScore]) -> list[tuple[str, str]]:
+def _of_held_out(points: list[HeldOutScore], adapter: dict[str, Any]) -> list[tuple[str, str]]:
+    """From the base to the adapter that the run has; until it has one, and where nobody asked it, to the last look."""
+    if not points:
+        return []
+    kept = "warm start" if "warm_start" in adapter else f"step {adapter['step']}" if adapter.get("step") else ""
+    if adapter.get("step") == 0 and not kept:
+        kept = "base"
+    shown = next((point for point in points if point.of == kept), points[-1])
     return [
-        (f"held out, {name}", " → ".join(f"{point.score[name]['accuracy']:.0%}" for point in (points[0], points[-1])))
+        (
+            f"held out, {name}, {points[0].of} to {shown.of}",
+            " → ".join(f"{point.score[name]['accuracy']:.0%}" for point in (points[0], shown)),
+        )
         for name in ("strict", "flexible")
-        if points
     ]
 
 

@@ -69,7 +69,7 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "dataset": settings.get("dataset", ""),
         "state": facts.state(run, record, rows[-1]["step"] if rows else 0),
         "card": record.get("machine", {}).get("card"),
-        "numbers": facts.numbers(rows, points, record),
+        "numbers": facts.numbers(rows, points, record, adapter),
         "alarms": [(row["step"], alarm) for row in logged for alarm in row.get("alarms", [])],
         "held_out_chart": held_out_chart(points, kept, kept == 0 and not adapter.get("warm_start"), worse),
         "held_out_table": held_out_table(points),
@@ -88,11 +88,13 @@ def _scores_and_replies(run: RunFolder, kept: int | None) -> dict[str, Any]:
     content: dict[str, Any] = {"scores": []}
     sets: list[tuple[ReplySet | None, int]] = []
     if run.scores_file.exists():
+        from kit.evaluation.cautions import called
         from kit.evaluation.scores_file import read_scores
         from kit.report.score_chart import score_chart, score_table
 
         scores = read_scores(run.scores_file)
         content = {
+            "asked": f"{scores['rows'][0]['questions']:,} questions ({called(scores['dataset'])}, {scores['split']})",
             "scores": score_table(scores["rows"]),
             "score_chart": score_chart(scores["rows"], scores.get("baseline") or "base"),
             "baseline": scores.get("baseline") or "base",

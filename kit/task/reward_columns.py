@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kit.cli.errors import UserError
-from kit.prompts import build_prompt
 from kit.task.questions import Row
-from kit.task.user_rewards import Reward, RewardFunction
+from kit.task.user_rewards import INSTALL, Reward, RewardFunction
 
 # What the trainer itself passes; a column of such a name cannot come through.
 _OF_THE_TRAINER = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
@@ -48,20 +47,18 @@ def with_columns(function: RewardFunction, questions: Sequence[Row]) -> RewardFu
     return called
 
 
-def check_arguments(rewards: Iterable[Reward], questions: Sequence[Row], reply: str) -> None:
+def check_arguments(rewards: Iterable[Reward], questions: Sequence[Row]) -> None:
     """Refuse a function that wants an argument which neither the data nor the trainer has, or a package that is not
-    installed: some say so only when they are called.
+    installed. None is called: it may count its calls, or cost something.
 
     Args:
         rewards: the functions.
         questions: the rows, at least one.
-        reply: some reply in format.
 
     Raises:
-        UserError: naming the columns that there are, or what the function says of the package.
+        UserError: naming the columns that there are, or the package.
     """
     columns = reward_columns(questions)
-    first = {name: values[:1] for name, values in columns.items()} | {"prompts": [build_prompt(columns["question"][0])]}
     problems = []
     for reward in rewards:
         lacking = [name for name in reward.required() if name not in (*columns, *_OF_THE_TRAINER)]
@@ -70,7 +67,9 @@ def check_arguments(rewards: Iterable[Reward], questions: Sequence[Row], reply: 
                 f"--rewards: {reward.__name__} wants {' and '.join(map(repr, lacking))}, which the data lack: there "
                 f"are {', '.join(map(str, columns))}"
             )
-        elif reward.file and (said := reward.lacks(completions=[[{"role": "assistant", "content": reply}]], **first)):
-            problems.append(f"--rewards: {reward.__name__} {said}: install that beside the kit's packages")
+        problems += [
+            f"--rewards: {reward.__name__} imports {package}, which is not there: {INSTALL}"
+            for package in reward.lacks()
+        ]
     if problems:
         raise UserError(*problems)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,16 +21,21 @@ def source_hash(file: Path, name: str) -> str:
         SyntaxError: the file is no Python.
     """
     text = _read(file)
-    statements = [node for node in ast.parse(text).body if not _is_comment(node)]
-    used, wanted = {name}, True
-    while wanted:
-        parts = [node for node in statements if used & _bound(node) or not _bound(node)]
-        wanted = bool(found := {other for node in parts for other in _mentioned(node)} - used)
-        used |= found
+    parts = _used_by(name, text)
     pieces = ["\n".join(text.split("\n")[_first_line(node) - 1 : node.end_lineno]).rstrip() for node in parts]
     beside = sorted({module for node in parts for module in _imported(node, file.parent)} - {file})
     pieces += [_read(module).rstrip() for module in beside]
     return hashlib.sha256("\n".join(pieces).encode()).hexdigest()[:16]
+
+
+def lacking_packages(file: Path, name: str) -> list[str]:
+    """The modules that ``name`` imports whenever it is called and that are nowhere to be found; nothing is called.
+
+    What an ``if`` or a ``try`` stands before may never be imported, or is not needed, and is not looked for.
+    """
+    names = {module for node in _used_by(name, _read(file)) for module in _surely_imported(node)}
+    beside = {path.stem for path in file.parent.iterdir() if path.suffix == ".py" or path.is_dir()}
+    return sorted(module for module in names - beside - _OF_THE_KIT if not _is_found(module))
 
 
 def whole_source_hash(file: Path) -> str:
@@ -40,6 +47,34 @@ def whole_source_hash(file: Path) -> str:
     text = _read(file)
     beside = sorted(set(_imported(ast.parse(text), file.parent)) - {file})
     return hashlib.sha256("\n".join([text, *map(_read, beside)]).encode()).hexdigest()[:16]
+
+
+def _used_by(name: str, text: str) -> list[ast.stmt]:
+    """The statements of a file that ``name`` is made of."""
+    statements = [node for node in ast.parse(text).body if not _is_comment(node)]
+    used, wanted = {name}, True
+    while wanted:
+        parts = [node for node in statements if used & _bound(node) or not _bound(node)]
+        wanted = bool(found := {other for node in parts for other in _mentioned(node)} - used)
+        used |= found
+    return parts
+
+
+def _surely_imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name.split(".")[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        yield node.module.split(".")[0]
+    elif not isinstance(node, (ast.If, ast.Try, ast.TryStar, ast.Match)):
+        for inner in ast.iter_child_nodes(node):
+            yield from _surely_imported(inner)
+
+
+def _is_found(module: str) -> bool:
+    try:
+        return module in sys.modules or importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _read(file: Path) -> str:

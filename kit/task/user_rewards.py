@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from kit.cli.errors import UserError
-from kit.task.reward_source import source_hash
+from kit.task.reward_source import lacking_packages, source_hash
 from kit.task.user_code import run_file
 
 RewardFunction = Callable[..., Sequence[float | None]]
 _SHOWN = 300  # characters of a reply in a message
-_LACKS = ("raised ImportError", "raised ModuleNotFoundError")
+INSTALL = "install that beside the kit's packages, or copy it beside the file if it is your own"
 
 
 class Reward:
@@ -53,10 +53,9 @@ class Reward:
             raise UserError(f"reward {self.__name__} {_blame(self.function, completions, columns, problem)}")
         return problem
 
-    def lacks(self, /, *, completions: list[Any], **columns: Any) -> str | None:
-        """What a call says of a package that is not installed; any other failure is for training's calls to say."""
-        said = _call(self.function, completions, columns)
-        return said if isinstance(said, str) and said.startswith(_LACKS) else None
+    def lacks(self) -> list[str]:
+        """The packages that its function imports when it is called and that are not there; it is not called."""
+        return lacking_packages(Path(self.file), self.__name__) if self.file else []
 
     def required(self) -> list[str]:
         """The arguments that it cannot be called without."""
@@ -187,8 +186,8 @@ def _blame(function: Callable[..., Any], completions: list[Any], columns: dict[s
             said, reply = broken
             text = reply if isinstance(reply, str) else reply[-1]["content"]
             return f"{said}; mend it. The reply that broke it: {text[:_SHOWN]!r}"
-    if problem.startswith(_LACKS):
-        return f"{problem}; install that beside the kit's packages"
+    if problem.startswith("raised ModuleNotFoundError"):
+        return f"{problem}; {INSTALL}"
     tail = "" if problem.startswith("raised") else ": it must return one number for each completion"
     return f"{problem}; mend it{tail}"
 

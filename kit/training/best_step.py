@@ -82,7 +82,7 @@ class HeldOutHistory:
         return sum(digit != "0" for digit in now), sum(digit != "0" for digit in base)
 
     def better_than(self, last: int, kept: Iterable[int]) -> BetterStep | None:
-        """The best of the steps whose adapters are ``kept``, where ``last`` is likely worse, or worse than the base."""
+        """The best of the steps whose adapters are ``kept``, where ``last`` seems worse, or worse than the base."""
         best = self.best(step for step in kept if step in self.right)
         if best is None or best == last or last not in self.right:
             return None

@@ -12,6 +12,7 @@ from typing import Any
 from kit import ranks
 from kit.chat_templates import Messages, fitted
 from kit.cli.errors import UserError, first_line
+from kit.planning.card_memory import Layout
 from kit.planning.engine_choice import EngineChoice
 from kit.planning.step_size import check_enough
 from kit.prompts import build_prompt
@@ -63,7 +64,9 @@ def _fitting(
     return [(number, prompts[number]) for number in short], max(lengths, default=0)
 
 
-def trainer_arguments(settings: Settings, choice: EngineChoice, weights: list[float], run: RunFolder) -> dict[str, Any]:
+def trainer_arguments(
+    settings: Settings, choice: EngineChoice, weights: list[float], run: RunFolder, layout: Layout | None = None
+) -> dict[str, Any]:
     """The fields of TRL's GRPOConfig that the kit sets; all others keep TRL's defaults.
 
     On a card Unsloth has defaults of its own; those that change what is learned are set back to TRL's here.
@@ -98,6 +101,7 @@ def trainer_arguments(settings: Settings, choice: EngineChoice, weights: list[fl
         **({"ddp_find_unused_parameters": False} if ranks.count() > 1 else {}),  # LoRA's are all used in each pass
         "disable_tqdm": True,  # metrics.jsonl and our own lines say it better
         **(_colocated(settings) if choice.use_vllm and not choice.card else {}),
+        **({"unsloth_grpo_mini_batch": layout.scoring_pieces} if layout and layout.scoring_pieces else {}),
         **settings.further,
     }
 

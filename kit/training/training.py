@@ -76,7 +76,7 @@ def train(
     trained_on, others = set_aside(questions, settings.eval_questions, settings.seed)
     dataset = as_dataset(trained_on, tokenizer, settings)
     log, progress = RunLog(run, settings, done, maxima(functions), report), StepProgress()
-    arguments = trainer_arguments(settings, plan.choice, weights, run)
+    arguments = trainer_arguments(settings, plan.choice, weights, run, plan.layout)
     if plan.choice.card:
         rehearse(arguments, policy, tokenizer, dataset)
     else:
@@ -149,6 +149,6 @@ def _built(
         raise VllmNotLoaded(reason)
     print(f"{reason}: {ROLLOUTS_WITHOUT}.")
     plan = plan.without_vllm()
-    arguments = trainer_arguments(plan.settings, plan.choice, weights, run)
+    arguments = trainer_arguments(plan.settings, plan.choice, weights, run, plan.layout)
     forget_reference(policy)
     return build_trainer(arguments, policy, *parts), plan, arguments

@@ -97,7 +97,11 @@ def test_only_the_last_are_kept(run):
 def test_logs_are_cut_to_the_checkpoint(run):
     with run.metrics_file.open("a") as log:
         log.write('{"step": 8, "cut sh')
+    run.held_out.mkdir()
+    for name in ("base", "warm-start", "step-4", "step-8", "step-notes"):
+        (run.held_out / f"{name}.jsonl").write_text("")
     cut_logs(run, 6)
+    assert {path.stem for path in run.held_out.iterdir()} == {"base", "warm-start", "step-4", "step-notes"}
     assert [row["step"] for row in read_jsonl(run.metrics_file)] == [1, 2, 3, 4, 5, 6]
     assert run.metrics_file.read_text().count("\n") == 6
 

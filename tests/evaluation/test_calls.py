@@ -4,12 +4,14 @@ import errno
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 import evaluate
 from kit.cli.errors import UserError
 from kit.evaluation.call import baseline_of, check_everything
+from kit.evaluation.cautions import _is_of, cautions
 from kit.evaluation.failures import explained
 from kit.numbers.reading import use_decimal_mark
 from kit.storage.atomic import file_hash
@@ -65,24 +67,61 @@ def test_a_run_without_an_adapter_is_a_baseline_by_its_base(called):
     assert baseline_of(called("one")[0], artefacts) is None
 
 
-def test_a_further_run_that_was_trained_otherwise_is_told_so(called, capsys):
-    called("one", "other")
-    assert "other was trained with another max_completion_length, and is asked here as all" in capsys.readouterr().out
-    called("one", "--baseline", "one/warm_start")
-    assert "trained with another" not in capsys.readouterr().out
+@pytest.fixture
+def told(called):
+    """``told(*arguments)`` is what the reader of the scores is told beforehand."""
+
+    def cautions_of(*arguments):
+        args, _, questions, _, settings = called(*arguments)
+        return cautions(args, questions, settings)
+
+    return cautions_of
 
 
-def test_what_the_score_is_of_is_told_where_it_is_not_what_one_thinks(called, tmp_path, capsys):
+def test_a_further_run_that_was_trained_otherwise_is_told_so(told, tmp_path):
+    assert told("one", "--baseline", "one/warm_start") == []
+    (said,) = told("one", "other")
+    assert said.startswith("other was trained with another max_completion_length, and is asked here as all")
+    other = RunFolder(tmp_path / "other")
+    other.write(other.read() | {"settings": other.read()["settings"] | {"task": "choice"}})
+    assert told("one", "other")[0].startswith("other was trained with another max_completion_length and task, and is")
+
+
+def test_questions_of_a_further_runs_training_are_told_too(told, tmp_path):
+    other = RunFolder(tmp_path / "other")
+    settings = other.read()["settings"] | {"dataset": str(tmp_path / "q.jsonl"), "split": "train"}
+    other.write(other.read() | {"settings": settings})
+    assert "q.jsonl holds the questions that other was trained on: name new ones with --dataset for a score" in told(
+        "one", "other", "--limit", "1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked", "limit", "told"),
+    [
+        ("train", "train", None, True), ("train", "test", None, False), ("train", "train[:200]", None, True),
+        ("train[:200]", "train[:200]", None, True), ("train[:200]", "train[200:]", None, False),
+        ("train[:200]", "train", None, True), ("train[200:]", "train", 100, False), ("train", "train", 100, True),
+    ],
+)  # fmt: skip
+def test_a_part_of_what_was_trained_on_is_trained_on_too(trained, asked, limit, told):
+    args = SimpleNamespace(dataset="someone/sums", dataset_config="", split=asked, limit=limit)
+    assert _is_of({"dataset": "someone/sums", "split": trained}, args) is told
+
+
+def test_what_the_score_is_of_is_told_where_it_is_not_what_one_thinks(told, called, tmp_path):
     run = RunFolder(tmp_path / "one")
     record = run.read()
     same = {"data": {"fingerprint": fingerprint(called("one")[2])}}
     of_that_file = {"settings": record["settings"] | {"dataset": str(tmp_path / "q.jsonl"), "split": "train"}}
-    for said, options, told in (
+    for said, options, is_told in (
         ({}, (), False), (same, (), True), (of_that_file, (), False), (of_that_file, ("--limit", "1"), True),
+        (of_that_file, ("--split", "test[:100%]"), True),
     ):  # fmt: skip
         run.write(record | said)
-        called("one", *options)
-        assert ("holds the questions that it was trained on" in capsys.readouterr().out) == told
+        assert any("q.jsonl holds the questions that one was trained on" in each for each in told("one", *options)) == (
+            is_told
+        )
 
 
 def test_memory_and_disk_that_run_out_while_answering_are_said(called, tmp_path):
@@ -95,12 +134,11 @@ def test_memory_and_disk_that_run_out_while_answering_are_said(called, tmp_path)
             raise error
 
 
-def test_files_of_an_export_before_further_training_are_told_so(called, tmp_path, capsys):
+def test_files_of_an_export_before_further_training_are_told_so(told, tmp_path):
     run = RunFolder(tmp_path / "one")
-    for hashed, told in ((file_hash(run.adapter / "adapter_model.safetensors"), False), ("another", True)):
+    for hashed, is_told in ((file_hash(run.adapter / "adapter_model.safetensors"), False), ("another", True)):
         run.export_file.write_text(json.dumps({"merged": {"adapter_sha256": hashed}}))
-        called("one")
-        assert ("was trained further since its export" in capsys.readouterr().out) == told
+        assert any("was trained further since its export" in each for each in told("one")) == is_told
 
 
 def test_a_tasks_own_example_is_read_by_the_mark_of_its_run(called, tmp_path):

@@ -9,13 +9,17 @@ import pytest
 
 from kit.cli.errors import UserError
 from kit.evaluation import answering as answers
+from kit.evaluation import scores_file
 from kit.evaluation.answering import EvaluationSettings, answer_questions
 from kit.evaluation.score_tables import print_scores
 from kit.evaluation.scores import row_of
-from kit.evaluation.scores_file import compare_files, read_scores, write_scores
+from kit.evaluation.scores_file import compare_files, drop_outdated_rows, read_scores, write_scores
 from kit.evaluation.transcripts import lines_of
+from kit.generation import runtime
 from kit.generation.artefacts import find_artefacts
 from kit.generation.engine import Completion
+from kit.generation.runtime import Server
+from kit.storage.run_folder import RunFolder
 from kit.task.questions import fingerprint
 
 QUESTIONS = [{"question": f"{n} + {n}?", "answer": str(2 * n)} for n in range(12)]
@@ -185,3 +189,53 @@ def test_rows_that_leave_scores_json_are_named(evaluate, tmp_path, capsys):
     scores.write_text(json.dumps(content | {"rows": [content["rows"][0] | {"name": "base"}, *content["rows"]]}))
     evaluate(QUESTIONS[:3])
     assert "scores.json no longer shows base: they answered other questions or settings" in capsys.readouterr().out
+
+
+def test_rows_that_were_judged_otherwise_leave_the_table(evaluate, tmp_path, capsys, monkeypatch):
+    evaluate(QUESTIONS)
+    scores = tmp_path / "out" / "scores.json"
+    content = json.loads(scores.read_text())
+    scores.write_text(json.dumps(content | {"rows": [content["rows"][0] | {"name": "base"}, *content["rows"]]}))
+    monkeypatch.setattr(scores_file, "grader_hash", lambda: "a newer kit's")
+    assert evaluate(QUESTIONS) == []
+    assert "no longer shows base: they were judged by another version of the kit or of" in capsys.readouterr().out
+
+
+def test_what_two_scores_were_computed_and_judged_by_is_told_and_what_changes_no_greedy_reply_is_not(
+    evaluate, tmp_path
+):
+    evaluate(QUESTIONS)
+    evaluate(QUESTIONS, folder="other", seed=5)
+    one, other = (tmp_path / name / "scores.json" for name in ("out", "other"))
+    title, _, notes = compare_files(one, other)
+    assert (title, notes) == (f"{other} minus {one}, 12 questions", [])
+    content = json.loads(other.read_text())
+    content["rows"][0] |= {"engine": "vllm"}
+    other.write_text(json.dumps(content | {"grader": "another"}))
+    _, _, notes = compare_files(one, other)
+    assert [note[:31] for note in notes] == ["x was computed otherwise: llama", "judged by two versions of the k"]
+
+
+def test_a_run_shows_no_scores_of_what_it_was_before(evaluate, tmp_path, capsys):
+    """Its adapter is trained further, or its export made anew."""
+    evaluate(QUESTIONS)
+    run = RunFolder(tmp_path / "out")
+    before = run.scores_file.read_text()
+    drop_outdated_rows(run)
+    assert run.scores_file.read_text() == before
+    moved = json.loads(before)
+    moved["rows"][0] |= {"path": "/nowhere/x.gguf", "name": "moved"}
+    run.scores_file.write_text(json.dumps(moved | {"rows": [*moved["rows"], *json.loads(before)["rows"]]}))
+    (tmp_path / "x.gguf").write_bytes(b"GGUF, made anew")
+    drop_outdated_rows(run)
+    assert [row["name"] for row in read_scores(run.scores_file)["rows"]] == ["moved"]
+    assert "no longer shows x, which are others by now" in capsys.readouterr().out
+    run.scores_file.write_text(before)
+    drop_outdated_rows(run)
+    assert not run.scores_file.exists()
+
+
+def test_another_server_is_another_model(evaluate, monkeypatch):
+    monkeypatch.setattr(runtime, "served_model", lambda *_: "the same name")
+    served = [Server("http://one"), Server("http://two"), Server("http://one")]
+    assert [len(evaluate(QUESTIONS, server=server)) for server in served] == [12, 12, 0]

@@ -1,6 +1,7 @@
 """The model card says what a run did to the model, not only its settings."""
 
 import ast
+import json
 import re
 
 import yaml
@@ -33,6 +34,30 @@ def test_held_out_answers_and_alarms_are_told(tmp_path):
     assert "This is the adapter of step 10." in card
     assert card.count("*worse than the base*") == 1
     assert "step 20, *worse than the base*: It is making" in card
+
+
+def test_scores_are_of_this_run_and_say_what_was_asked(tmp_path):
+    run, other = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "other")
+    trained = {
+        "settings": Settings(model="m").as_config(), "data": {"questions": 900, "fingerprint": "f"}, "versions": {},
+        "system_prompt": "p", "reward_weights": {},
+    }  # fmt: skip
+    for each in (run, other):
+        each.path.mkdir()
+        each.write(trained)
+    share = {"accuracy": 0.5, "low": 0.4, "high": 0.6}
+    rows = [
+        {"name": name, "path": str(path), "questions": 100, "precision": "float32", "format_rate": 1.0, "strict": share,
+         "flexible": share}
+        for name, path in {"base": "m", "adapter": run.adapter, "other-adapter": other.adapter}.items()
+    ]  # fmt: skip
+    scores = {"rows": rows, "remarks": ["Beware."], "dataset": "openai/gsm8k", "split": "test", "settings": {}}
+    run.scores_file.write_text(json.dumps(scores))
+    card = write_card(run).read_text()
+    assert "100 questions (`openai/gsm8k`, test), one greedy answer each" in card
+    assert "| adapter | 50.0" in card
+    assert "other-adapter" not in card
+    assert "- Beware." in card
 
 
 def test_a_run_that_measured_nothing_says_nothing_of_it_and_its_python_can_be_read(tmp_path):

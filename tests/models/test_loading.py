@@ -18,5 +18,7 @@ def test_a_bfloat16_that_was_asked_for_is_taken_where_a_processor_only_emulates_
     assert "UNSLOTH_CPU_BF16" not in environment(on_a_card)
 
 
-def test_a_t4_compiles_no_flashinfer_for_a_model_of_unknown_shape_either():
-    assert environment(make_plan(Settings(), card_named("t4"), None))["UNSLOTH_VLLM_NO_FLASHINFER"] == "1"
+@pytest.mark.parametrize("card", ["t4", "rtx5070-12gb"])
+def test_no_card_compiles_flashinfer_and_vllm_finds_pinned_memory_under_wsl(card):
+    told = environment(make_plan(Settings(), card_named(card), None))
+    assert told["UNSLOTH_VLLM_NO_FLASHINFER"] == told["VLLM_WSL2_ENABLE_PIN_MEMORY"] == "1"

@@ -11,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
+from packaging.version import Version
 
 from kit.generation import vllm_engine
 from kit.generation.artefacts import Artefact, Kind
@@ -93,8 +94,42 @@ def test_the_environment_that_the_plan_sets_is_read(lock, plan):
     on_standby = dataclasses.replace(plan, layout=dataclasses.replace(plan.layout, standby=True))
     readers = {"unsloth-zoo": ("unsloth_zoo/vllm_utils.py",), "vllm": ("vllm/envs.py",)}
     read = "".join(source(lock, PYTHON, package, file) for package, files in readers.items() for file in files)
-    assert len(names := set(model.environment(on_standby))) == (4 if plan.choice.dtype == "float16" else 3)
+    names = set(model.environment(on_standby)) - _since_0_26(lock)
     assert {name for name in names if f'"{name}"' in read} == names
+
+
+def _since_0_26(lock):
+    """Older ones do without."""
+    vllm = dict(line.split("==") for line in pins(lock, PYTHON))["vllm"]
+    return set() if Version(vllm) >= Version("0.26") else {"VLLM_WSL2_ENABLE_PIN_MEMORY"}
+
+
+def test_unsloth_scores_in_as_many_pieces_as_it_is_told(lock):
+    config, scoring, update = (
+        source(lock, PYTHON, package, file)
+        for package, file in (
+            ("unsloth", "unsloth/models/rl.py"), ("unsloth", "unsloth/models/rl_replacements.py"),
+            ("unsloth-zoo", "unsloth_zoo/rl_replacements.py"),
+        )
+    )  # fmt: skip
+    assert "if self.generation_batch_size >= unsloth_grpo_mini_batch" in config
+    assert "B = self.args.unsloth_grpo_mini_batch" in scoring
+    assert "batch_size = math.ceil(total_samples / B)" in scoring
+    assert "if trainer.args.unsloth_grpo_mini_batch > total_rows" in update
+
+
+def test_vllm_counts_no_cuda_graphs_where_the_plan_counts_them_outside_its_share():
+    """What the plan's cards of 8.0 and newer run is the newer of vLLM's runners, with requirements.txt alone."""
+    runner, config = (
+        source("requirements.txt", PYTHON, "vllm", f"vllm/{file}")
+        for file in ("v1/worker/gpu/model_runner.py", "config/vllm.py")
+    )
+    assert re.search(r"def profile_cudagraph_memory\(self\) -> int:\n(?:\s+#.*\n)*\s+return 0\n", runner)
+    assert "or not model_config.is_moe" in config
+    within = {
+        name: make_plan(Settings(), card_named(name), model_shape(Settings().model)) for name in ("t4", "rtx4090")
+    }
+    assert [plan.layout.graphs_in_share for plan in within.values()] == [True, False]
 
 
 def test_logits_are_made_in_the_pieces_that_the_plan_counts(lock):
@@ -168,7 +203,7 @@ def test_evaluation_asks_vllm_as_it_declares(lock, vllm, kind, monkeypatch):
     known = source(lock, PYTHON, "vllm", "vllm/envs.py")
     for name, value in vllm_engine.vllm_environment(card).items():
         monkeypatch.setenv(name, value)
-        assert f'"{name}"' in known
+        assert f'"{name}"' in known or name in _since_0_26(lock)
     artefact = Artefact(name="adapter", kind=kind, path="some/path", base="some/base" if kind is Kind.ADAPTER else None)
     runtime = Runtime("vLLM", "float16", "float16")
     with open_engine(artefact, runtime, Room(64, 64, 8)) as engine:

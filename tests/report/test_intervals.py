@@ -5,6 +5,7 @@ import re
 import pytest
 
 from kit.evaluation.statistics import wilson
+from kit.report.facts import numbers
 from kit.report.held_out_chart import held_out_chart, held_out_scores
 from kit.report.score_chart import score_chart
 
@@ -96,3 +97,20 @@ def test_with_the_base_alone_there_is_a_point_and_without_scores_no_chart():
     assert set(dots(drawn)) == {("base", "strict"), ("base", "flexible")}
     assert levels(drawn) == []
     assert held_out_chart([]) == score_chart([], "base") == []
+
+
+@pytest.mark.parametrize(
+    ("adapter", "shown"),
+    [
+        ({}, "base to step 20|17% → 18%"), ({"step": 10}, "base to step 10|17% → 27%"),
+        ({"step": 0}, "base to base|17% → 17%"), ({"step": 0, "warm_start": True}, "base to warm start|17% → 20%"),
+        ({"step": 15}, "base to step 20|17% → 18%"),
+    ],
+)  # fmt: skip
+def test_the_headline_is_of_the_adapter_that_the_run_has(adapter, shown):
+    points = held_out_scores(
+        [logged(0, 1, 17), logged(0, 9, 20, warm_start=True), logged(10, 9, 27), logged(20, 9, 18)]
+    )
+    headline = dict(numbers([], points, {}, adapter))
+    name, value = shown.split("|")
+    assert headline[f"held out, flexible, {name}"] == value

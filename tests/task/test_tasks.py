@@ -12,7 +12,7 @@ from kit.prompts import build_prompt, format_reply
 from kit.settings.reading import read_settings
 from kit.task.questions import load_questions
 from kit.task.task import DEFAULT, take_task, take_task_of, task_in_use, with_task
-from kit.task.task_file import FOLDER
+from kit.task.task_file import FOLDER, OF_THE_KIT
 from rewards import choose_rewards
 from tests.conftest import ROOT, run_script
 
@@ -97,6 +97,17 @@ def test_a_choice_is_one_choice(answer, right):
 def test_choices_of_every_kind(own, choices, answer, read):
     own(f"answer: {choices}\nexample: {{question: q, reasoning: so, answer: {choices[1:-1].split(',')[0]}}}")
     assert strict_answer(said(answer)) == read
+
+
+def test_a_choice_that_is_denied_is_none():
+    take_task("choice")
+    for reply, found in {"It is B, not A.": "B", "The answer is not A.": None, "No es (B)": None, "It isn't C": None,
+                         "It is not a dog, so D": "D"}.items():  # fmt: skip
+        assert flexible_answer(reply) == found
+
+
+def test_only_the_tasks_that_came_with_the_kit_are_its_own(tmp_path):
+    assert {path.stem for path in FOLDER.glob("[!_]*.*")} == OF_THE_KIT
 
 
 def test_what_a_reply_out_of_form_says():

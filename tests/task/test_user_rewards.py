@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 
@@ -202,15 +203,25 @@ def test_a_column_that_the_data_lack_is_named_beforehand(own, questions):
         UserError,
         match="f wants 'ground_truth', which the data lack: there are solution, question, answer, level, image",
     ):
-        check_arguments(choose_rewards(f"{file}:f,correctness")[0], questions, "7")
-    check_arguments(choose_rewards(f"{own(FORMS)}:short,correctness")[0], questions, "7")
+        check_arguments(choose_rewards(f"{file}:f,correctness")[0], questions)
+    check_arguments(choose_rewards(f"{own(FORMS)}:short,correctness")[0], questions)
 
 
 def test_a_package_that_a_function_misses_when_it_is_called_is_named_beforehand(own, questions):
-    file = own("def f(completions, **kw):\n    import not_there\ndef g(completions, trainer_state, **kw):\n    1 / 0")
-    with pytest.raises(UserError, match=r"f raised ModuleNotFoundError: No module named 'not_there' .*: install that"):
-        check_arguments(choose_rewards(f"{file}:f")[0], questions, "7")
-    check_arguments(choose_rewards(f"{file}:g")[0], questions, "7")  # it may want what training alone has
+    file = own(
+        "import helper\n"
+        "def f(completions, **kw):\n    return g(completions)\n"
+        "def g(completions):\n    from not_there.deep import x\n"
+        "def h(completions, **kw):\n    import helper, json, sympy.abc\n    from rewards import correctness\n"
+        "    try:\n        import not_needed\n    except ImportError: pass\n    if kw: import seldom\n"
+        "calls = []\n"
+        "def k(completions, **kw):\n    calls.append(1)\n    open(__file__ + '.called', 'w')\n"
+    )
+    (Path(file).parent / "helper.py").write_text("")
+    with pytest.raises(UserError, match="f imports not_there, which is not there: install that beside"):
+        check_arguments(choose_rewards(f"{file}:f")[0], questions)
+    check_arguments(choose_rewards(f"{file}:h,{file}:k")[0], questions)
+    assert not list(Path(file).parent.glob("*.called"))
 
 
 def test_names_of_pythons_own_are_columns_and_methods(own):
@@ -219,7 +230,6 @@ def test_names_of_pythons_own_are_columns_and_methods(own):
     assert reward.maximum is None
     ((reward,), _) = choose_rewards("correctness")
     reward(completions=[], answer=[], **{"self": []})
-    assert reward.lacks(completions=[], answer=[], **{"self": []}) is None
 
 
 # Is it the function that the run began with?

@@ -1,0 +1,93 @@
+"""CAUTIONS: sentences where a score says another thing than its reader may think, by what was trained and asked.
+
+They are told before anything answers, and stay with the scores: on their page, in the report, in the model card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from kit.evaluation.answering import EvaluationSettings
+from kit.evaluation.call import DEFAULT_DATASET
+from kit.storage.atomic import file_hash
+from kit.storage.run_folder import RunFolder, run_folder_of
+from kit.storage.weight_files import ADAPTER_WEIGHTS
+from kit.task.questions import Row, fingerprint
+from kit.task.task import is_task_of, task_in_use
+
+_OF_A_RUN = ("system_prompt", "decimal_mark", "max_completion_length")  # what a run's answers depend on
+
+
+def cautions(args: argparse.Namespace, questions: list[Row], settings: EvaluationSettings) -> list[str]:
+    """What the reader of the scores is to know of each run that is named, for the whole table is asked alike.
+
+    Args:
+        args: the call.
+        questions: that are asked.
+        settings: how they are put; the task in use is theirs.
+    """
+    named = [run_folder_of(Path(path)) for path in (*args.paths, args.baseline) if path]
+    runs = list({run.path.resolve(): run for run in named if run}.values())
+    alone = [sentence for run in runs for sentence in _of_export(run) + _of_questions(run, args, questions)]
+    return alone + [sentence for run in runs[1:] for sentence in _of_settings(run, settings)]
+
+
+def called(dataset: str) -> str:
+    """A data set as people are told of it: a file by its name."""
+    return Path(dataset).name if Path(dataset).exists() else dataset
+
+
+def _name(run: RunFolder) -> str:
+    return run.path.resolve().name
+
+
+def _of_export(run: RunFolder) -> list[str]:
+    exported = json.loads(run.export_file.read_text(encoding="utf-8")) if run.export_file.exists() else {}
+    before = exported.get("merged", {}).get("adapter_sha256")
+    if not before or not run.has_adapter or before == file_hash(run.adapter / ADAPTER_WEIGHTS):
+        return []
+    return [
+        f"{_name(run)} was trained further since its export, of which its merged and GGUF files are: "
+        f"merge_and_export.py {run.path} makes them anew"
+    ]
+
+
+def _of_questions(run: RunFolder, args: argparse.Namespace, questions: list[Row]) -> list[str]:
+    trained = run.read()
+    used, asked = str(trained["settings"].get("dataset", args.dataset)), called(args.dataset)
+    said = []
+    if trained.get("data", {}).get("fingerprint") == fingerprint(questions) or _is_of(trained["settings"], args):
+        said.append(f"{asked} holds the questions that {_name(run)} was trained on: name new ones with --dataset for a "
+                    "score")  # fmt: skip
+    if args.dataset == DEFAULT_DATASET != used:
+        said.append(f"{_name(run)} was trained on {called(used)}, and asked {asked}'s {args.split} questions: "
+                    "--dataset names others")  # fmt: skip
+    return said
+
+
+def _is_of(trained: dict[str, Any], args: argparse.Namespace) -> bool:
+    """Are the questions those of the data that a training took, or some of them?"""
+    used, split = str(trained.get("dataset")), str(trained.get("split"))
+    (split, _, trained_part), (asked, _, part) = split.partition("["), args.split.partition("[")
+    if trained_part and (trained_part != part if part else args.limit):  # two parts, which may be apart
+        return False
+    if Path(args.dataset).is_file():  # of the whole file, the fingerprint says more: it may hold others by now
+        return bool(part or args.limit) and Path(used).resolve() == Path(args.dataset).resolve()
+    return (used, split, trained.get("dataset_config") or "") == (args.dataset, asked, args.dataset_config)
+
+
+def _of_settings(run: RunFolder, settings: EvaluationSettings) -> list[str]:
+    """Of a run beside the first, by whose task and settings all rows are asked."""
+    trained, asked = run.read(), settings.recorded()
+    own = trained["settings"] | {"system_prompt": trained.get("system_prompt")}
+    differs = [name for name in _OF_A_RUN if own.get(name) not in (None, asked[name])]
+    differs += [] if is_task_of(trained, task_in_use()) else ["task"]
+    if not differs:
+        return []
+    return [
+        f"{_name(run)} was trained with another {' and '.join(differs)}, and is asked here as all others are: to see "
+        "how good it is, score it alone, and set the two side by side with --compare"
+    ]
