@@ -11,6 +11,8 @@ from kit.prompts import lone_answer_block
 
 _MARKS = "*_`\"'“”‘’«»$"  # markup and quotes around an answer
 _ENDS = ".,;:!"
+_AFTER_A_BOX = re.compile(rf"(?:\\[)\]]|[\s{re.escape(_MARKS + _ENDS)}])+\Z")  # "\)" and "\]" end a formula
+_LATEX_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\{([^{}]*)\}")
 
 
 def places(text: str, read: Callable[[str], Answer | None]) -> Iterator[str]:
@@ -27,15 +29,13 @@ def in_gold(text: str, box_ends: bool = False) -> str:
     answer block, in the last box of a written solution, else all of it. With ``box_ends`` a box counts where it is the
     end: elsewhere it is a part of a text.
 
-    >>> [in_gold(text) for text in ("9 + 9\n#### 18", r"so \boxed{6}, no, \boxed{7}", "<answer>Paris</answer>", "18")]
+    >>> [in_gold(text) for text in ("9\n#### 18", r"so \boxed{6}, no, \boxed{7}", "<answer>Paris</answer>", "18")]
     [' 18', '7', 'Paris', '18']
     """
     _, hashes, wanted = text.rpartition("####")
-    if hashes:
-        return wanted
-    part = lone_answer_block(text) or text
+    part = wanted if hashes else lone_answer_block(text) or text
     while found := boxes(part):
-        if box_ends and not part.rstrip(f" \n{_MARKS}{_ENDS}").endswith(f"{{{found[-1]}}}"):
+        if box_ends and not _AFTER_A_BOX.sub("", part).endswith(f"{{{found[-1]}}}"):
             break
         part = found[-1]
     return part
@@ -62,4 +62,6 @@ def bare(text: str, marks: str = _MARKS, ends: str = _ENDS) -> str:
     before = None
     while text != before:
         before, text = text, text.strip().strip(marks).rstrip(ends)
+        if named := _LATEX_TEXT.fullmatch(text):
+            text = named[1]
     return text

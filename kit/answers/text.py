@@ -44,4 +44,6 @@ class Text(AnswerKind):
 
     def gold_text(self, text: str) -> str:
         """The part that says it, as it is written: a user's own rewards compare it with what they cut out."""
-        return in_gold(text, box_ends=True).strip()
+        self.gold(text)  # which says where there is none
+        said = in_gold(text, box_ends=True).strip()
+        return bare(said, "", "") if said.startswith("\\") else said

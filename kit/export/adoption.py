@@ -93,7 +93,7 @@ def _record_of(adapter: Path, run: RunFolder) -> dict[str, Any]:
     settings = {name: known.get("settings", {}).get(name, KNOBS[name].default) for name in _FOR_SCORES}
     prompt = known.get("system_prompt") or default_system_prompt()
     record: dict[str, Any] = {
-        "adopted": str(adapter), "settings": {"model": run.base_model(), **settings}, "system_prompt": prompt,
+        "adopted": str(adapter.resolve()), "settings": {"model": run.base_model(), **settings}, "system_prompt": prompt,
     }  # fmt: skip
     if "task" in known:
         record["task"] = known["task"]
@@ -110,4 +110,4 @@ def _is_adopted(run: RunFolder, adapter: Path) -> bool:
     """From this folder, or with these weights, wherever they lay then."""
     mine, known = run.adapter / _WEIGHTS, run.read().get("adopted")
     same = mine.is_file() and file_hash(mine) == file_hash(adapter / _WEIGHTS)
-    return known is not None and (known == str(adapter) or same)
+    return known is not None and (known == str(adapter.resolve()) or same)

@@ -31,14 +31,15 @@ def check_fits(adapted: Any, adapter: Path, base: str) -> None:
             f"{adapter}: its tensors are not called as PEFT calls them on {base} ({min(found)} in place of "
             f"{min(wanted, default='none')}): save it with PEFT's save_pretrained, or name its own base with --base"
         )
-    for names, what in (
-        (found - wanted, "have no place there"),
-        (wanted - found, "that its config asks for are lacking"),
-    ):
+    for names, what, further in (
+        (found - wanted, "have no place there", ""),
+        (wanted - found, "that its config asks for are lacking", ", or say in its adapter_config.json which layers it "
+                         "was trained in (layers_to_transform)"),
+    ):  # fmt: skip
         if names:
             raise UserError(
                 f"{adapter} does not go with {base}: {len(names)} of its tensors {what}, such as {min(names)}: name "
-                "the base that it was trained on, with --base"
+                f"the base that it was trained on, with --base{further}"
             )
 
 

@@ -101,13 +101,15 @@ def mend_padding(tokenizer: Any, model: str) -> str:
     Trainers leave padding out of what is learned, and with it the end of turn, if it is the same token. (On a card
     Unsloth does this itself when it loads.) Returns what is another now than in the base's folder, for people to read.
     """
-    if tokenizer.pad_token in (None, tokenizer.eos_token):
-        tokenizer.pad_token = another_pad(tokenizer.eos_token, tokenizer.get_vocab()) or tokenizer.pad_token
     with small_files(model) as folder:
         own = _tokens(folder).get("pad_token") if folder else tokenizer.pad_token
+    if tokenizer.pad_token in (None, tokenizer.eos_token):
+        known = tokenizer.get_vocab()
+        is_apart = own not in (None, tokenizer.eos_token) and own in known
+        tokenizer.pad_token = own if is_apart else another_pad(tokenizer.eos_token, known) or tokenizer.pad_token
     if own == tokenizer.pad_token:
         return ""
-    said = f"pad token {tokenizer.pad_token}: the base has {f'its end of turn {own} as' if own else 'no'} pad token"
+    said = f"pad token {tokenizer.pad_token}: the base has {own or 'none'}"
     print(said)
     return said
 

@@ -2,11 +2,12 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from kit.export.adoption import adopt, check_adoption
+from kit.export.adoption import _is_adopted, _record_of, adopt, check_adoption
 from kit.export.checks.merged import says_the_same, tokens_agree, weights_agree
 from kit.export.merge_weights import write_merged
 from kit.storage.run_folder import RunFolder
@@ -107,3 +108,18 @@ def test_added_tokens_are_merged(chain, tmp_path):
     checks.append(says_the_same(merged, adapter, base, talk))
     assert all(check.passed for check in checks), [check.says for check in checks]
     assert len(load_file(merged / "model.safetensors")["model.embed_tokens.weight"]) == len(tokenizer)
+
+
+def test_another_adapter_at_the_same_place_of_another_project_is_another(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path / "exported", base="some/base")
+    for project in ("one", "two"):
+        adapter = tmp_path / project / "out"
+        adapter.mkdir(parents=True)
+        (adapter / "adapter_model.safetensors").write_text(project)
+        (adapter / "adapter_config.json").write_text("{}")
+    shutil.copytree(tmp_path / "one" / "out", run.adapter)
+    monkeypatch.chdir(tmp_path / "one")
+    run.write(_record_of(Path("out"), run))
+    assert _is_adopted(run, Path("out"))
+    monkeypatch.chdir(tmp_path / "two")
+    assert not _is_adopted(run, Path("out"))

@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 import yaml
+from transformers import AutoTokenizer
 
-from kit.models.base_check import PADS
+from kit.models.base_check import PADS, mend_padding
 from tests.conftest import run_script
 
 
@@ -80,9 +81,17 @@ def test_a_base_that_could_not_be_asked_or_exported_is_refused_before_training(c
 def test_a_pad_token_that_is_the_end_of_turn_is_mended_recorded_and_exported(chain, tmp_path):
     base = edited(chain, tmp_path / "base", pad_token="<|im_end|>")
     said = train(chain, base, tmp_path / "run").stdout
-    assert "the base has its end of turn <|im_end|> as pad token" in said
+    assert ": the base has <|im_end|>" in said
     recorded = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text(encoding="utf-8"))
     assert recorded["mended"].startswith("pad token <|")
     run_script("merge_and_export.py", tmp_path / "run", "--gguf", "q8_0")
     checks = json.loads((tmp_path / "run" / "export.json").read_text(encoding="utf-8"))["checks"]
     assert checks["merged"]["tokens"]["pad"] != "<|im_end|>"
+
+
+def test_a_tokenizer_that_pads_with_its_end_of_turn_gets_its_bases_own_padding(chain):
+    """As adapters of other tools are saved."""
+    tokenizer = AutoTokenizer.from_pretrained(chain / "base")
+    tokenizer.pad_token, own = tokenizer.eos_token, tokenizer.pad_token
+    assert mend_padding(tokenizer, str(chain / "base")) == ""
+    assert tokenizer.pad_token == own

@@ -63,7 +63,12 @@ def test_a_chat_that_was_written_as_a_text_is_a_chat(tmp_path, write):
 
 @pytest.mark.parametrize(
     "question",
-    ['[{"role": "admin", "name": "Bo"}]\nHow many admins?', '[{"content": 5}]', '[{"role": "admin", "name": "user"}]'],
+    [
+        '[{"role": "admin", "name": "Bo"}]\nHow many admins?',
+        '[{"content": 5}]',
+        '[{"role": "admin", "name": "user"}]',
+        '[{"role": "user", "content": f(x)}]\nIs it valid? [yes]',
+    ],
 )
 def test_a_question_that_only_begins_like_a_chat_is_a_question(tmp_path, question):
     (row,) = load_questions(write(tmp_path, json.dumps({"question": question, "answer": "1"})))

@@ -152,11 +152,23 @@ def test_what_is_right_of_a_text_is_cut_out_of_a_solution_and_reaches_a_reward_a
         "<think>so</think><answer> New York </answer>",
         r"We reason: \boxed{New York}",
         "so\n#### New York",
+        r"so\n#### \boxed{New York}",
+        r"so it is \(\boxed{New York}\).",
+        r"\[ \boxed{\text{New York}} \]",
     ]
     file = tmp_path / "data.jsonl"
     file.write_text("".join(json.dumps({"question": f"{n}?", "answer": gold}) + "\n" for n, gold in enumerate(golds)))
     assert all(is_right("new york", gold) for gold in golds)
-    assert [row["gold"] for row in load_questions(str(file))] == ["New  York", *["New York"] * 3]
+    assert [row["gold"] for row in load_questions(str(file))] == ["New  York", *["New York"] * 6]
+
+
+def test_a_reader_that_does_not_say_what_it_takes_is_taken(own):
+    """``int`` does not, as some that are written in C."""
+    example = {"question": "3 + 4?", "reasoning": "7", "answer": "7", "gold": 7}
+    own(
+        f"EXAMPLE = {example}\nread_answer = int\ndef is_right(answer, gold):\n    return answer == int(gold)\n", "m.py"
+    )
+    assert is_right(" 7", "7")
 
 
 def test_an_answer_that_no_reply_can_give_is_refused(own, tmp_path):
@@ -178,8 +190,10 @@ def test_a_task_holds_what_is_written_there(own):
     assert own("answer: [9:30, 012, 1.50]\nexample: {question: q, reasoning: so, answer: 012}").answers.choices == (
         "9:30", "012", "1.50",
     )  # fmt: skip
-    task = own("answer: json\nexample: {question: q, reasoning: so, answer: {n: 3, x: 1.50, t: True, o: ~, w: 12:30}}")
-    assert '{"n": 3, "x": 1.5, "t": true, "o": null, "w": "12:30"}' in task.example.reply
+    task = own(
+        "answer: json\nexample: {question: q, reasoning: so, answer: {n: 3, x: 1.50, y: .5, t: True, o: ~, w: 12:30}}"
+    )
+    assert '{"n": 3, "x": 1.5, "y": 0.5, "t": true, "o": null, "w": "12:30"}' in task.example.reply
 
 
 def test_what_a_file_that_nobody_edited_says_has_the_hash_of_before(own):
