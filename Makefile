@@ -9,7 +9,7 @@
 # make setup-vllm       vLLM's build for processors beside it: real models in half the time; test-vllm tests it
 # make real MODEL=FOLDER   the whole chain, short, on a real model of yours (Qwen2.5-0.5B: 10 minutes)
 # make account NAME=YOU   whose repository this is, in the links; without a name it lists where none is said yet
-# make setup   just the set-up, which the other two do by themselves
+# make setup   just the set-up, which the others do by themselves
 
 PYTHON ?= python3
 SEED ?= 1

@@ -1,4 +1,4 @@
-"""Warm-start the demo's base model: a tiny Qwen2 that knows most of the sums and is in format a third of the time.
+"""Pretrain the demo's base model: a tiny Qwen2 that knows most of the sums and is in format a third of the time.
 
     python -m demo.base runs/demo-base --seed 1
 
@@ -59,7 +59,7 @@ STAMP_FILE = "demo.json"  # written last: a folder without it is not trusted
 Example = tuple[list[int], int]  # token ids of prompt and reply, length of the prompt
 
 
-def warm_start(folder: Path, seed: int, steps: int = STEPS, heads: int = HEADS, task: str = DEFAULT) -> None:
+def pretrain(folder: Path, seed: int, steps: int = STEPS, heads: int = HEADS, task: str = DEFAULT) -> None:
     """Train the tiny model on a task and write it to ``folder``, an ordinary Hugging Face checkpoint in bfloat16."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -135,7 +135,7 @@ def train(model, examples: Iterator[Example], most_steps: int, unused: int, digi
     unused_logit = torch.tensor(math.log(unused))
     optimizers, peaks = _optimizers(model)
     known, falling_since = 0.0, None
-    with progress("warm start", most_steps) as bar:
+    with progress("pretraining", most_steps) as bar:
         for step in range(most_steps):
             if falling_since is None and (known >= ENOUGH_KNOWN or step >= most_steps - FALLING_STEPS):
                 falling_since = step
@@ -215,7 +215,7 @@ def is_ready(folder: Path, seed: int, steps: int, heads: int, task: str) -> bool
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Warm-start the demo's tiny base model (about two minutes).")
+    parser = argparse.ArgumentParser(description="Pretrain the demo's tiny base model (about two minutes).")
     parser.add_argument("folder", type=Path, help="where the model goes")
     parser.add_argument("--seed", type=int, default=1, help="another seed, another model (default: 1)")
     parser.add_argument(
@@ -233,7 +233,7 @@ def main() -> None:
     if is_ready(args.folder, args.seed, args.steps, args.heads, args.task):
         print(f"demo base model: {args.folder} is there (seed {args.seed})")
     else:
-        warm_start(args.folder, args.seed, args.steps, args.heads, args.task)
+        pretrain(args.folder, args.seed, args.steps, args.heads, args.task)
 
 
 if __name__ == "__main__":

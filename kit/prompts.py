@@ -1,7 +1,7 @@
 """PROMPT: what the model is told and how its reply is taken apart.
 
 Tags, system prompt and parser stand in one file so that they cannot disagree: the reward functions, the
-evaluation, the demo's warm start and the exported Modelfile all import them from here. A task can have tags and a
+evaluation, the demo's pretraining and the exported Modelfile all import them from here. A task can have tags and a
 system prompt of its own; a script sets them once, before anything is read or asked.
 """
 

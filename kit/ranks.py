@@ -28,7 +28,7 @@ _LONGEST_WAIT = timedelta(hours=6)  # the others wait while the first asks quest
 _GONE = ("connection closed by peer", "connection reset by peer", "timed out waiting", "nccl")
 _SHARDED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 
-_SILENT_S = 30.0  # at most, and seldom so long: the first to end ends all
+_SILENT_S = 30.0  # the longest that a process waits in silence for the one that says why; the launcher ends it sooner
 _PATIENCE_S = 4.0
 
 _group: Any = None  # gloo's, of all processes; None where there is one
@@ -58,7 +58,7 @@ def is_first() -> bool:
 
 
 class OtherRankFailed(UserError):
-    """What another process failed of, said by the first."""
+    """Raised in the first process, with what another one failed of."""
 
 
 def join() -> None:

@@ -7,6 +7,11 @@ import pytest
 from tests.conftest import ROOT, run_script
 
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("README*.md"))]
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+PYTHON = [(page, code) for page, text in TEXTS.items() for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
+SHOWN = [
+    pair for text in TEXTS.values() for pair in re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL)
+]
 CODE = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "kit").rglob("*.py"))
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9_-]+")
 OF_OTHERS = {  # pip's, WSL's, accelerate's, torchrun's, vLLM's, llama.cpp's
@@ -22,11 +27,16 @@ def options():
     return OF_OTHERS.union(*(OPTION.findall(said.replace("-\n", "-")) for said in helps))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_its_python_prints_what_it_says(page):
-    text = page.read_text(encoding="utf-8")
-    for code, shown in re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL):
-        assert run_script("-c", code).stdout == shown
+@pytest.mark.parametrize(("code", "shown"), SHOWN)
+def test_its_python_prints_what_it_says(code, shown):
+    assert run_script("-c", code).stdout == shown
+
+
+def test_its_python_can_be_read():
+    assert len(SHOWN) == 2
+    assert len(PYTHON) > len(SHOWN)
+    for page, code in PYTHON:
+        compile(code, page.name, "exec")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

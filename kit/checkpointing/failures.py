@@ -9,7 +9,7 @@ from kit import ranks
 from kit.checkpointing.checkpoints import checkpoints_in, step_of
 from kit.cli.errors import GONE_ERRORS, UserError, first_line
 from kit.settings.knobs import Settings
-from kit.storage.atomic import FULL_ERRORS, is_full
+from kit.storage.atomic import is_of_full_disk
 from kit.storage.run_folder import RunFolder
 
 
@@ -35,7 +35,7 @@ def explained(run: RunFolder, settings: Settings) -> Iterator[None]:
     except Exception as error:  # torch, safetensors and the system each have their own kinds
         if is_out_of_memory(error):
             raise RunStopped(f"out of memory: {_less_memory(settings)}", *_what_is_kept(run, settings)) from error
-        if is_full(run.path) or getattr(error, "errno", None) in FULL_ERRORS:
+        if is_of_full_disk(error, run.path):
             raise RunStopped(
                 f"the disk of {run.path} is full ({type(error).__name__}): make room, and {again} goes on",
                 *_what_is_kept(run, settings),

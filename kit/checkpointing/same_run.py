@@ -16,7 +16,8 @@ from kit.task.user_rewards import Rewards
 
 # The fingerprint of their questions is compared.
 _DATA_KNOBS = ("dataset", "dataset_config", "split", "question_column", "answer_column", "skip_bad_rows")
-# Compared as what they say, as functions, as steps; older versions recorded the last two, which counted for nothing.
+# Not compared by their names: a task is compared by what its file says, rewards as functions, epochs as steps. The
+# last two were recorded by older versions, where they had no effect.
 _ELSEWHERE = {"task", "rewards", "num_train_epochs", "warmup_ratio"}
 
 

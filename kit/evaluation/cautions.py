@@ -6,7 +6,6 @@ They are told before anything answers, and stay with the scores: on their page, 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +44,7 @@ def _name(run: RunFolder) -> str:
 
 
 def _of_export(run: RunFolder) -> list[str]:
-    exported = json.loads(run.export_file.read_text(encoding="utf-8")) if run.export_file.exists() else {}
-    before = exported.get("merged", {}).get("adapter_sha256")
+    before = run.exported().get("merged", {}).get("adapter_sha256")
     if not before or not run.has_adapter or before == file_hash(run.adapter / ADAPTER_WEIGHTS):
         return []
     return [

@@ -9,7 +9,7 @@ from pathlib import Path
 from kit.checkpointing.failures import is_out_of_memory
 from kit.cli.errors import UserError
 from kit.evaluation.answering import EvaluationSettings
-from kit.storage.atomic import FULL_ERRORS, is_full
+from kit.storage.atomic import is_of_full_disk
 
 _GOES_ON = "what has been answered is kept, and the same command goes on from there"
 
@@ -30,6 +30,6 @@ def explained(output: Path, settings: EvaluationSettings) -> Iterator[None]:
             batch = settings.batch_size
             fewer = f"lower --batch-size from {batch} to {batch // 2}" if batch > 1 else "lower --max-completion-length"
             raise UserError(f"out of memory: {fewer}; {_GOES_ON}") from error
-        if is_full(output) or getattr(error, "errno", None) in FULL_ERRORS:
+        if is_of_full_disk(error, output):
             raise UserError(f"the disk of {output} is full ({type(error).__name__}): make room; {_GOES_ON}") from error
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def upload_list(run: RunFolder) -> dict[str, Path]:
 
     Of GGUF files those of export.json: of others nobody knows what they are.
     """
-    passed = [entry["file"] for entry in json.loads(run.export_file.read_text(encoding="utf-8"))["gguf"].values()]
+    passed = [entry["file"] for entry in run.exported()["gguf"].values()]
     files = [file for folder in (run.merged, run.gguf) if folder.is_dir() for file in sorted(folder.iterdir())]
     files = [file for file in files if file.suffix != ".gguf" or file.name in passed]
     about = [run.model_card, run.export_file, run.scores_file]

@@ -26,7 +26,7 @@ class Merged:
     Args:
         folder: Hugging Face's form.
         base: folder or Hub id of the 16-bit weights that the adapter was merged into.
-        sha256: of its weights.
+        sha256: of each file of its weights the first 16 digits, joined by ``-``.
     """
 
     folder: Path

@@ -28,7 +28,7 @@ def write_card(run: RunFolder, repository: str | None = None) -> Path:
         repository: the Hub repository that the commands name; without one they name the run folder's own paths.
     """
     trained = run.read()
-    export = _read_json(run.export_file)
+    export = run.exported()
     parts = [
         _front_matter(trained),
         f"# {run.path.resolve().name}",
@@ -42,10 +42,6 @@ def write_card(run: RunFolder, repository: str | None = None) -> Path:
     card = run.model_card
     write_whole(card, "\n\n".join(part for part in parts if part) + "\n")
     return card
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def _front_matter(trained: dict[str, Any]) -> str:
@@ -77,7 +73,7 @@ def _about(trained: dict[str, Any]) -> str:
 
 
 def _scores(run: RunFolder) -> str:
-    scores = _read_json(run.scores_file)
+    scores = json.loads(run.scores_file.read_text(encoding="utf-8")) if run.scores_file.exists() else {}
     rows = [row for row in scores.get("rows", []) if not _is_of_another_run(row["path"], run)]
     if not rows:
         return ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.chat_templates import UNTHINKING, fitted
+from kit.llama_cpp.gguf import GgufFile
 from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder
 
@@ -17,8 +18,8 @@ _TALK = [("system", _SYSTEM), ("user", _USER), ("assistant", _REPLY), ("user", _
 _LONGEST_NAME = 80  # of what Ollama takes
 OLLAMAS_CONTEXT = 4096  # its own default where memory is scarce
 _THE_DAY = datetime.datetime(2024, 7, 26)  # which Llama's templates name where they are given no clock
-# What Ollama adds to every request by itself, switched off; a temperature of 0 alone leaves its repeat penalty.
 _FILE_LINE = re.compile(r"(?:FROM|ADAPTER) \./(.+)")
+# What Ollama adds to every request by itself, switched off; a temperature of 0 alone leaves its repeat penalty.
 _NEUTRAL = ("repeat_penalty 1", "top_k 0", "top_p 1", "min_p 0")
 _NO_TEMPLATE = """\
 # The chat template could not be put into Ollama's notation. An Ollama that runs llama.cpp's llama-server, as its source
@@ -96,8 +97,6 @@ def write_adapter_modelfile(run: RunFolder, base: Path) -> Path:
 
 def _modelfile_for(run: RunFolder, gguf: Path, adapter: str = "") -> str:
     from transformers import AutoTokenizer
-
-    from kit.llama_cpp.gguf import GgufFile
 
     trained = run.read()
     length = trained["settings"]["max_prompt_length"] + trained["settings"]["max_completion_length"]

@@ -24,8 +24,7 @@ class ExportRecord:
     def __init__(self, run: RunFolder, say: Callable[[str], object] = print) -> None:
         self.run, self.say = run, say
         self.content: dict[str, Any] = {"gguf": {}, "checks": {}}
-        if run.export_file.exists():
-            self.content |= json.loads(run.export_file.read_text(encoding="utf-8"))
+        self.content |= run.exported()
 
     @property
     def ggufs(self) -> dict[str, Any]:

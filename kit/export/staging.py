@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kit.export.checks.check import ExportRefused
-from kit.storage.atomic import FULL_ERRORS, is_full
+from kit.storage.atomic import is_of_full_disk
 from kit.storage.hub import weights_bytes
 from kit.storage.run_folder import ADAPTER_KIND, RunFolder
 
 _SPARE_BYTES = 300e6  # KL's logits and a margin
-# To 16-bit weights; with an adapter comes its base in f16. Of quantized files, at most:
+# Sizes of files as multiples of the 16-bit weights; that of an adapter counts the f16 GGUF of its base too.
 _RELATIVE_SIZE = {"f32": 2.0, "f16": 1.0, "bf16": 1.0, ADAPTER_KIND: 1.2}
-_QUANTIZED_SIZE = 0.6
+_QUANTIZED_SIZE = 0.6  # at most
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def staging(run: RunFolder) -> Iterator[Path]:
     except ExportRefused:
         raise
     except Exception as error:  # each library has its own way to say that the disk is full
-        if not is_full(run.path) and getattr(error, "errno", None) not in FULL_ERRORS:
+        if not is_of_full_disk(error, run.path):
             raise
         raise ExportRefused(
             f"the disk of {run.path} is full ({type(error).__name__}): make room and run the command again"

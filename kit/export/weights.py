@@ -1,4 +1,4 @@
-"""Weights for making and checking an export: tensor by tensor, or a whole model in float32.
+"""A whole model in float32, with its tokenizer, for checking an export.
 
 With transformers and PEFT as they come, not as Unsloth patches them.
 """

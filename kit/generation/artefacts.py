@@ -12,6 +12,7 @@ from pathlib import Path
 from kit.chat_templates import check_template, template_in
 from kit.cli.errors import Problems, UserError
 from kit.llama_cpp.adapter_gguf import is_adapter_gguf
+from kit.llama_cpp.gguf import GgufFile
 from kit.llama_cpp.gguf_names import check_gguf, gguf_name, ggufs_in, is_gguf, number_type, parts
 from kit.models.positions import check_positions
 from kit.models.tensors import with_tokenizer
@@ -104,8 +105,6 @@ def fingerprint(artefact: Artefact) -> str:
 def template_of(artefact: Artefact) -> str:
     """The chat template that an artefact's engine finds; empty where there is none, or where nobody here can look."""
     if artefact.kind is Kind.GGUF:
-        from kit.llama_cpp.gguf import GgufFile
-
         of_model = Path(artefact.base or artefact.path)
         return str(GgufFile(parts(of_model)[0]).value("tokenizer.chat_template") or "")
     folder, base = artefact.path, artefact.base

@@ -10,10 +10,11 @@ from kit.generation import vllm_on_processor
 from kit.generation.artefacts import Artefact, Kind
 from kit.generation.engine import Conversation, Engine, Finished, Sampling
 from kit.generation.runtime import Room, Runtime
-from kit.generation.vllm_requests import SCHEDULED_TOGETHER, all_ends, as_tokens, completion, ends_of_folder
+from kit.generation.vllm_requests import SCHEDULED_TOGETHER, as_tokens, completion, ends_of_folder
 from kit.models.merged_tensors import merged_tensors
 from kit.models.tensors import Tensors, is_tied, with_tokenizer
 from kit.planning.engine_choice import VllmNotLoaded, did_not_load
+from kit.storage.generation_settings import all_ends
 from kit.storage.hub import local_folder
 
 

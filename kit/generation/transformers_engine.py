@@ -12,6 +12,7 @@ from kit.generation.engine import Completion, Conversation, Engine, Finished, Sa
 from kit.generation.runtime import Room, Runtime
 from kit.models.adapter_fit import check_fits
 from kit.planning.hardware import free_card
+from kit.storage.generation_settings import all_ends
 
 
 @contextmanager
@@ -52,7 +53,7 @@ class _Transformers:
         tokenizer, greedy = self._tokenizer, sampling.temperature == 0
         tokenizer.padding_side = "left"
         prompts = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self._model.device)
-        ends = self._ends_of_turn()
+        ends = all_ends(self._tokenizer, self._model.generation_config.eos_token_id)
         with torch.inference_mode():
             output = self._model.generate(
                 **prompts, max_new_tokens=sampling.max_tokens, do_sample=not greedy,
@@ -76,8 +77,3 @@ class _Transformers:
             tuple(ids[: length + 1]) if logprobs else (),
             tuple(logprobs[: length + 1]),
         )
-
-    def _ends_of_turn(self) -> list[int]:
-        """All tokens that end a reply: the tokenizer's, and the model's own, at which vLLM and llama.cpp stop too."""
-        own = self._model.generation_config.eos_token_id
-        return sorted({self._tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None})

@@ -15,9 +15,10 @@ from packaging.version import Version
 from kit.generation.artefacts import Artefact, Kind, lora_rank
 from kit.generation.engine import Conversation, Engine, Finished, Sampling
 from kit.generation.runtime import Room, Runtime
-from kit.generation.vllm_requests import SCHEDULED_TOGETHER, all_ends, as_tokens, completion, ends_of_folder
+from kit.generation.vllm_requests import SCHEDULED_TOGETHER, as_tokens, completion, ends_of_folder
 from kit.planning import hardware
 from kit.planning.engine_choice import CARD_ENVIRONMENT, VllmNotLoaded, did_not_load
+from kit.storage.generation_settings import all_ends
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM makes room for
 _NO_OTHER_FRAMEWORKS = {"USE_TF": "0", "USE_FLAX": "0"}  # which transformers 4 loads where it finds them, as on Colab

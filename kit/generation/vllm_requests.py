@@ -6,7 +6,7 @@ from typing import Any
 
 from kit.cli.errors import UserError
 from kit.generation.engine import Completion, Conversation, FinishReason, rendered_prompt
-from kit.storage.generation_settings import as_ends, ends_of_turn
+from kit.storage.generation_settings import ends_of_turn
 from kit.storage.hub import local_folder
 
 SCHEDULED_TOGETHER = 8  # batches: vLLM schedules inside a call, so the more prompts a call has, the fuller the machine
@@ -15,11 +15,6 @@ SCHEDULED_TOGETHER = 8  # batches: vLLM schedules inside a call, so the more pro
 def as_tokens(tokenizer: Any, messages: Conversation) -> dict[str, list[int]]:
     """The prompt as vLLM takes it, tokenized once: given a text, it would put a beginning before the template's own."""
     return {"prompt_token_ids": tokenizer(rendered_prompt(tokenizer, messages), add_special_tokens=False)["input_ids"]}
-
-
-def all_ends(tokenizer: Any, ends: int | list[int] | None) -> list[int]:
-    """The tokens that end a reply: the tokenizer's and the model's own, ``ends``."""
-    return sorted({tokenizer.eos_token_id, *as_ends(ends)} - {None})
 
 
 def ends_of_folder(model: str) -> list[int]:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from kit.llama_cpp.build import program
-from kit.llama_cpp.running import output_of
+from kit.llama_cpp.running import TOO_SHORT, output_of
 
 _KL_CONTEXT, _KL_CHUNKS = 128, 8
 
@@ -28,7 +28,7 @@ def mean_kl_divergence(
     ]  # fmt: skip
     lora = ["--lora", str(adapter)] if adapter else []
     try:
-        printed = output_of([*measure, str(f16)])
+        printed = output_of([*measure, str(f16)], unless=TOO_SHORT)
         if not logits.exists() or f"at least {2 * _KL_CONTEXT} tokens" in printed:
             return [None] * len(files)
         results = [output_of([*measure, str(file), "--kl-divergence", *lora]) for file in files]

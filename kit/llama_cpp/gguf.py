@@ -27,7 +27,7 @@ CONVERTED = ("f32", "f16", "bf16")  # written by the converter; everything else 
 _ONLY_IN_C = {"q1_0", "q2_0"}  # llama.cpp's Python package cannot read these types; its programs can
 BLOCK = 256  # the row length that K-quants and most I-quants need a multiple of
 _LONG_ARRAY = 1000
-_LENGTH = 4  # an array's parts: its name's length, its name, its type, its items' type, its length, and the items
+_LENGTH = 4  # where an array's length stands among a field's parts: length of the name, name, type, type of the items
 
 
 def convert(merged: Path, file: Path, kind: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""An importance matrix: how large what each weight is multiplied with is, on a text, for llama-quantize to go by."""
+"""An importance matrix: how large each weight's inputs are on a text. llama-quantize rounds by it what matters most."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from kit.cli.errors import UserError
 from kit.llama_cpp.build import program
 from kit.llama_cpp.gguf import CONVERTED, GgufFile
-from kit.llama_cpp.running import output_of
+from kit.llama_cpp.running import TOO_SHORT, output_of
 
 _WINDOW = 512  # tokens that are read together, llama-imatrix's own choice
 UNCHANGED = (*CONVERTED, "q8_0")  # types that llama-quantize rounds alike with a matrix and without
@@ -49,7 +49,7 @@ def make_imatrix(f16: Path, text: str, about: str, scratch: Path) -> Path:
         str(program("llama-imatrix")), "-m", str(f16.resolve()), "-f", about, "-o", made.name, "--parse-special",
         "--ctx-size", str(_WINDOW), "--no-ppl",
     ]  # fmt: skip
-    printed = output_of(command, scratch)
+    printed = output_of(command, scratch, unless=TOO_SHORT)
     (scratch / about).unlink()
     if not made.exists():
         found = re.search(r"tokenizes to only (\d+) tokens", printed)

@@ -1,7 +1,6 @@
 """What machine is this, what of it is free, and which requirements file is for it.
 
-Everything but ``detect`` is a pure function of what ``detect`` found, so that it can be tested for cards that are not
-here.
+What follows from a ``Machine`` is a pure function of it, so that it can be tested for cards that are not here.
 """
 
 from __future__ import annotations

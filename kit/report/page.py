@@ -61,7 +61,10 @@ def _content(run: RunFolder) -> dict[str, Any]:
     adapter = record.get("adapter", {}) if run.has_adapter else {}
     kept = adapter.get("step")
     worse = [
-        (row["step"], alarm["name"]) for row in logged for alarm in row.get("alarms", []) if "base" in alarm["name"]
+        (row["step"], alarm["name"])
+        for row in logged
+        for alarm in row.get("alarms", [])
+        if alarm["name"] == "worse than the base"
     ]
     return {
         "name": run.path.resolve().name,

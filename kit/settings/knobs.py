@@ -15,7 +15,7 @@ from kit.numbers.reading import DECIMAL_MARKS
 from kit.prompts import default_system_prompt
 from kit.settings.losses import LOSSES, WHEN_WHICH
 
-# That ``--warm-start auto`` asks where it finds that one is needed, and at most, where more find enough right replies.
+# Questions that ``--warm-start auto`` asks: first so many, and up to the latter where more find enough right replies.
 WARM_START_QUESTIONS, WARM_START_MOST = 128, 512
 SCHEDULES = ("constant_with_warmup", "constant", "linear", "cosine")
 OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fused")

@@ -9,11 +9,16 @@ import shutil
 from functools import lru_cache
 from pathlib import Path
 
-FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)  # no room, or none in this user's quota
+_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)  # no room, or none in this user's quota
 _FULL_BYTES = 32e6
 
 
-def is_full(path: Path) -> bool:
+def is_of_full_disk(error: Exception, path: Path) -> bool:
+    """Did this happen for want of room on the disk of ``path``? Each library has its own way to say so."""
+    return _is_full(path) or getattr(error, "errno", None) in _FULL_ERRORS
+
+
+def _is_full(path: Path) -> bool:
     """Is so little room left on the disk of ``path`` that whatever just failed to be written failed for want of it?"""
     try:
         return shutil.disk_usage(path).free < _FULL_BYTES

@@ -36,6 +36,11 @@ def as_ends(eos_token_id: int | list[int] | None) -> list[int]:
     return eos_token_id if isinstance(eos_token_id, list) else [] if eos_token_id is None else [eos_token_id]
 
 
+def all_ends(tokenizer: Any, ends: int | list[int] | None) -> list[int]:
+    """The tokens that end a reply, in every engine: the tokenizer's and the model's own, ``ends``."""
+    return sorted({tokenizer.eos_token_id, *as_ends(ends)} - {None})
+
+
 def ends_of_turn(folder: Path) -> list[int]:
     """The tokens at which the folder's own settings end a reply."""
     file = folder / _FILE

@@ -64,6 +64,10 @@ class RunFolder:
     def export_file(self) -> Path:
         return self.path / "export.json"
 
+    def exported(self) -> dict[str, Any]:
+        """What export.json holds; nothing where there was no export."""
+        return json.loads(self.export_file.read_text(encoding="utf-8")) if self.export_file.exists() else {}
+
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"

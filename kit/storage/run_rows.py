@@ -40,9 +40,8 @@ class StepRow(TypedDict, total=False):
     entropy: float | None  # a token
     kl: float | None  # from the base
     sampling_ratio: float | None  # the policy's probability of a completion over vLLM's, their mean
-    sampling_limited: (
-        float | None
-    )  # share of completions, or tokens, that the sampling correction leaves out or caps; not on a card
+    # share of completions, or tokens, that the sampling correction leaves out or caps; not on a card
+    sampling_limited: float | None
     sampling_difference: float | None  # between vLLM's log-probabilities and the trainer's, a token
     learning_rate: float | None
     grad_norm: float | None

@@ -175,7 +175,7 @@ def _not_asked(rows: list[Row]) -> str | None:
     )
     return (
         f"{left_out} rows have an input beside the instruction, which is not asked: put both into one column"
-        if (left_out)
+        if left_out
         else None
     )
 

@@ -31,7 +31,7 @@ from kit.training.random_states import same_random_numbers
 from kit.training.run_log import RunLog
 from kit.training.run_record import save_weights
 
-_CUT_OFF = 0.5  # of the base's replies: more, and what is trained is to be short
+_CUT_OFF = 0.5  # share of the base's replies; if more are cut off, training teaches above all to be short
 
 
 class HeldOut:

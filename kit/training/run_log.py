@@ -1,4 +1,4 @@
-"""What is written down while training runs: metrics.jsonl, samples.jsonl, and a progress bar.
+"""What is written down while training runs: metrics.jsonl, samples.jsonl, and what the console shows.
 
 ``RunLog.recording`` wraps the reward functions, because they are where every completion passes by; ``RunLog.callback``
 is what TRL's trainer calls at the end of each step.

@@ -11,7 +11,6 @@ from typing import Any
 from kit.planning.plan import Plan
 from kit.settings.knobs import Settings
 from kit.storage.atomic import replace_whole
-from kit.storage.run_folder import RunFolder
 from kit.task.questions import Row, fingerprint
 from kit.task.task import task_in_use
 from kit.task.user_rewards import Reward
@@ -50,11 +49,6 @@ def describe_trainer(plan: Plan, arguments: dict[str, Any], trainer: Any, mended
         },
         "trainer": {name: values[name] for name in arguments},
     }
-
-
-def save_adapter(run: RunFolder, policy: Any, tokenizer: Any) -> None:
-    """Write adapter/, which says that the run is finished."""
-    save_weights(policy, tokenizer, run.adapter)
 
 
 def save_weights(policy: Any, tokenizer: Any, folder: Path) -> None:

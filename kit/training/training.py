@@ -26,7 +26,7 @@ from kit.training.held_out import HeldOut
 from kit.training.policy_engine import answering, policy_engine
 from kit.training.preflight import rehearse
 from kit.training.run_log import RunLog
-from kit.training.run_record import describe_run, describe_trainer, save_adapter
+from kit.training.run_record import describe_run, describe_trainer, save_weights
 from kit.training.screening import screened
 from kit.training.shared_engine import engine_of_all
 from kit.training.step_progress import StepProgress
@@ -95,7 +95,7 @@ def train(
     at_once = plan.settings.completions_per_card
     engine = engine_of_all(lambda: policy_engine(trainer, tokenizer, at_once), policy, at_once)
     held_out.engine = engine
-    warm = WarmStart(settings, run, that_fit(trained_on, tokenizer, settings), rewards, arguments, stop)
+    warm = WarmStart(settings, run, [trained_on[row] for row in dataset["row"]], rewards, arguments, stop)
     record = describe_run(plan.settings, questions, functions, weights)
     record |= describe_trainer(plan, arguments, trainer, mended)
     ranks.by_first(lambda: run.write(record | warm.facts()))
@@ -118,7 +118,7 @@ def train(
         def finish() -> None:
             if reached >= settings.max_steps or stands_still:
                 run.write(run.read() | {"adapter": held_out.take_best(policy, reached)})
-                save_adapter(run, policy, tokenizer)
+                save_weights(policy, tokenizer, run.adapter)  # which says that the run is finished
                 clear_bests(run)
 
         ranks.by_first(finish)  # before what is still being fetched is waited for

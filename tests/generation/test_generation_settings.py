@@ -39,7 +39,7 @@ def test_an_export_says_what_it_was_scored_with(chain, asking, tmp_path):
 
 
 def test_rollouts_without_vllm_follow_what_is_passed(chain, asking, tmp_path):
-    """Two steps on each folder: the same completions, drawn with the same seed."""
+    """A step on each folder: the same completions, drawn with the same seed."""
     samples = []
     for name, model in (("quiet", chain / "base"), ("loud", asking)):
         run_script(

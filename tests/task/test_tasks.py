@@ -164,7 +164,7 @@ def test_what_is_right_of_a_text_is_cut_out_of_a_solution_and_reaches_a_reward_a
 
 def test_a_reader_that_does_not_say_what_it_takes_is_taken(own):
     """``int`` does not, as some that are written in C."""
-    example = {"question": "3 + 4?", "reasoning": "7", "answer": "7", "gold": 7}
+    example = {"question": "3 + 4?", "reasoning": "3 + 4 = 7", "answer": "7", "gold": 7}
     own(
         f"EXAMPLE = {example}\nread_answer = int\ndef is_right(answer, gold):\n    return answer == int(gold)\n", "m.py"
     )

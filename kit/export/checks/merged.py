@@ -19,8 +19,8 @@ from kit.storage.hub import local_folder
 if TYPE_CHECKING:
     import torch
 
-# Another order of adding up, on another processor, moves a sum by some 1e-6 of the change, so of the entries that
-# training changed so many may round to the neighbour:
+# Processors add up in different orders, which moves a sum by some 1e-6 of the change. So this share of the entries that
+# training changed may be rounded to a neighbouring value.
 MAY_ROUND_OTHERWISE = 0.02
 _FACTORS = (".lora_A.weight", ".lora_B.weight")
 # What float32 itself does to log-probabilities, in nats a token: seen, 2e-6 on Qwen2.5-Coder-0.5B.
@@ -73,7 +73,6 @@ def weights_agree(merged: Path, adapter: Path, base: str) -> Check:
                 wrong.append(f"{name} {fault}")
             elif name not in ours and expected is not None:
                 missing.append(name)
-                extra = [other for other in extra if other != name]
             extra = [other for other in extra if other != name]
     except PEFT_ERRORS as error:
         says = f"{adapter} does not go with {base}, PEFT says: {first_line(error)}"
