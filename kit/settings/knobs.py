@@ -127,7 +127,7 @@ class Settings:
     eval_questions: int = knob(100, "set aside for it and never trained on; by default a tenth of the data at most, "
                                "and none of fewer than 200",
                                "held-out score", least=0, open=True, before=0)  # fmt: skip
-    keep: str = knob("best", "adapter/ is the best step by held-out score where the last is likely worse, or the last",
+    keep: str = knob("best", "adapter/ is the best step by held-out score where the last seems worse, or the last",
                      "held-out score", choices=("best", "last"), free=True)  # fmt: skip
     patience: int = knob(0, "end after so many held-out scores in a row that are no better than the best; 0 is never",
                          "held-out score", least=0, free=True)  # fmt: skip

@@ -168,7 +168,7 @@ class HeldOut:
         self._saved &= kept
 
     def take_best(self, policy: Any, last: int) -> dict[str, Any]:
-        """Put the adapter of the best step into ``policy`` where the last step's answers are likely worse.
+        """Put the adapter of the best step into ``policy`` where the last step's answers seem worse.
 
         Returns:
             What run.yaml says of it: ``step``, whose adapter it is, and why.
