@@ -28,6 +28,7 @@ from kit.generation.vllm_engine import vllm_environment
 from kit.models import loading as model
 from kit.planning import hardware
 from kit.planning.card_memory import GIB, memory_parts, vllm_bytes
+from kit.planning.memory_now import own_bytes_on_cards
 from kit.planning.model_shape import known_shape
 from kit.planning.plan import Plan, make_plan
 from kit.prompts import build_prompt
@@ -106,7 +107,7 @@ def build_kit(_: Any, settings: Settings, plan: Plan, run: RunFolder, timing: St
     questions = load_questions(settings.dataset, "train", "question", "answer")
     dataset = as_dataset(questions, tokenizer, settings)
     rewards = [*(with_columns(log.recording(function), questions) for function in functions), timing.count_tokens]
-    arguments = trainer_arguments(settings, plan.choice, [*weights, 0.0], run)
+    arguments = trainer_arguments(settings, plan.choice, [*weights, 0.0], run, plan.layout)
     if plan.choice.card:
         rehearse(arguments, policy, tokenizer, dataset)
     trainer = build_trainer(
@@ -124,7 +125,7 @@ def build_bare(_: Any, settings: Settings, plan: Plan, run: RunFolder, timing: S
     functions, weights = choose_rewards(settings.rewards)
     questions = load_questions(settings.dataset, "train", "question", "answer")
     dataset = as_dataset(questions, tokenizer, settings)
-    arguments = trainer_arguments(settings, plan.choice, [*weights, 0.0], run)
+    arguments = trainer_arguments(settings, plan.choice, [*weights, 0.0], run, plan.layout)
     rewards = [*(with_columns(function, questions) for function in functions), timing.count_tokens]
     return build_trainer(arguments, policy, tokenizer, dataset, rewards, [timing.callback(settings.max_steps)])
 
@@ -211,7 +212,7 @@ class PeakMemory:
         def watch() -> None:
             while True:
                 self.peak = max(self.peak, pynvml.nvmlDeviceGetMemoryInfo(card).used)
-                self.own_peak = max(self.own_peak, hardware.own_bytes_on_cards())
+                self.own_peak = max(self.own_peak, own_bytes_on_cards())
                 time.sleep(0.05)
 
         threading.Thread(target=watch, daemon=True).start()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.chat_templates import keep_default_template
-from kit.planning.hardware import free_card, free_memory_bytes
+from kit.planning.memory_now import free_card, free_memory_bytes
 from kit.storage.hub import weights_bytes
 
 if TYPE_CHECKING:

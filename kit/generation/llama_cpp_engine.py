@@ -13,7 +13,7 @@ from kit.generation.engine import Completion, Conversation, Engine, Finished, Fi
 from kit.generation.runtime import Room
 from kit.llama_cpp.gguf import GgufFile
 from kit.llama_cpp.server import CACHE_BYTES, ask, running_server
-from kit.planning.hardware import free_memory_bytes
+from kit.planning.memory_now import free_memory_bytes
 
 _SLOTS_PER_CORE = 4
 _MOST_SLOTS = 32

@@ -11,7 +11,7 @@ from kit.generation.artefacts import Artefact, Kind
 from kit.generation.engine import Completion, Conversation, Engine, Finished, Sampling, rendered_prompt
 from kit.generation.runtime import Room, Runtime
 from kit.models.adapter_fit import check_fits
-from kit.planning.hardware import free_card
+from kit.planning.memory_now import free_card
 from kit.storage.generation_settings import all_ends
 
 

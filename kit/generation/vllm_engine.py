@@ -18,6 +18,7 @@ from kit.generation.runtime import Room, Runtime
 from kit.generation.vllm_requests import SCHEDULED_TOGETHER, as_tokens, completion, ends_of_folder
 from kit.planning import hardware
 from kit.planning.engine_choice import CARD_ENVIRONMENT, VllmNotLoaded, did_not_load
+from kit.planning.memory_now import free_card
 from kit.storage.generation_settings import all_ends
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM makes room for
@@ -34,7 +35,7 @@ def open_vllm(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[Engi
     Raises:
         VllmNotLoaded: for whatever reason.
     """
-    hardware.free_card()  # of the artefact before this one
+    free_card()  # of the artefact before this one
     machine = hardware.detect()
     for name, value in (_NO_OTHER_FRAMEWORKS | vllm_environment(machine)).items():
         os.environ.setdefault(name, value)

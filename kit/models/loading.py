@@ -31,7 +31,7 @@ from kit.planning.engine_choice import (
     ROLLOUTS_WITHOUT,
     did_not_load,
 )
-from kit.planning.hardware import free_card
+from kit.planning.memory_now import free_card
 from kit.planning.plan import Plan
 from kit.storage.generation_settings import tokens_of
 

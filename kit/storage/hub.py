@@ -1,16 +1,15 @@
-"""Can a Hub id be had? Asked before anything heavy is loaded, so that a typo costs a second and not a minute."""
+"""Models and data of the Hub: what their names say, whether they can be had, fetching them.
+
+Asked before anything heavy is loaded, so that a typo costs a second and not a minute.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from kit.cli.errors import UserError, first_line
-from kit.cli.signals import StopRequest
 from kit.storage.weight_files import (
     ADAPTER_CONFIG,
     SECOND_COPY,
@@ -171,28 +170,6 @@ def fetch(model: str) -> None:
         ) from None
 
 
-@contextmanager
-def fetching(model: str, stop: StopRequest) -> Iterator[None]:
-    """Fetch a Hub model that is not here while the ``with`` block runs; wait for the rest of it, unless stopped.
-
-    A failure is said and stops nothing: what needs the model later will try again.
-    """
-
-    def in_background() -> None:
-        try:
-            fetch(model)
-        except UserError as error:
-            print(f"{error}. Merging will try again")
-
-    thread = threading.Thread(target=in_background, daemon=True)
-    thread.start()
-    yield
-    if thread.is_alive() and stop.signal is None:
-        print(f"waiting for the rest of {model}, which merging needs (Ctrl-C leaves it to be fetched then)")
-    while thread.is_alive() and stop.signal is None:
-        thread.join(1)
-
-
 def check_model(model: str, option: str = "--model") -> None:
     """Refuse a folder or Hub id that cannot be loaded.
 
@@ -283,7 +260,7 @@ def _is_cached(repository: str, kind: str) -> bool:
         except UserError:
             return _holds_adapter(repository)
         return True
-    prepared = Path(os.environ.get("HF_DATASETS_CACHE") or _client("HF_HOME") / "datasets")
+    prepared = Path(os.environ.get("HF_DATASETS_CACHE") or _client_folder("HF_HOME") / "datasets")
     copies = (_snapshots(repository, kind), prepared / repository.replace("/", "___"))
     return any(copy.is_dir() and any(copy.iterdir()) for copy in copies)
 
@@ -297,10 +274,10 @@ def _snapshots(repository: str, kind: str) -> Path:
 
 
 def _hub_cache() -> Path:
-    return _client("HF_HUB_CACHE")
+    return _client_folder("HF_HUB_CACHE")
 
 
-def _client(place: str) -> Path:
+def _client_folder(place: str) -> Path:
     """A folder of the Hub client's, wherever the environment has put it."""
     from huggingface_hub import constants
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from kit import ranks
 from kit.cli.errors import first_line
-from kit.planning.hardware import taken_gib
+from kit.planning.memory_now import taken_gib
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.storage.run_rows import HeldOutRow, StepRow

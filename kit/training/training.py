@@ -15,12 +15,13 @@ from kit.models import loading
 from kit.models.base_check import mend_padding, mend_thinking
 from kit.planning.engine_choice import ROLLOUTS_WITHOUT, VllmNotLoaded
 from kit.planning.plan import Plan
-from kit.storage.hub import fetching, sixteen_bit_name
+from kit.storage.hub import sixteen_bit_name
 from kit.storage.run_folder import RunFolder
 from kit.task.held_out import set_aside
 from kit.task.questions import Row
 from kit.task.reward_columns import with_columns
 from kit.task.user_rewards import Rewards, maxima
+from kit.training.base_fetching import fetching
 from kit.training.best_step import clear_bests
 from kit.training.held_out import HeldOut
 from kit.training.policy_engine import answering, policy_engine

@@ -11,8 +11,9 @@ from kit.cli.errors import UserError
 from kit.cli.signals import StopRequest
 from kit.generation.artefacts import Kind, check_askable, find_artefacts, fingerprint
 from kit.llama_cpp.gguf import gguf_library
-from kit.storage.hub import check_model, fetch, fetching, is_hub_id, local_folder, weights_bytes
+from kit.storage.hub import check_model, fetch, is_hub_id, local_folder, weights_bytes
 from kit.storage.weight_files import tensor_files
+from kit.training.base_fetching import fetching
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:46\nsize 988\n"
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kit.planning.hardware import taken_gib
+from kit.planning.memory_now import taken_gib
 
 GIB = 2**30
 
