@@ -20,6 +20,7 @@ from kit.storage.atomic import file_hash
 from kit.storage.hub import (
     check_base,
     check_model,
+    folder_here,
     is_adapter_repository,
     is_remote,
     local_folder,
@@ -109,8 +110,9 @@ def template_of(artefact: Artefact) -> str:
         return str(GgufFile(parts(of_model)[0]).value("tokenizer.chat_template") or "")
     folder, base = artefact.path, artefact.base
     if artefact.kind is Kind.ADAPTER and base:
-        folder = str(with_tokenizer(Path(folder), base)) if _is_here(base) else folder
-    return template_in(local_folder(folder)) if _is_here(folder) else ""
+        folder = str(with_tokenizer(Path(folder), base)) if folder_here(base) else folder
+    here = folder_here(folder)
+    return template_in(here) if here else ""
 
 
 def check_askable(artefacts: list[Artefact], served: str = "") -> None:
@@ -123,19 +125,11 @@ def check_askable(artefacts: list[Artefact], served: str = "") -> None:
     problems = Problems()
     for artefact in artefacts:
         model = artefact.base or artefact.path
-        if artefact.kind is Kind.GGUF or _is_here(model):
+        if artefact.kind is Kind.GGUF or folder_here(model):
             problems.catch(check_template, artefact.path, template_of(artefact))
             if artefact.kind is not Kind.GGUF and artefact.path != served:
                 problems.catch(check_positions, local_folder(model), model)
     problems.raise_any()
-
-
-def _is_here(model: str) -> bool:
-    try:
-        local_folder(model)
-    except UserError:
-        return False
-    return True
 
 
 def lora_rank(adapter: Path) -> int:

@@ -11,7 +11,7 @@ from kit.generation.artefacts import Artefact, Kind
 from kit.generation.engine import Conversation, Engine, Finished, Sampling
 from kit.generation.runtime import Room, Runtime
 from kit.generation.vllm_requests import SCHEDULED_TOGETHER, as_tokens, completion, ends_of_folder
-from kit.models.merged_tensors import merged_tensors
+from kit.models.merged_tensors import check_goes_with, merged_tensors
 from kit.models.tensors import Tensors, is_tied, with_tokenizer
 from kit.planning.engine_choice import VllmNotLoaded, did_not_load
 from kit.storage.generation_settings import all_ends
@@ -22,13 +22,16 @@ def open_on_processor(artefact: Artefact, runtime: Runtime, room: Room) -> Engin
     """The engine that is loaded already, if it is one for such a model, with this artefact's weights.
 
     Raises:
-        VllmNotLoaded: for whatever reason.
+        UserError: an adapter does not go with its base.
+        VllmNotLoaded: for whatever other reason.
     """
     from transformers import AutoTokenizer
 
+    adapter = Path(artefact.path) if artefact.kind is Kind.ADAPTER else None
+    model = artefact.base or artefact.path
+    if adapter:
+        check_goes_with(adapter, model)
     try:
-        adapter = Path(artefact.path) if artefact.kind is Kind.ADAPTER else None
-        model = artefact.base or artefact.path
         tokenizer = AutoTokenizer.from_pretrained(str(with_tokenizer(adapter, model)) if adapter else model)
         llm = vllm_on_processor.kept(model, runtime.dtype, room.tokens, SCHEDULED_TOGETHER * room.batch_size)
         leave_out = "lm_head.weight" if is_tied(model) else ""

@@ -16,6 +16,7 @@ from kit.generation.artefacts import Artefact, Kind, lora_rank
 from kit.generation.engine import Conversation, Engine, Finished, Sampling
 from kit.generation.runtime import Room, Runtime
 from kit.generation.vllm_requests import SCHEDULED_TOGETHER, as_tokens, completion, ends_of_folder
+from kit.models.merged_tensors import check_goes_with
 from kit.planning import hardware
 from kit.planning.engine_choice import CARD_ENVIRONMENT, VllmNotLoaded, did_not_load
 from kit.planning.memory_now import free_card
@@ -33,13 +34,16 @@ def open_vllm(artefact: Artefact, runtime: Runtime, room: Room) -> Iterator[Engi
     """The engine of a folder.
 
     Raises:
-        VllmNotLoaded: for whatever reason.
+        UserError: an adapter does not go with its base.
+        VllmNotLoaded: for whatever other reason.
     """
     free_card()  # of the artefact before this one
     machine = hardware.detect()
     for name, value in (_NO_OTHER_FRAMEWORKS | vllm_environment(machine)).items():
         os.environ.setdefault(name, value)
     weights = artefact.base or artefact.path
+    if artefact.kind is Kind.ADAPTER:
+        check_goes_with(Path(artefact.path), weights)
     print(f"{artefact.name}: vLLM loads it and compiles, which can take some minutes", flush=True)
     try:
         import vllm

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kit.cli.errors import UserError
 from kit.generation.engine import Completion, Conversation, FinishReason, rendered_prompt
 from kit.storage.generation_settings import ends_of_turn
-from kit.storage.hub import local_folder
+from kit.storage.hub import folder_here
 
 SCHEDULED_TOGETHER = 8  # batches: vLLM schedules inside a call, so the more prompts a call has, the fuller the machine
 
@@ -19,10 +18,8 @@ def as_tokens(tokenizer: Any, messages: Conversation) -> dict[str, list[int]]:
 
 def ends_of_folder(model: str) -> list[int]:
     """What the model's own settings end a reply with, besides the tokenizer's; vLLM has fetched the folder by now."""
-    try:
-        return ends_of_turn(local_folder(model))
-    except UserError:
-        return []
+    folder = folder_here(model)
+    return ends_of_turn(folder) if folder else []
 
 
 def completion(reply: Any) -> Completion:

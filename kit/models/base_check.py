@@ -19,7 +19,7 @@ from kit.llama_cpp.gguf import why_not_converted
 from kit.models.positions import check_positions
 from kit.models.sentencepiece_file import NAME as SENTENCEPIECE
 from kit.models.sentencepiece_file import has_none
-from kit.storage.hub import TIMEOUT_S, is_offline, local_folder, model_file
+from kit.storage.hub import TIMEOUT_S, folder_here, is_offline, model_file
 
 _SMALL = ["*.json", "*.jinja", "*.model", "*.txt"]
 # Tokens that models keep for padding or never write, in the order in which they are taken where the pad token is the
@@ -62,7 +62,7 @@ def check_before_training(model: str) -> None:
 @contextmanager
 def small_files(model: str) -> Iterator[Path | None]:
     """A folder with a model's configuration and tokenizer; ``None`` where these cannot be had without the rest."""
-    if (here := _here(model)) or is_offline():
+    if (here := folder_here(model)) or is_offline():
         if here and has_none(here):
             model_file(model, SENTENCEPIECE)
         yield here
@@ -77,13 +77,6 @@ def small_files(model: str) -> Iterator[Path | None]:
             yield None
             return
         yield Path(scratch)
-
-
-def _here(model: str) -> Path | None:
-    try:
-        return local_folder(model)
-    except UserError:
-        return None
 
 
 def another_pad(end_of_turn: str, vocabulary: Any) -> str | None:

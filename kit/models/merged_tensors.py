@@ -6,15 +6,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kit.cli.errors import UserError, first_line
 from kit.models.adapter_fit import check_fits
 from kit.models.tensors import Tensors, embedding_rows
-from kit.storage.hub import local_folder
+from kit.storage.hub import folder_here, local_folder
 
 if TYPE_CHECKING:
     import torch
 
 PEFT_ERRORS = (RuntimeError, ValueError, LookupError, TypeError)  # in which it says what does not fit
 PREFIX = "base_model.model."  # of the base's names in an adapter's file
+
+
+def check_goes_with(adapter: Path, base: str) -> None:
+    """Refuse an adapter of which an engine would leave out a part without a word, before it loads anything; on a base
+    that is yet to be fetched none is looked at.
+
+    Raises:
+        UserError: a part of the adapter has no place in the base, or is lacking, or PEFT does not take it.
+    """
+    if folder_here(base) is None:
+        return
+    try:
+        _adapted_skeleton(adapter, base)
+    except PEFT_ERRORS as error:
+        raise UserError(f"{adapter} does not go with {base}, PEFT says: {first_line(error)}") from error
 
 
 def merged_tensors(adapter: Path, base: str) -> Iterator[tuple[str, torch.Tensor, torch.Tensor | None]]:
@@ -29,13 +45,10 @@ def merged_tensors(adapter: Path, base: str) -> Iterator[tuple[str, torch.Tensor
         RuntimeError: and others of PEFT's own, where the adapter does not fit the base.
     """
     import torch
-    from peft import PeftModel
 
     theirs, brought = Tensors(local_folder(base)), Tensors(adapter)
-    skeleton = _skeleton(base, embedding_rows(adapter))
+    skeleton, adapted = _adapted_skeleton(adapter, base)
     embedding = _name_of(skeleton, skeleton.get_input_embeddings())
-    adapted = PeftModel.from_pretrained(skeleton, str(adapter), low_cpu_mem_usage=True, torch_device="cpu")
-    check_fits(adapted, adapter, base)
     reached = set()
     for path, module in _adapted_modules(adapted.base_model.model):
         plain = getattr(module, "original_module", None)
@@ -56,6 +69,16 @@ def merged_tensors(adapter: Path, base: str) -> Iterator[tuple[str, torch.Tensor
             whole = brought[f"{PREFIX}{name}"] if f"{PREFIX}{name}" in brought else theirs[name]
             is_bases = torch.equal(whole.to(theirs[name].dtype), theirs[name])
             yield name, theirs[name], None if is_bases else whole.float()
+
+
+def _adapted_skeleton(adapter: Path, base: str) -> tuple[Any, Any]:
+    """The base without its weights, and PEFT's model of it with the adapter."""
+    from peft import PeftModel
+
+    skeleton = _skeleton(base, embedding_rows(adapter))
+    adapted = PeftModel.from_pretrained(skeleton, str(adapter), low_cpu_mem_usage=True, torch_device="cpu")
+    check_fits(adapted, adapter, base)
+    return skeleton, adapted
 
 
 def _skeleton(base: str, rows: int | None) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.cli.errors import UserError, first_line
-from kit.storage.hub import local_folder
+from kit.storage.hub import folder_here, local_folder
 from kit.storage.weight_files import ADAPTER_CONFIG, tensor_files
 
 if TYPE_CHECKING:
@@ -71,19 +71,11 @@ def is_tied(model: Path | str) -> bool:
     """
     from transformers import AutoConfig
 
-    try:
-        config = AutoConfig.from_pretrained(_here(str(model)))
+    try:  # of the copy here, where there is one: asked for a Hub id, the Hub may put a newer commit in its place
+        config = AutoConfig.from_pretrained(folder_here(str(model)) or str(model))
     except (OSError, ValueError) as error:
         raise UserError(f"{model}: its config.json cannot be had or read ({first_line(error)})") from None
     return bool(config.get_text_config().tie_word_embeddings)
-
-
-def _here(model: str) -> str:
-    """The copy on this machine, where there is one: asked for a Hub id, the Hub may put a newer commit in its place."""
-    try:
-        return str(local_folder(model))
-    except UserError:
-        return model
 
 
 def changes_head(adapter: Path) -> bool:

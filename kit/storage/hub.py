@@ -111,6 +111,14 @@ def local_folder(model: str) -> Path:
     raise UserError(f"{model} is not on this machine: load it once, or name a local path")
 
 
+def folder_here(model: str) -> Path | None:
+    """As ``local_folder``; ``None`` where it is not on this machine."""
+    try:
+        return local_folder(model)
+    except UserError:
+        return None
+
+
 def model_file(model: str, name: str) -> Path | None:
     """One small file of a model that is here, fetched beside it where need be; ``None`` where none can be had.
 

@@ -14,7 +14,7 @@ from kit.export.adoption import adopt, check_adoption
 from kit.export.checks.merged import tokens_agree, weights_agree
 from kit.export.merge_weights import write_merged
 from kit.models.adapter_fit import check_embedding
-from kit.models.merged_tensors import merged_tensors
+from kit.models.merged_tensors import check_goes_with, merged_tensors
 from kit.storage.generation_settings import ends_of_turn
 from tests.conftest import run_script
 
@@ -45,6 +45,15 @@ def test_one_of_another_depth_is_refused(tmp_path, of, on, words):
     base = base_of(tmp_path / "base", on)
     with pytest.raises(UserError, match=words):
         write_merged(adapter, str(base), tmp_path / "merged")
+    with pytest.raises(UserError, match=words):  # before vLLM, which would leave out what has no place
+        check_goes_with(adapter, str(base))
+
+
+def test_one_of_another_width_is_refused_in_a_sentence(tmp_path):
+    adapter = adapter_on(base_of(tmp_path / "theirs", width=64), tmp_path / "adapter", **PLAIN)
+    with pytest.raises(UserError, match=r"does not go with .*, PEFT says: "):
+        check_goes_with(adapter, str(base_of(tmp_path / "base")))
+    check_goes_with(adapter, "someone/model")  # which is yet to be fetched
 
 
 def test_one_whose_names_are_wrong_in_a_layer_is_refused(tmp_path):

@@ -198,6 +198,7 @@ def vllm(lock, monkeypatch):
 @pytest.mark.parametrize("kind", [Kind.ADAPTER, Kind.MODEL])
 def test_evaluation_asks_vllm_as_it_declares(lock, vllm, kind, monkeypatch):
     monkeypatch.setattr(vllm_engine, "lora_rank", lambda _: 32)
+    monkeypatch.setattr(vllm_engine, "check_goes_with", lambda *_: None)
     card = card_named(CARDS[lock])
     monkeypatch.setattr(vllm_engine.hardware, "detect", lambda: card)
     known = source(lock, PYTHON, "vllm", "vllm/envs.py")
