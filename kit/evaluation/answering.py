@@ -20,6 +20,7 @@ from kit.generation.artefacts import Artefact, fingerprint
 from kit.generation.engine import Completion, Engine, Sampling
 from kit.generation.open import open_engine
 from kit.generation.runtime import Room, Runtime, Server, choose_runtime
+from kit.generation.server_engine import base_address
 from kit.grading import verdicts
 from kit.prompts import build_prompt
 from kit.task.prompt_length import reckoned_prompt_length
@@ -135,7 +136,9 @@ class _Asked:
         self.questions, self.settings, self.temperature = questions, settings, temperature
         decoding = {"temperature": temperature, "seed": settings.seed} if temperature else {}
         asked = [settings.system_prompt, settings.max_completion_length]
-        served = [runtime.server.address] if runtime.server else []  # behind another address is another model
+        served = (
+            [base_address(runtime.server.address)] if runtime.server else []
+        )  # behind another address is another model
         made_by = [model, *asked, runtime.engine, runtime.precision, decoding, *served]
         self.transcript = Transcript(
             transcript_file(folder, artefact.name, sampled=bool(temperature)),

@@ -38,7 +38,7 @@ def served_model(address: str, wanted: str, path: str) -> str:
         UserError: nobody answers there, it has several models or others, or says that it serves another folder.
     """
     try:
-        reply = _session(address).get(f"{_base(address)}/v1/models", timeout=20)
+        reply = _session(address).get(f"{base_address(address)}/v1/models", timeout=20)
         reply.raise_for_status()
         models = {model["id"]: model.get("root") for model in reply.json()["data"]}
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
@@ -83,11 +83,11 @@ class ServerEngine:
             **_NO_SETTINGS_OF_ITS_OWN,
         }  # fmt: skip
         with _session(self._address) as session:
-            answer = answered(session, _base(self._address), request)
+            answer = answered(session, base_address(self._address), request)
         return Completion(answer.text, answer.tokens, "length" if answer.truncated else "stop")
 
 
-def _base(address: str) -> str:
+def base_address(address: str) -> str:
     """The address without the API's version; people give it with and without."""
     return address.rstrip("/").removesuffix("/v1")
 

@@ -237,5 +237,5 @@ def test_a_run_shows_no_scores_of_what_it_was_before(evaluate, tmp_path, capsys)
 
 def test_another_server_is_another_model(evaluate, monkeypatch):
     monkeypatch.setattr(runtime, "served_model", lambda *_: "the same name")
-    served = [Server("http://one"), Server("http://two"), Server("http://one")]
+    served = [Server("http://one"), Server("http://two"), Server("http://one/v1/")]
     assert [len(evaluate(QUESTIONS, server=server)) for server in served] == [12, 12, 0]

@@ -61,7 +61,10 @@ def run(tmp_path):
         held = [{key: one[key] for key in one if key != "truncated"} for one in lines[::2]]
         append_jsonl(run.held_out / f"{('base', 'step-20')[place]}.jsonl", *held)
     gone = score(GONE, lines)  # a file outside the run folder may be called anything; its replies are not there
-    scores = {"rows": [*rows, gone], "settings": {}, "fingerprint": "f", "baseline": "base", "remarks": [HOSTILE[0]]}
+    scores = {
+        "rows": [*rows, gone], "settings": {}, "fingerprint": "f", "baseline": "base", "remarks": [HOSTILE[0]],
+        "dataset": f"{HOSTILE[0]}.jsonl", "split": "test",
+    }  # fmt: skip
     run.scores_file.write_text(json.dumps(scores))
     held = {"questions": len(WAYS) // 2, "truncated_rate": 0.1, "completion_length": 9.0, "format_rate": 0.5}
     for row, extra in zip(rows, ({"step": 0}, {"step": 20, "rewards": {"r": 1.0}, "reward": 1.0}), strict=True):
