@@ -136,9 +136,8 @@ class _Asked:
         self.questions, self.settings, self.temperature = questions, settings, temperature
         decoding = {"temperature": temperature, "seed": settings.seed} if temperature else {}
         asked = [settings.system_prompt, settings.max_completion_length]
-        served = (
-            [base_address(runtime.server.address)] if runtime.server else []
-        )  # behind another address is another model
+        # Behind another address is another model.
+        served = [base_address(runtime.server.address)] if runtime.server else []
         made_by = [model, *asked, runtime.engine, runtime.precision, decoding, *served]
         self.transcript = Transcript(
             transcript_file(folder, artefact.name, sampled=bool(temperature)),

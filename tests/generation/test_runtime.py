@@ -7,7 +7,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from kit.generation.artefacts import Artefact, Kind
-from kit.generation.runtime import choose_runtime
+from kit.generation.runtime import Room, choose_runtime
+from kit.generation.vllm_engine import _within
 from kit.planning import hardware
 from kit.planning.engine_choice import VllmNotLoaded
 from kit.planning.gpus import card_named
@@ -49,3 +50,14 @@ def test_plain_lora_is_vllms_however_it_is_scaled(tmp_path, monkeypatch):
     monkeypatch.setattr(hardware, "detect", lambda: card_named("rtx3060-12gb"))
     for place, config in enumerate(({}, {"use_rslora": True}, {"alpha_pattern": {}, "rank_pattern": {}})):
         assert choose_runtime(adapter(tmp_path / str(place), FACTORS, **config)).engine == "vLLM"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_small"), [("rtx3060-laptop-6gb", True), ("rtx4060-8gb", True), ("rtx4090", False)]
+)
+def test_a_small_card_keeps_room_beside_vllms_share_and_is_given_less_to_do_at_a_time(name, is_small):
+    card = card_named(name)
+    told = _within(card, Room(512, 3000, 64))
+    assert card.free_gib - told["gpu_memory_utilization"] * card.memory_gib >= 1.29  # CUDA's context, graphs
+    at_a_time = {"max_num_seqs": 64, "max_num_batched_tokens": 3512}  # not fewer tokens than a prompt with its reply
+    assert {name: told.get(name) for name in at_a_time} == (at_a_time if is_small else dict.fromkeys(at_a_time))

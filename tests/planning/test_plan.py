@@ -17,6 +17,7 @@ from kit.planning.plan import Plan, make_plan
 from kit.planning.plan_report import print_plan
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder
+from kit.training.trainer import trainer_arguments
 from tests.conftest import run_script
 
 OWN = "unsloth/Qwen2.5-0.5B-Instruct"
@@ -255,6 +256,25 @@ def test_a_plan_is_what_a_card_took_or_somewhat_more(rows, accumulation, complet
         shape, settings, dataclasses.replace(layout, reserve=reserve), scoring_rows=rows * accumulation
     )
     assert seen_gib <= peak_bytes(parts) / GIB <= 1.1 * seen_gib
+
+
+@pytest.mark.parametrize("name", ["rtx3050-laptop-4gb", "rtx3070-8gb"])
+def test_where_unsloth_would_score_more_at_once_than_fits_it_is_told_in_how_many_pieces(name, tmp_path):
+    machine = card_named(name)
+    plan = make_plan(Settings(), machine, QWEN["0.5B"])
+
+    def peak(rows):
+        return peak_bytes(memory_parts(QWEN["0.5B"], plan.settings, plan.layout, scoring_rows=rows)) / GIB
+
+    pieces, step, usable = plan.layout.scoring_pieces, plan.settings.completions_per_card, 0.95 * machine.free_gib
+    told = trainer_arguments(plan.settings, plan.choice, [1.0], RunFolder(tmp_path), plan.layout)
+    assert told.get("unsloth_grpo_mini_batch", 0) == pieces
+    assert plan.peak_gib <= usable
+    if name == "rtx3070-8gb":
+        assert pieces == 0
+    else:
+        assert plan.peak_gib == peak(step // pieces)
+        assert peak(step // (pieces // 2)) > usable  # in half as many
 
 
 def test_four_bit_weights_take_what_the_plan_says():
