@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def main() -> None:
         ask_one(find_artefacts(args.paths, args.base_4bit, args.base), args.ask, evaluation_settings(args))
     else:
         artefacts, questions, output, settings = check_everything(args)
-        for caution in (known := cautions(args, questions, settings)):
+        for caution in chain(*(known := cautions(args, questions, settings)).values()):
             print(caution)
         with explained(output, settings):
             rows = with_or_without_vllm(

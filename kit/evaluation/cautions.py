@@ -20,18 +20,23 @@ from kit.task.task import is_task_of, task_in_use
 _OF_A_RUN = ("system_prompt", "decimal_mark", "max_completion_length")  # what a run's answers depend on
 
 
-def cautions(args: argparse.Namespace, questions: list[Row], settings: EvaluationSettings) -> list[str]:
+def cautions(args: argparse.Namespace, questions: list[Row], settings: EvaluationSettings) -> dict[str, list[str]]:
     """What the reader of the scores is to know of each run that is named, for the whole table is asked alike.
 
     Args:
         args: the call.
         questions: that are asked.
         settings: how they are put; the task in use is theirs.
+
+    Returns:
+        Sentences, under ``asked`` of the questions and how they are put, under ``exported`` of files that a new export
+        makes anew.
     """
     named = [run_folder_of(Path(path)) for path in (*args.paths, args.baseline) if path]
     runs = list({run.path.resolve(): run for run in named if run}.values())
-    alone = [sentence for run in runs for sentence in _of_export(run) + _of_questions(run, args, questions)]
-    return alone + [sentence for run in runs[1:] for sentence in _of_settings(run, settings)]
+    asked = [sentence for run in runs for sentence in _of_questions(run, args, questions)]
+    asked += [sentence for run in runs[1:] for sentence in _of_settings(run, settings)]
+    return {"asked": asked, "exported": [sentence for run in runs for sentence in _of_export(run)]}
 
 
 def called(dataset: str) -> str:
@@ -49,7 +54,7 @@ def _of_export(run: RunFolder) -> list[str]:
         return []
     return [
         f"{_name(run)} was trained further since its export, of which its merged and GGUF files are: "
-        f"merge_and_export.py {run.path} makes them anew"
+        "merge_and_export.py makes them anew"
     ]
 
 

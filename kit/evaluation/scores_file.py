@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ _OF_SAMPLES = ("samples", "temperature", "seed")  # greedy replies do not depend
 
 def write_scores(
     folder: Path, rows: list[Scores], source: dict[str, str], settings: EvaluationSettings,
-    baseline: str | None = None, cautions: Sequence[str] = (),
+    baseline: str | None = None, cautions: Mapping[str, list[str]] | None = None,
 ) -> Scores:  # fmt: skip
     """Write scores.json and return what it holds.
 
@@ -37,7 +38,7 @@ def write_scores(
         source: where the questions came from, with their fingerprint.
         settings: how they were put.
         baseline: name of the row to compare with, where it is not ``base``.
-        cautions: what the reader is to know of what was asked.
+        cautions: what the reader is to know, of ``cautions.cautions``.
     """
     scores: Scores = {
         **source,
@@ -45,7 +46,7 @@ def write_scores(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": installed_versions(),
         "grader": grader_hash(),
-        "cautions": [*cautions],
+        "cautions": dict(cautions or {}),
     }
     rows = _still_valid_rows(folder, scores, rows) + rows
     rows.sort(key=lambda row: _FIRST.index(row["name"]) if row["name"] in _FIRST else len(_FIRST))
@@ -55,15 +56,17 @@ def write_scores(
 def drop_outdated_rows(run: RunFolder) -> None:
     """Take the rows out of a run's scores.json whose models are no longer those that answered: after a training or an
     export, before a report or a card shows them. Their replies stay."""
-    if not run.scores_file.exists():
+    try:
+        scores = read_scores(run.scores_file)
+    except UserError:  # there is none, or no whole one
         return
-    scores = read_scores(run.scores_file)
     kept = [row for row in scores["rows"] if not _is_outdated(run, row)]
     gone = [row["name"] for row in scores["rows"] if row not in kept]
     if not gone:
         return
     print(f"{run.scores_file} no longer shows {', '.join(gone)}, which are others by now: evaluate.py scores them anew")
     if kept:
+        scores.get("cautions", {}).pop("exported", None)
         _write(run.path, scores, kept, scores.get("baseline") or "base")
     else:
         run.scores_file.unlink()
@@ -73,7 +76,8 @@ def _write(folder: Path, scores: Scores, rows: list[Scores], baseline: str) -> S
     """Compare the rows with the one that ``baseline`` names, where it is among them, and write all of it."""
     scores["baseline"] = baseline if any(row["name"] == baseline for row in rows) else None
     greedy = {row["name"]: lines_of(folder, row, scores["fingerprint"]) for row in rows}
-    scores["remarks"] = [*scores.get("cautions", []), *add_comparisons(rows, greedy, scores["baseline"])]
+    known = chain(*scores.get("cautions", {}).values())
+    scores["remarks"] = [*known, *add_comparisons(rows, greedy, scores["baseline"])]
     scores["rows"] = rows
     write_whole(RunFolder(folder).scores_file, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
     return scores

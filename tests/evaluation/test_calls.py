@@ -73,7 +73,7 @@ def told(called):
 
     def cautions_of(*arguments):
         args, _, questions, _, settings = called(*arguments)
-        return cautions(args, questions, settings)
+        return [sentence for kind in cautions(args, questions, settings).values() for sentence in kind]
 
     return cautions_of
 

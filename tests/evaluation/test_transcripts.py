@@ -226,8 +226,11 @@ def test_a_run_shows_no_scores_of_what_it_was_before(evaluate, tmp_path, capsys)
     moved = json.loads(before)
     moved["rows"][0] |= {"path": "/nowhere/x.gguf", "name": "moved"}
     run.scores_file.write_text(json.dumps(moved | {"rows": [*moved["rows"], *json.loads(before)["rows"]]}))
+    scores = json.loads(run.scores_file.read_text()) | {"cautions": {"asked": ["It knew them."], "exported": ["Old."]}}
+    run.scores_file.write_text(json.dumps(scores))
     (tmp_path / "x.gguf").write_bytes(b"GGUF, made anew")
     drop_outdated_rows(run)
+    assert read_scores(run.scores_file)["remarks"] == ["It knew them."]
     assert [row["name"] for row in read_scores(run.scores_file)["rows"]] == ["moved"]
     assert "no longer shows x, which are others by now" in capsys.readouterr().out
     run.scores_file.write_text(before)
