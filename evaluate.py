@@ -35,7 +35,7 @@ from kit.evaluation.call import (
     evaluation_settings,
     run_folder,
 )
-from kit.evaluation.cautions import cautions
+from kit.evaluation.cautions import cautions, of_exports
 from kit.evaluation.failures import explained
 from kit.evaluation.score_tables import print_comparisons, print_scores
 from kit.evaluation.scores import row_of
@@ -62,7 +62,8 @@ def main() -> None:
         ask_one(find_artefacts(args.paths, args.base_4bit, args.base), args.ask, evaluation_settings(args))
     else:
         artefacts, questions, output, settings = check_everything(args)
-        for caution in chain(*(known := cautions(args, questions, settings)).values()):
+        known = cautions(args, questions, settings)
+        for caution in (*chain(*known.values()), *of_exports(artefact.path for artefact in artefacts)):
             print(caution)
         with explained(output, settings):
             rows = with_or_without_vllm(

@@ -25,7 +25,7 @@ from pathlib import Path
 from kit import ranks
 from kit.cli.command_line import Parser, at_home, home_path, nearest
 from kit.cli.errors import Problems, UserError, run_script
-from kit.evaluation.scores_file import drop_outdated_rows
+from kit.evaluation.run_scores import drop_outdated_rows
 from kit.export.adapter_gguf import base_gguf_of, check_adapter_gguf
 from kit.export.adoption import adopt, check_adoption
 from kit.export.calibration import QUESTIONS, check_calibration
@@ -43,6 +43,7 @@ from kit.llama_cpp import build as llama_cpp
 from kit.llama_cpp.gguf import NEED_IMATRIX
 from kit.llama_cpp.imatrix import UNCHANGED
 from kit.models.positions import check_positions
+from kit.report.page import write_report
 from kit.storage import run_lock
 from kit.storage.hub import check_base, fetch, local_folder
 from kit.storage.run_folder import ADAPTER_KIND, RunFolder
@@ -76,6 +77,8 @@ def main() -> None:
         write_modelfiles(run, args, [*refused])
     drop_outdated_rows(run)
     write_card(run, args.push_to_hub)
+    if run.report_file.exists():
+        write_report(run)
     print_summary(run, record)
     if refused:
         unsent = ["so that nothing was uploaded: name the types that have passed"] if args.push_to_hub else []

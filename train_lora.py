@@ -32,7 +32,7 @@ from kit.checkpointing.resuming import as_recorded, check_run_folder, is_trained
 from kit.cli.errors import Problems, run_script
 from kit.cli.signals import StopRequest
 from kit.evaluation.next_command import evaluation_command
-from kit.evaluation.scores_file import drop_outdated_rows
+from kit.evaluation.run_scores import drop_outdated_rows
 from kit.models.base_check import check_before_training
 from kit.numbers.reading import use_decimal_mark
 from kit.planning import hardware
@@ -88,6 +88,7 @@ def train_and_report(settings: Settings, problems: Problems) -> None:
     with explained(run, plan.settings):
         reached = train(plan, questions, rewards, run, mirror, stop, write_report)
     if ranks.is_first():
+        drop_outdated_rows(run)
         write_report(run)
         if mirror:
             mirror.finish()

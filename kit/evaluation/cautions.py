@@ -6,6 +6,7 @@ They are told before anything answers, and stay with the scores: on their page, 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,30 @@ def cautions(args: argparse.Namespace, questions: list[Row], settings: Evaluatio
         settings: how they are put; the task in use is theirs.
 
     Returns:
-        Sentences, under ``asked`` of the questions and how they are put, under ``exported`` of files that a new export
-        makes anew.
+        Sentences by the path of the run's folder; of a run of which there are none, nothing.
     """
     named = [run_folder_of(Path(path)) for path in (*args.paths, args.baseline) if path]
     runs = list({run.path.resolve(): run for run in named if run}.values())
-    asked = [sentence for run in runs for sentence in _of_questions(run, args, questions)]
-    asked += [sentence for run in runs[1:] for sentence in _of_settings(run, settings)]
-    return {"asked": asked, "exported": [sentence for run in runs for sentence in _of_export(run)]}
+    said = {str(run.path): _of_questions(run, args, questions) for run in runs}
+    for run in runs[1:]:
+        said[str(run.path)] += _of_settings(run, settings)
+    return {path: sentences for path, sentences in said.items() if sentences}
+
+
+def of_exports(paths: Iterable[str]) -> list[str]:
+    """A sentence for each run that was trained further since the export of which one of the ``paths`` is a part."""
+    exported: dict[Path, RunFolder] = {}
+    for path in paths:
+        run, place = run_folder_of(Path(path)), Path(path).resolve()
+        if run and {run.merged.resolve(), run.gguf.resolve()} & {place, place.parent}:
+            exported[run.path.resolve()] = run
+    return [
+        f"{_name(run)} was trained further since its export, of which its merged and GGUF files are: "
+        "merge_and_export.py makes them anew"
+        for run in exported.values()
+        if (before := run.exported().get("merged", {}).get("adapter_sha256"))
+        and (not run.has_adapter or before != file_hash(run.adapter / ADAPTER_WEIGHTS))
+    ]
 
 
 def called(dataset: str) -> str:
@@ -46,16 +63,6 @@ def called(dataset: str) -> str:
 
 def _name(run: RunFolder) -> str:
     return run.path.resolve().name
-
-
-def _of_export(run: RunFolder) -> list[str]:
-    before = run.exported().get("merged", {}).get("adapter_sha256")
-    if not before or not run.has_adapter or before == file_hash(run.adapter / ADAPTER_WEIGHTS):
-        return []
-    return [
-        f"{_name(run)} was trained further since its export, of which its merged and GGUF files are: "
-        "merge_and_export.py makes them anew"
-    ]
 
 
 def _of_questions(run: RunFolder, args: argparse.Namespace, questions: list[Row]) -> list[str]:

@@ -52,10 +52,10 @@ def print_comparisons(title: str, compared: list[tuple[str, Scores]], notes: Seq
         print(f"! {note}")
 
 
-def markdown_table(rows: list[Scores]) -> str:
+def markdown_table(scores: Scores) -> str:
     """The rows for a model card."""
     lines = ["| | strict XML | flexible | in format | computed in |", "|---|---|---|---|---|"]
-    for row in rows:
+    for row in scores["rows"]:
         cells = [row["name"], *(f"{_with_interval(row[reading])}" for reading in READINGS)]
         lines.append(f"| {' | '.join(cells)} | {row['format_rate']:.1%} | {row['precision']} |")
     return "\n".join(lines)

@@ -11,12 +11,13 @@ from typing import Any
 
 from kit.cli.errors import UserError
 from kit.evaluation.answering import EvaluationSettings
+from kit.evaluation.cautions import of_exports
 from kit.evaluation.grader_hash import grader_hash
 from kit.evaluation.scores import Scores, add_comparisons, compare
 from kit.evaluation.transcripts import lines_of
 from kit.generation.artefacts import find_artefacts, fingerprint
 from kit.storage.atomic import write_whole
-from kit.storage.run_folder import RunFolder
+from kit.storage.run_folder import RunFolder, run_folder_of
 from kit.versions import installed_versions
 
 _FIRST = ("base", "adapter", "merged")
@@ -46,50 +47,49 @@ def write_scores(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": installed_versions(),
         "grader": grader_hash(),
-        "cautions": dict(cautions or {}),
     }
-    rows = _still_valid_rows(folder, scores, rows) + rows
+    kept, known = _still_valid_rows(folder, scores, rows)
+    scores["cautions"] = known | dict(cautions or {})
+    rows = kept + rows
     rows.sort(key=lambda row: _FIRST.index(row["name"]) if row["name"] in _FIRST else len(_FIRST))
-    return _write(folder, scores, rows, baseline or "base")
+    return write_rows(folder, scores, rows, baseline or "base")
 
 
-def drop_outdated_rows(run: RunFolder) -> None:
-    """Take the rows out of a run's scores.json whose models are no longer those that answered: after a training or an
-    export, before a report or a card shows them. Their replies stay."""
-    try:
-        scores = read_scores(run.scores_file)
-    except UserError:  # there is none, or no whole one
-        return
-    kept = [row for row in scores["rows"] if not _is_outdated(run, row)]
-    gone = [row["name"] for row in scores["rows"] if row not in kept]
-    if not gone:
-        return
-    print(f"{run.scores_file} no longer shows {', '.join(gone)}, which are others by now: evaluate.py scores them anew")
-    if kept:
-        scores.get("cautions", {}).pop("exported", None)
-        _write(run.path, scores, kept, scores.get("baseline") or "base")
-    else:
-        run.scores_file.unlink()
-
-
-def _write(folder: Path, scores: Scores, rows: list[Scores], baseline: str) -> Scores:
-    """Compare the rows with the one that ``baseline`` names, where it is among them, and write all of it."""
-    scores["baseline"] = baseline if any(row["name"] == baseline for row in rows) else None
-    greedy = {row["name"]: lines_of(folder, row, scores["fingerprint"]) for row in rows}
-    known = chain(*scores.get("cautions", {}).values())
-    scores["remarks"] = [*known, *add_comparisons(rows, greedy, scores["baseline"])]
-    scores["rows"] = rows
+def write_rows(folder: Path, scores: Scores, rows: list[Scores], baseline: str) -> Scores:
+    """Write scores.json with these rows, as ``with_rows`` has it."""
+    scores = with_rows(folder, scores, rows, baseline)
     write_whole(RunFolder(folder).scores_file, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
     return scores
 
 
-def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[Scores]:
-    """Rows of other artefacts whose questions, prompt, model and transcript are still the same."""
+def with_rows(folder: Path, scores: Scores, rows: list[Scores], baseline: str) -> Scores:
+    """The scores with these rows, compared with the one that ``baseline`` names, where it is among them; cautions and
+    remarks are those of these rows."""
+    named = {run.path.resolve() for row in rows if (run := run_folder_of(Path(row["path"])))}
+    known = {path: said for path, said in cautions_in(scores).items() if Path(path).resolve() in named}
+    compared = baseline if any(row["name"] == baseline for row in rows) else None
+    greedy = {row["name"]: lines_of(folder, row, scores.get("fingerprint", "")) for row in rows}
+    exports = of_exports(row["path"] for row in rows)
+    remarks = [*chain(*known.values()), *exports, *add_comparisons(rows, greedy, compared)]
+    return scores | {
+        "baseline": compared, "cautions": known, "exports": exports, "remarks": remarks, "rows": rows,
+    }  # fmt: skip
+
+
+def cautions_in(scores: Scores) -> dict[str, list[str]]:
+    """The cautions by the paths of runs; older kits wrote none."""
+    known = scores.get("cautions", {})
+    return known if isinstance(known, dict) else {}
+
+
+def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> tuple[list[Scores], dict[str, list[str]]]:
+    """Rows of other artefacts whose questions, prompt, model and transcript are still the same, and what is known of
+    their runs."""
     file = RunFolder(folder).scores_file
     try:
         before = read_scores(file)
     except UserError:
-        return []
+        return [], {}
     why = ""
     if before.get("fingerprint") != scores["fingerprint"] or any(
         _setting(before, name) != scores["settings"][name]
@@ -108,7 +108,7 @@ def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> list[
     for name, old in [(row["name"], row.get("path")) for row in before["rows"] if row["name"] in names]:
         if old and Path(old).exists() and Path(old).resolve() != Path(paths[name]).resolve():  # and has not moved
             print(f"{file}: {name} is {paths[name]} from now on, no longer {old}")
-    return _alike_in_samples(kept, before, scores, file)
+    return _alike_in_samples(kept, before, scores, file), cautions_in(before) if kept else {}
 
 
 def _alike_in_samples(kept: list[Scores], before: Scores, scores: Scores, file: Path) -> list[Scores]:
@@ -129,17 +129,8 @@ def _setting(scores: Scores, name: str) -> Any:
     return scores["settings"].get(name, getattr(EvaluationSettings, name, None))
 
 
-def _is_outdated(run: RunFolder, row: Scores) -> bool:
-    """Was another model where a row's is now? One that cannot be looked at, on another machine say, is no other."""
-    try:
-        return _fingerprint(row) != row["fingerprint"]
-    except (UserError, OSError, KeyError, ValueError):
-        path = Path(row["path"])
-        return not path.exists() and run.path.resolve() in path.resolve().parents
-
-
-def _fingerprint(row: Scores) -> str:
-    """Of the model that a row's path holds now."""
+def fingerprint_now(row: Scores) -> str:
+    """Of the model that a row's path holds now; raises as ``find_artefacts`` does."""
     (artefact,) = find_artefacts([row["path"]], row["precision"].endswith(", 4-bit base"), row["base"])
     return fingerprint(artefact)
 
@@ -147,7 +138,7 @@ def _fingerprint(row: Scores) -> str:
 def _still_holds(folder: Path, row: Scores, question_set: str) -> bool:
     """Does the path of a row still hold the model that was scored, and its transcript the replies?"""
     try:
-        return _fingerprint(row) == row["fingerprint"] and bool(lines_of(folder, row, question_set))
+        return fingerprint_now(row) == row["fingerprint"] and bool(lines_of(folder, row, question_set))
     except (UserError, OSError, KeyError, ValueError):
         return False
 

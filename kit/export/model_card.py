@@ -10,12 +10,13 @@ from typing import Any
 import yaml
 
 from kit.evaluation.cautions import called
+from kit.evaluation.run_scores import own_scores
 from kit.evaluation.score_tables import markdown_table
 from kit.export.evidence import example_question
 from kit.export.modelfile import gguf_of, ollama_name
 from kit.storage.atomic import write_whole
 from kit.storage.hub import is_remote
-from kit.storage.run_folder import RunFolder, read_jsonl, run_folder_of
+from kit.storage.run_folder import RunFolder, read_jsonl
 
 _GREEDY = '{"temperature": 0}'
 
@@ -73,21 +74,14 @@ def _about(trained: dict[str, Any]) -> str:
 
 
 def _scores(run: RunFolder) -> str:
-    scores = json.loads(run.scores_file.read_text(encoding="utf-8")) if run.scores_file.exists() else {}
-    rows = [row for row in scores.get("rows", []) if not _is_of_another_run(row["path"], run)]
-    if not rows:
+    if not (scores := own_scores(run)):
         return ""
-    count, asked = rows[0]["questions"], f"`{called(scores['dataset'])}`, {scores['split']}"
+    count, asked = scores["rows"][0]["questions"], f"`{called(scores['dataset'])}`, {scores['split']}"
     remarks = "".join(f"\n- {remark}" for remark in scores["remarks"])
     return (
         f"## Scores\n\n{count} questions ({asked}), one greedy answer each, the same prompt and grader for all; "
-        f"percent right with 95 % intervals.\n\n{markdown_table(rows)}{chr(10) + remarks if remarks else ''}"
+        f"percent right with 95 % intervals.\n\n{markdown_table(scores)}{chr(10) + remarks if remarks else ''}"
     )
-
-
-def _is_of_another_run(path: str, run: RunFolder) -> bool:
-    other = run_folder_of(Path(path))
-    return other is not None and other.exists() and other.path.resolve() != run.path.resolve()
 
 
 def _files(export: dict[str, Any]) -> str:

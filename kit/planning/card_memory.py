@@ -54,7 +54,8 @@ class Layout:
         reserve: bytes that vLLM may take beyond what it is reckoned to need.
         checkpointing: activations are computed again in the backward pass, not kept; on a card always.
         graphs_in_share: vLLM counts its CUDA graphs in its share; 0.26 does not, and takes them besides.
-        scoring_pieces: in how many pieces Unsloth is told to score a step; 0 leaves it as many rows as it thinks fit.
+        scoring_pieces: in how many pieces Unsloth is told to score a step, and a pass of the update in as many as it
+            has rows at most; 0 leaves it as many rows at once as it thinks fit.
     """
 
     vllm: bool

@@ -90,12 +90,12 @@ def _scores_and_replies(run: RunFolder, kept: int | None) -> dict[str, Any]:
     """The scores, and the replies behind them and behind the held-out scores."""
     content: dict[str, Any] = {"scores": []}
     sets: list[tuple[ReplySet | None, int]] = []
-    if run.scores_file.exists():
+    from kit.evaluation.run_scores import known_scores
+
+    if scores := known_scores(run):
         from kit.evaluation.cautions import called
-        from kit.evaluation.scores_file import read_scores
         from kit.report.score_chart import score_chart, score_table
 
-        scores = read_scores(run.scores_file)
         content = {
             "asked": f"{scores['rows'][0]['questions']:,} questions ({called(scores['dataset'])}, {scores['split']})",
             "scores": score_table(scores["rows"]),

@@ -29,11 +29,13 @@ def source_hash(file: Path, name: str) -> str:
 
 
 def lacking_packages(file: Path, name: str) -> list[str]:
-    """The modules that ``name`` imports whenever it is called and that are nowhere to be found; nothing is called.
-
-    What an ``if`` or a ``try`` stands before may never be imported, or is not needed, and is not looked for.
+    """The modules that the function ``name`` imports whenever it is called and that are nowhere to be found; nothing is
+    called. What stands behind an ``if``, a ``try`` or a ``return``, or in another function, may never be imported.
     """
-    names = {module for node in _used_by(name, _read(file)) for module in _surely_imported(node)}
+    functions = [
+        node for node in ast.parse(_read(file)).body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    names = {module for node in functions if node.name == name for module in _surely_imported(node)}
     beside = {path.stem for path in file.parent.iterdir() if path.suffix == ".py" or path.is_dir()}
     return sorted(module for module in names - beside - _OF_THE_KIT if not _is_found(module))
 
@@ -60,14 +62,15 @@ def _used_by(name: str, text: str) -> list[ast.stmt]:
     return parts
 
 
-def _surely_imported(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Import):
-        yield from (alias.name.split(".")[0] for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-        yield node.module.split(".")[0]
-    elif not isinstance(node, (ast.If, ast.Try, ast.TryStar, ast.Match)):
-        for inner in ast.iter_child_nodes(node):
-            yield from _surely_imported(inner)
+def _surely_imported(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    """Of the statements that a function begins with, up to the first that may lead elsewhere."""
+    for node in function.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+        elif not isinstance(node, (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Global, ast.ImportFrom)):
+            return
 
 
 def _is_found(module: str) -> bool:

@@ -55,7 +55,8 @@ class Reward:
 
     def lacks(self) -> list[str]:
         """The packages that its function imports when it is called and that are not there; it is not called."""
-        return lacking_packages(Path(self.file), self.__name__) if self.file else []
+        name = self.__name__.rpartition(".")[2]  # of two with one name the file's is put before it
+        return lacking_packages(Path(self.file), name) if self.file else []
 
     def required(self) -> list[str]:
         """The arguments that it cannot be called without."""

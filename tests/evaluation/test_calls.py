@@ -4,6 +4,7 @@ import errno
 import json
 import re
 import sys
+from itertools import chain
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 import evaluate
 from kit.cli.errors import UserError
 from kit.evaluation.call import baseline_of, check_everything
-from kit.evaluation.cautions import _is_of, cautions
+from kit.evaluation.cautions import _is_of, cautions, of_exports
 from kit.evaluation.failures import explained
 from kit.numbers.reading import use_decimal_mark
 from kit.storage.atomic import file_hash
@@ -72,8 +73,9 @@ def told(called):
     """``told(*arguments)`` is what the reader of the scores is told beforehand."""
 
     def cautions_of(*arguments):
-        args, _, questions, _, settings = called(*arguments)
-        return [sentence for kind in cautions(args, questions, settings).values() for sentence in kind]
+        args, artefacts, questions, _, settings = called(*arguments)
+        of_runs = cautions(args, questions, settings).values()
+        return [*chain(*of_runs), *of_exports(artefact.path for artefact in artefacts)]
 
     return cautions_of
 
@@ -136,6 +138,7 @@ def test_memory_and_disk_that_run_out_while_answering_are_said(called, tmp_path)
 
 def test_files_of_an_export_before_further_training_are_told_so(told, tmp_path):
     run = RunFolder(tmp_path / "one")
+    (model(run.merged) / "chat_template.jinja").write_text(TEMPLATE)
     for hashed, is_told in ((file_hash(run.adapter / "adapter_model.safetensors"), False), ("another", True)):
         run.export_file.write_text(json.dumps({"merged": {"adapter_sha256": hashed}}))
         assert any("was trained further since its export" in each for each in told("one")) == is_told

@@ -11,14 +11,16 @@ from kit.cli.errors import UserError
 from kit.evaluation import answering as answers
 from kit.evaluation import scores_file
 from kit.evaluation.answering import EvaluationSettings, answer_questions
+from kit.evaluation.run_scores import drop_outdated_rows
 from kit.evaluation.score_tables import print_scores
 from kit.evaluation.scores import row_of
-from kit.evaluation.scores_file import compare_files, drop_outdated_rows, read_scores, write_scores
+from kit.evaluation.scores_file import compare_files, read_scores, write_scores
 from kit.evaluation.transcripts import lines_of
 from kit.generation import runtime
 from kit.generation.artefacts import find_artefacts
 from kit.generation.engine import Completion
 from kit.generation.runtime import Server
+from kit.storage.atomic import file_hash
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import fingerprint
 
@@ -216,26 +218,68 @@ def test_what_two_scores_were_computed_and_judged_by_is_told_and_what_changes_no
     assert [note[:31] for note in notes] == ["x was computed otherwise: llama", "judged by two versions of the k"]
 
 
-def test_a_run_shows_no_scores_of_what_it_was_before(evaluate, tmp_path, capsys):
-    """Its adapter is trained further, or its export made anew."""
-    evaluate(QUESTIONS)
+@pytest.fixture
+def scored(evaluate, tmp_path):
+    """A run whose GGUF file was scored."""
     run = RunFolder(tmp_path / "out")
-    before = run.scores_file.read_text()
-    drop_outdated_rows(run)
-    assert run.scores_file.read_text() == before
-    moved = json.loads(before)
-    moved["rows"][0] |= {"path": "/nowhere/x.gguf", "name": "moved"}
-    run.scores_file.write_text(json.dumps(moved | {"rows": [*moved["rows"], *json.loads(before)["rows"]]}))
-    scores = json.loads(run.scores_file.read_text()) | {"cautions": {"asked": ["It knew them."], "exported": ["Old."]}}
+    run.gguf.mkdir(parents=True)
+    run.write({"settings": {}})
+    (tmp_path / "x.gguf").rename(run.gguf / "x.gguf")
+    (tmp_path / "x.gguf").symlink_to(run.gguf / "x.gguf")
+    evaluate(QUESTIONS)
+    scores = read_scores(run.scores_file)
+    scores["rows"][0]["path"] = str(run.gguf / "x.gguf")
     run.scores_file.write_text(json.dumps(scores))
-    (tmp_path / "x.gguf").write_bytes(b"GGUF, made anew")
-    drop_outdated_rows(run)
-    assert read_scores(run.scores_file)["remarks"] == ["It knew them."]
-    assert [row["name"] for row in read_scores(run.scores_file)["rows"]] == ["moved"]
-    assert "no longer shows x, which are others by now" in capsys.readouterr().out
-    run.scores_file.write_text(before)
-    drop_outdated_rows(run)
-    assert not run.scores_file.exists()
+    return run
+
+
+def test_a_run_shows_no_scores_of_what_it_was_before(scored, tmp_path, capsys):
+    before = scored.scores_file.read_text()
+    drop_outdated_rows(scored)
+    assert scored.scores_file.read_text() == before
+    elsewhere = json.loads(before)["rows"][0] | {"name": "another's", "path": str(tmp_path / "there" / "x.gguf")}
+    cautions = {"cautions": {str(scored.path): ["It knew them."]}}
+    content = json.loads(before) | cautions
+    scored.scores_file.write_text(json.dumps(content | {"rows": [*content["rows"], elsewhere]}))
+    (scored.gguf / "x.gguf").write_bytes(b"GGUF, made anew")
+    drop_outdated_rows(scored)
+    assert [row["name"] for row in read_scores(scored.scores_file)["rows"]] == ["another's"]
+    assert "scores.json no longer shows x: evaluate.py scores what is there now" in capsys.readouterr().out
+    scored.scores_file.write_text(before)
+    drop_outdated_rows(scored)
+    assert not scored.scores_file.exists()
+
+
+def test_a_file_that_was_deleted_and_a_run_that_was_renamed_keep_their_scores(scored, tmp_path):
+    (scored.gguf / "x.gguf").unlink()
+    drop_outdated_rows(scored)
+    assert len(read_scores(scored.scores_file)["rows"]) == 1
+    renamed = RunFolder(scored.path.rename(tmp_path / "before"))
+    scored.gguf.mkdir(parents=True)
+    scored.write({"settings": {}})
+    (scored.gguf / "x.gguf").write_bytes(b"GGUF of a new run in its place")
+    drop_outdated_rows(renamed)
+    assert len(read_scores(renamed.scores_file)["rows"]) == 1
+
+
+def test_what_is_said_of_an_export_is_said_as_it_is_now(scored):
+    scored.adapter.mkdir()
+    adapter = scored.adapter / "adapter_model.safetensors"
+    adapter.write_bytes(b"trained further")
+    for exported, said in (("another", 1), (file_hash(adapter), 0)):
+        scored.export_file.write_text(json.dumps({"merged": {"adapter_sha256": exported}}))
+        drop_outdated_rows(scored)
+        remarks = read_scores(scored.scores_file)["remarks"]
+        assert sum("out was trained further since its export" in remark for remark in remarks) == said
+
+
+def test_what_is_known_of_a_run_stays_as_long_as_its_rows(scored):
+    known = {str(scored.path): ["It knew them."], "runs/gone": ["So did it."]}
+    scored.scores_file.write_text(json.dumps(read_scores(scored.scores_file) | {"cautions": known}))
+    settings = EvaluationSettings(system_prompt="Be brief.", max_completion_length=200)
+    scores = write_scores(scored.path, [], {"fingerprint": fingerprint(QUESTIONS)}, settings)
+    assert [row["name"] for row in scores["rows"]] == ["x"]
+    assert scores["remarks"] == ["It knew them."]
 
 
 def test_another_server_is_another_model(evaluate, monkeypatch):

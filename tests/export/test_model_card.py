@@ -47,17 +47,19 @@ def test_scores_are_of_this_run_and_say_what_was_asked(tmp_path):
         each.write(trained)
     share = {"accuracy": 0.5, "low": 0.4, "high": 0.6}
     rows = [
-        {"name": name, "path": str(path), "questions": 100, "precision": "float32", "format_rate": 1.0, "strict": share,
-         "flexible": share}
+        {"name": name, "path": str(path), "engine": "transformers", "questions": 100, "precision": "float32",
+         "format_rate": 1.0, "strict": share, "flexible": share}
         for name, path in {"base": "m", "adapter": run.adapter, "other-adapter": other.adapter}.items()
     ]  # fmt: skip
-    scores = {"rows": rows, "remarks": ["Beware."], "dataset": "openai/gsm8k", "split": "test", "settings": {}}
+    cautions = {str(run.path): ["Beware."], str(other.path): ["It was trained on these."]}
+    scores = {"rows": rows, "cautions": cautions, "dataset": "openai/gsm8k", "split": "test", "settings": {}}
     run.scores_file.write_text(json.dumps(scores))
     card = write_card(run).read_text()
     assert "100 questions (`openai/gsm8k`, test), one greedy answer each" in card
     assert "| adapter | 50.0" in card
     assert "other-adapter" not in card
     assert "- Beware." in card
+    assert "It was trained on these." not in card
 
 
 def test_a_run_that_measured_nothing_says_nothing_of_it_and_its_python_can_be_read(tmp_path):

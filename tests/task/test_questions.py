@@ -59,6 +59,9 @@ def test_a_chat_that_was_written_as_a_text_is_a_chat(tmp_path, write):
     file.write_text(json.dumps({"prompt": str(chat).replace(", {", " {"), "answer": "18"}))
     with pytest.raises(UserError, match="line 1: holds a chat that was written as a text"):
         load_questions(str(file), question_column="prompt")
+    file.write_text(json.dumps({"prompt": "[{'role': 'user', 'content': '9 + 9?', 'name': nan}]", "answer": "18"}))
+    with pytest.raises(UserError, match="line 1: holds a chat that was written as a text"):  # by pandas
+        load_questions(str(file), question_column="prompt")
 
 
 @pytest.mark.parametrize(

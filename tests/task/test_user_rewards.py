@@ -207,19 +207,25 @@ def test_a_column_that_the_data_lack_is_named_beforehand(own, questions):
     check_arguments(choose_rewards(f"{own(FORMS)}:short,correctness")[0], questions)
 
 
+TWICE = "def correctness(completions, **kw):\n    import not_there\n"
+
+
 def test_a_package_that_a_function_misses_when_it_is_called_is_named_beforehand(own, questions):
     file = own(
         "import helper\n"
-        "def f(completions, **kw):\n    return g(completions)\n"
-        "def g(completions):\n    from not_there.deep import x\n"
+        "def f(completions, **kw):\n    'Pays.'\n    limit = 3\n    from not_there.deep import x\n"
+        "def g(completions):\n    import not_always\n"
         "def h(completions, **kw):\n    import helper, json, sympy.abc\n    from rewards import correctness\n"
         "    try:\n        import not_needed\n    except ImportError: pass\n    if kw: import seldom\n"
+        "    import late\n    return g(completions)\n"
         "calls = []\n"
         "def k(completions, **kw):\n    calls.append(1)\n    open(__file__ + '.called', 'w')\n"
     )
     (Path(file).parent / "helper.py").write_text("")
     with pytest.raises(UserError, match="f imports not_there, which is not there: install that beside"):
         check_arguments(choose_rewards(f"{file}:f")[0], questions)
+    with pytest.raises(UserError, match=r"mine\.correctness imports not_there"):
+        check_arguments(choose_rewards(f"correctness,{own(TWICE)}:correctness")[0], questions)
     check_arguments(choose_rewards(f"{file}:h,{file}:k")[0], questions)
     assert not list(Path(file).parent.glob("*.called"))
 
