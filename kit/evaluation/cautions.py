@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kit.cli.errors import UserError
 from kit.evaluation.answering import EvaluationSettings
 from kit.evaluation.call import DEFAULT_DATASET
 from kit.storage.atomic import file_hash
@@ -30,14 +31,14 @@ def cautions(args: argparse.Namespace, questions: list[Row], settings: Evaluatio
         settings: how they are put; the task in use is theirs.
 
     Returns:
-        Sentences by the path of the run's folder; of a run of which there are none, nothing.
+        Sentences by the name of the run's folder; none where there is nothing to say.
     """
     named = [run_folder_of(Path(path)) for path in (*args.paths, args.baseline) if path]
     runs = list({run.path.resolve(): run for run in named if run}.values())
-    said = {str(run.path): _of_questions(run, args, questions) for run in runs}
+    said = {_name(run): _of_questions(run, args, questions) for run in runs}
     for run in runs[1:]:
-        said[str(run.path)] += _of_settings(run, settings)
-    return {path: sentences for path, sentences in said.items() if sentences}
+        said[_name(run)] += _of_settings(run, settings)
+    return said
 
 
 def of_exports(paths: Iterable[str]) -> list[str]:
@@ -51,9 +52,17 @@ def of_exports(paths: Iterable[str]) -> list[str]:
         f"{_name(run)} was trained further since its export, of which its merged and GGUF files are: "
         "merge_and_export.py makes them anew"
         for run in exported.values()
-        if (before := run.exported().get("merged", {}).get("adapter_sha256"))
+        if (before := _exported_adapter(run))
         and (not run.has_adapter or before != file_hash(run.adapter / ADAPTER_WEIGHTS))
     ]
+
+
+def _exported_adapter(run: RunFolder) -> str | None:
+    """The hash of the adapter that an export was made from, where it says so."""
+    try:
+        return (run.exported().get("merged") or {}).get("adapter_sha256")
+    except UserError:
+        return None
 
 
 def called(dataset: str) -> str:

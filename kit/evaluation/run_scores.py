@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from kit.cli.errors import UserError
-from kit.evaluation.cautions import of_exports
 from kit.evaluation.scores import Scores
-from kit.evaluation.scores_file import fingerprint_now, read_scores, with_rows, write_rows
+from kit.evaluation.scores_file import exports_of, fingerprint_now, path_of, read_scores, with_rows, write_rows
+from kit.evaluation.transcripts import lines_of
 from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder, run_folder_of
 
@@ -28,7 +27,9 @@ def own_scores(run: RunFolder) -> Scores | None:
     own = [row for row in scores["rows"] if not _is_of_another(row, run)] if scores else []
     if not scores or not own:
         return None
-    return scores if own == scores["rows"] else with_rows(run.path, scores, own, scores.get("baseline") or "base")
+    if own == scores["rows"] or not all(lines_of(run.path, row, scores.get("fingerprint", "")) for row in own):
+        return scores | {"rows": own}  # without the replies nothing can be compared anew
+    return with_rows(run.path, scores, own, scores.get("baseline") or "base")
 
 
 def drop_outdated_rows(run: RunFolder) -> None:
@@ -36,9 +37,12 @@ def drop_outdated_rows(run: RunFolder) -> None:
     before a report or a card shows them; their replies stay. What is said of its export is said as it is now."""
     if not (scores := known_scores(run)):
         return
-    kept = [row for row in scores["rows"] if not _is_outdated(run, row)]
-    exports, before = of_exports(row["path"] for row in kept), scores.get("exports", [])
-    if gone := [row["name"] for row in scores["rows"] if row not in kept]:
+    outdated = [row for row in scores["rows"] if _is_another_now(run, row)]
+    if any(_is_exported(run, row) for row in outdated):  # with the export those go that it did not make again
+        outdated += [row for row in scores["rows"] if _is_exported(run, row) and not path_of(row).exists()]
+    kept = [row for row in scores["rows"] if row not in outdated]
+    exports, before = exports_of(scores, kept), scores.get("exports", [])
+    if gone := [row["name"] for row in scores["rows"] if row in outdated]:
         print(f"{run.scores_file} no longer shows {', '.join(gone)}: evaluate.py scores what is there now")
     if not kept:
         run.scores_file.unlink()
@@ -50,18 +54,25 @@ def drop_outdated_rows(run: RunFolder) -> None:
         write_whole(run.scores_file, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
 
 
-def _is_outdated(run: RunFolder, row: Scores) -> bool:
+def _is_another_now(run: RunFolder, row: Scores) -> bool:
     """Is another model of this run where the row's was? A file that was deleted is no other; of an adapter that is gone
     the training goes on."""
-    path = Path(row["path"])
-    if run.path.resolve() not in path.resolve().parents:
+    path = path_of(row).resolve()
+    if run.path.resolve() not in path.parents:
         return False
     try:
         return fingerprint_now(row) != row["fingerprint"]
     except (UserError, OSError, KeyError, ValueError):
-        return path.resolve() == run.adapter.resolve() and not run.has_adapter
+        return path == run.adapter.resolve() and not run.has_adapter
+
+
+def _is_exported(run: RunFolder, row: Scores) -> bool:
+    """Is it of the run's merged weights or GGUF files?"""
+    path = path_of(row).resolve()
+    return bool({run.merged.resolve(), run.gguf.resolve()} & {path, path.parent})
 
 
 def _is_of_another(row: Scores, run: RunFolder) -> bool:
-    other = run_folder_of(Path(row["path"]))
-    return other is not None and other.path.resolve() != run.path.resolve()
+    """Rows of a further run have its name in theirs; where this run was renamed, another may lie in its old place."""
+    other = run_folder_of(path_of(row))
+    return other is not None and other.path.resolve() != run.path.resolve() and "-" in row["name"]

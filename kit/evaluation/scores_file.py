@@ -65,19 +65,35 @@ def write_rows(folder: Path, scores: Scores, rows: list[Scores], baseline: str) 
 def with_rows(folder: Path, scores: Scores, rows: list[Scores], baseline: str) -> Scores:
     """The scores with these rows, compared with the one that ``baseline`` names, where it is among them; cautions and
     remarks are those of these rows."""
-    named = {run.path.resolve() for row in rows if (run := run_folder_of(Path(row["path"])))}
-    known = {path: said for path, said in cautions_in(scores).items() if Path(path).resolve() in named}
+    named = {run.path.resolve().name for row in rows if (run := run_folder_of(path_of(row)))}
+    known = {name: said for name, said in cautions_in(scores).items() if said and (name in named or _are_lost(rows))}
     compared = baseline if any(row["name"] == baseline for row in rows) else None
     greedy = {row["name"]: lines_of(folder, row, scores.get("fingerprint", "")) for row in rows}
-    exports = of_exports(row["path"] for row in rows)
+    exports = exports_of(scores, rows)
     remarks = [*chain(*known.values()), *exports, *add_comparisons(rows, greedy, compared)]
     return scores | {
         "baseline": compared, "cautions": known, "exports": exports, "remarks": remarks, "rows": rows,
     }  # fmt: skip
 
 
+def exports_of(scores: Scores, rows: list[Scores]) -> list[str]:
+    """What is said of the exports that rows are of, as it is now; where their files are not seen, as it was."""
+    return scores.get("exports", []) if _are_lost(rows) else of_exports(row["path"] for row in rows if row.get("path"))
+
+
+def path_of(row: Scores) -> Path:
+    """Where a row's model was, as it was named; rows of older kits may not say."""
+    return Path(row.get("path") or "")
+
+
+def _are_lost(rows: list[Scores]) -> bool:
+    """Are none of the models but the base where they were, as from another working directory?"""
+    others = [row for row in rows if row["name"] != "base"]
+    return bool(others) and not any(path_of(row).exists() for row in others)
+
+
 def cautions_in(scores: Scores) -> dict[str, list[str]]:
-    """The cautions by the paths of runs; older kits wrote none."""
+    """The cautions by the names of runs; older kits wrote none."""
     known = scores.get("cautions", {})
     return known if isinstance(known, dict) else {}
 

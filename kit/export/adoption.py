@@ -110,4 +110,4 @@ def _is_adopted(run: RunFolder, adapter: Path) -> bool:
     """From this folder, or with these weights, wherever they lay then."""
     mine, known = run.adapter / _WEIGHTS, run.read().get("adopted")
     same = mine.is_file() and file_hash(mine) == file_hash(adapter / _WEIGHTS)
-    return known is not None and (known in (str(adapter), str(adapter.resolve())) or same)  # older kits: as named
+    return known is not None and (known == str(adapter.resolve()) or same)

@@ -65,8 +65,20 @@ class RunFolder:
         return self.path / "export.json"
 
     def exported(self) -> dict[str, Any]:
-        """What export.json holds; nothing where there was no export."""
-        return json.loads(self.export_file.read_text(encoding="utf-8")) if self.export_file.exists() else {}
+        """What export.json holds; nothing where there was no export.
+
+        Raises:
+            UserError: it is broken.
+        """
+        if not self.export_file.exists():
+            return {}
+        try:
+            content = json.loads(self.export_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            content = None
+        if not isinstance(content, dict):
+            raise UserError(f"{self.export_file} is broken: remove it, and export again with merge_and_export.py")
+        return content
 
     @property
     def checkpoints(self) -> Path:

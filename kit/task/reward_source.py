@@ -32,10 +32,9 @@ def lacking_packages(file: Path, name: str) -> list[str]:
     """The modules that the function ``name`` imports whenever it is called and that are nowhere to be found; nothing is
     called. What stands behind an ``if``, a ``try`` or a ``return``, or in another function, may never be imported.
     """
-    functions = [
-        node for node in ast.parse(_read(file)).body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-    names = {module for node in functions if node.name == name for module in _surely_imported(node)}
+    tree = ast.parse(_read(file)).body
+    functions = {node.name: node for node in tree if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    names = set(_surely_imported(functions[name])) if name in functions else set()
     beside = {path.stem for path in file.parent.iterdir() if path.suffix == ".py" or path.is_dir()}
     return sorted(module for module in names - beside - _OF_THE_KIT if not _is_found(module))
 
@@ -63,14 +62,18 @@ def _used_by(name: str, text: str) -> list[ast.stmt]:
 
 
 def _surely_imported(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
-    """Of the statements that a function begins with, up to the first that may lead elsewhere."""
+    """Of the statements that a function begins with, up to the first that does more than import or name a value."""
     for node in function.body:
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.split(".")[0]
-        elif not isinstance(node, (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Global, ast.ImportFrom)):
+        elif not isinstance(node, (ast.Expr, ast.Assign, ast.ImportFrom)) or _calls(node):
             return
+
+
+def _calls(node: ast.stmt) -> bool:
+    return any(isinstance(inner, (ast.Call, ast.Await, ast.Yield, ast.YieldFrom)) for inner in ast.walk(node))
 
 
 def _is_found(module: str) -> bool:

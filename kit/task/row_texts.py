@@ -82,7 +82,7 @@ def as_chat(value: Any) -> list[dict[str, Any]] | None:
                 return as_chat(read(value))
             except (ValueError, SyntaxError, RecursionError, MemoryError):
                 continue
-        if re.search(r"\}\s*\]\s*\Z", value):  # as numpy or pandas wrote it
+        if re.search(r"\}\s+\{|:\s*(?:nan|NaT|array\()", value):  # as numpy or pandas wrote it
             raise ValueError("holds a chat that was written as a text: save the data as JSON Lines or Parquet")
         return None  # a question about such code
     are_messages = isinstance(value, list) and all(

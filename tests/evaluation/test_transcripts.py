@@ -238,7 +238,7 @@ def test_a_run_shows_no_scores_of_what_it_was_before(scored, tmp_path, capsys):
     drop_outdated_rows(scored)
     assert scored.scores_file.read_text() == before
     elsewhere = json.loads(before)["rows"][0] | {"name": "another's", "path": str(tmp_path / "there" / "x.gguf")}
-    cautions = {"cautions": {str(scored.path): ["It knew them."]}}
+    cautions = {"cautions": {scored.path.name: ["It knew them."]}}
     content = json.loads(before) | cautions
     scored.scores_file.write_text(json.dumps(content | {"rows": [*content["rows"], elsewhere]}))
     (scored.gguf / "x.gguf").write_bytes(b"GGUF, made anew")
@@ -274,12 +274,36 @@ def test_what_is_said_of_an_export_is_said_as_it_is_now(scored):
 
 
 def test_what_is_known_of_a_run_stays_as_long_as_its_rows(scored):
-    known = {str(scored.path): ["It knew them."], "runs/gone": ["So did it."]}
+    known = {scored.path.name: ["It knew them."], "gone": ["So did it."]}
     scored.scores_file.write_text(json.dumps(read_scores(scored.scores_file) | {"cautions": known}))
     settings = EvaluationSettings(system_prompt="Be brief.", max_completion_length=200)
     scores = write_scores(scored.path, [], {"fingerprint": fingerprint(QUESTIONS)}, settings)
     assert [row["name"] for row in scores["rows"]] == ["x"]
     assert scores["remarks"] == ["It knew them."]
+    asked_again = write_scores(
+        scored.path, [], {"fingerprint": fingerprint(QUESTIONS)}, settings, cautions={scored.path.name: []}
+    )
+    assert asked_again["remarks"] == []
+
+
+def test_a_file_that_the_export_did_not_make_again_goes_with_those_that_it_did(scored):
+    content = read_scores(scored.scores_file)
+    other = content["rows"][0] | {"name": "q4", "path": str(scored.gguf / "y.gguf")}
+    scored.scores_file.write_text(json.dumps(content | {"rows": [*content["rows"], other]}))
+    drop_outdated_rows(scored)
+    assert len(read_scores(scored.scores_file)["rows"]) == 2
+    (scored.gguf / "x.gguf").write_bytes(b"GGUF, made anew")
+    drop_outdated_rows(scored)
+    assert not scored.scores_file.exists()
+
+
+def test_from_another_working_directory_what_is_known_stays(scored, monkeypatch):
+    content = read_scores(scored.scores_file)
+    content["rows"][0]["path"] = f"{scored.path.name}/gguf/x.gguf"
+    scored.scores_file.write_text(json.dumps(content | {"exports": ["Old."], "remarks": ["Old."]}))
+    monkeypatch.chdir(scored.path)
+    drop_outdated_rows(scored)
+    assert read_scores(scored.scores_file)["remarks"] == ["Old."]
 
 
 def test_another_server_is_another_model(evaluate, monkeypatch):

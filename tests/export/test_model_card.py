@@ -6,6 +6,7 @@ import re
 
 import yaml
 
+from kit.evaluation.transcripts import transcript_file
 from kit.export.model_card import write_card
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl
@@ -45,17 +46,21 @@ def test_scores_are_of_this_run_and_say_what_was_asked(tmp_path):
     for each in (run, other):
         each.path.mkdir()
         each.write(trained)
+    run.transcripts.mkdir()
     share = {"accuracy": 0.5, "low": 0.4, "high": 0.6}
     rows = [
-        {"name": name, "path": str(path), "engine": "transformers", "questions": 100, "precision": "float32",
-         "format_rate": 1.0, "strict": share, "flexible": share}
+        {"name": name, "path": str(path), "engine": "transformers", "questions": 2, "made_by": name,
+         "precision": "float32", "format_rate": 1.0, "strict": share, "flexible": share}
         for name, path in {"base": "m", "adapter": run.adapter, "other-adapter": other.adapter}.items()
     ]  # fmt: skip
-    cautions = {str(run.path): ["Beware."], str(other.path): ["It was trained on these."]}
+    for row in rows:
+        line = {"made_by": row["name"], "question": "q", "gold": "1", "reply": "", "strict": False, "flexible": False}
+        append_jsonl(transcript_file(run.path, row["name"]), *({"index": place, **line} for place in range(2)))
+    cautions = {"one": ["Beware."], "other": ["It was trained on these."]}
     scores = {"rows": rows, "cautions": cautions, "dataset": "openai/gsm8k", "split": "test", "settings": {}}
     run.scores_file.write_text(json.dumps(scores))
     card = write_card(run).read_text()
-    assert "100 questions (`openai/gsm8k`, test), one greedy answer each" in card
+    assert "2 questions (`openai/gsm8k`, test), one greedy answer each" in card
     assert "| adapter | 50.0" in card
     assert "other-adapter" not in card
     assert "- Beware." in card

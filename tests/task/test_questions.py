@@ -71,6 +71,7 @@ def test_a_chat_that_was_written_as_a_text_is_a_chat(tmp_path, write):
         '[{"content": 5}]',
         '[{"role": "admin", "name": "user"}]',
         '[{"role": "user", "content": f(x)}]\nIs it valid? [yes]',
+        '[{"role": "user", "content": prompt}]',
     ],
 )
 def test_a_question_that_only_begins_like_a_chat_is_a_question(tmp_path, question):

@@ -218,6 +218,8 @@ def test_a_package_that_a_function_misses_when_it_is_called_is_named_beforehand(
         "def h(completions, **kw):\n    import helper, json, sympy.abc\n    from rewards import correctness\n"
         "    try:\n        import not_needed\n    except ImportError: pass\n    if kw: import seldom\n"
         "    import late\n    return g(completions)\n"
+        "def twice(completions, **kw):\n    import gone\n"
+        "def twice(completions, **kw):\n    import sys\n    sys.path.append('lib')\n    import judge\n"
         "calls = []\n"
         "def k(completions, **kw):\n    calls.append(1)\n    open(__file__ + '.called', 'w')\n"
     )
@@ -226,7 +228,7 @@ def test_a_package_that_a_function_misses_when_it_is_called_is_named_beforehand(
         check_arguments(choose_rewards(f"{file}:f")[0], questions)
     with pytest.raises(UserError, match=r"mine\.correctness imports not_there"):
         check_arguments(choose_rewards(f"correctness,{own(TWICE)}:correctness")[0], questions)
-    check_arguments(choose_rewards(f"{file}:h,{file}:k")[0], questions)
+    check_arguments(choose_rewards(f"{file}:h,{file}:k,{file}:twice")[0], questions)
     assert not list(Path(file).parent.glob("*.called"))
 
 
