@@ -47,6 +47,7 @@ def test_scores_are_of_this_run_and_say_what_was_asked(tmp_path):
         each.path.mkdir()
         each.write(trained)
     run.transcripts.mkdir()
+    run.adapter.mkdir()
     share = {"accuracy": 0.5, "low": 0.4, "high": 0.6}
     rows = [
         {"name": name, "path": str(path), "engine": "transformers", "questions": 2, "made_by": name,
