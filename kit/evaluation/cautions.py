@@ -45,8 +45,8 @@ def of_exports(paths: Iterable[str]) -> list[str]:
     """A sentence for each run that was trained further since the export of which one of the ``paths`` is a part."""
     exported: dict[Path, RunFolder] = {}
     for path in paths:
-        run, place = run_folder_of(Path(path)), Path(path).resolve()
-        if run and {run.merged.resolve(), run.gguf.resolve()} & {place, place.parent}:
+        run = run_folder_of(Path(path))
+        if run and run.holds_as_export(Path(path)):
             exported[run.path.resolve()] = run
     return [
         f"{_name(run)} was trained further since its export, of which its merged and GGUF files are: "

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from kit.cli.errors import UserError
 from kit.evaluation.scores import Scores
-from kit.evaluation.scores_file import exports_of, fingerprint_now, path_of, read_scores, with_rows, write_rows
+from kit.evaluation.scores_file import exports_of, fingerprint_now, path_of, read_scores, save, with_rows
 from kit.evaluation.transcripts import lines_of
-from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder, run_folder_of
 
 
@@ -38,8 +35,10 @@ def drop_outdated_rows(run: RunFolder) -> None:
     if not (scores := known_scores(run)):
         return
     outdated = [row for row in scores["rows"] if _is_another_now(run, row)]
-    if any(_is_exported(run, row) for row in outdated):  # with the export those go that it did not make again
-        outdated += [row for row in scores["rows"] if _is_exported(run, row) and not path_of(row).exists()]
+    if any(
+        run.holds_as_export(path_of(row)) for row in outdated
+    ):  # with the export those go that it did not make again
+        outdated += [row for row in scores["rows"] if run.holds_as_export(path_of(row)) and not path_of(row).exists()]
     kept = [row for row in scores["rows"] if row not in outdated]
     exports, before = exports_of(scores, kept), scores.get("exports", [])
     if gone := [row["name"] for row in scores["rows"] if row in outdated]:
@@ -47,11 +46,10 @@ def drop_outdated_rows(run: RunFolder) -> None:
     if not kept:
         run.scores_file.unlink()
     elif gone:
-        write_rows(run.path, scores, kept, scores.get("baseline") or "base")
+        save(run.path, with_rows(run.path, scores, kept, scores.get("baseline") or "base"))
     elif exports != before:  # the comparisons stay, whether their replies are still there or not
         remarks = [*exports, *(remark for remark in scores.get("remarks", []) if remark not in before)]
-        scores |= {"exports": exports, "remarks": remarks}
-        write_whole(run.scores_file, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
+        save(run.path, scores | {"exports": exports, "remarks": remarks})
 
 
 def _is_another_now(run: RunFolder, row: Scores) -> bool:
@@ -64,12 +62,6 @@ def _is_another_now(run: RunFolder, row: Scores) -> bool:
         return fingerprint_now(row) != row["fingerprint"]
     except (UserError, OSError, KeyError, ValueError):
         return path == run.adapter.resolve() and not run.has_adapter
-
-
-def _is_exported(run: RunFolder, row: Scores) -> bool:
-    """Is it of the run's merged weights or GGUF files?"""
-    path = path_of(row).resolve()
-    return bool({run.merged.resolve(), run.gguf.resolve()} & {path, path.parent})
 
 
 def _is_of_another(row: Scores, run: RunFolder) -> bool:

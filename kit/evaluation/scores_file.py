@@ -52,21 +52,21 @@ def write_scores(
     scores["cautions"] = known | dict(cautions or {})
     rows = kept + rows
     rows.sort(key=lambda row: _FIRST.index(row["name"]) if row["name"] in _FIRST else len(_FIRST))
-    return write_rows(folder, scores, rows, baseline or "base")
-
-
-def write_rows(folder: Path, scores: Scores, rows: list[Scores], baseline: str) -> Scores:
-    """Write scores.json with these rows, as ``with_rows`` has it."""
-    scores = with_rows(folder, scores, rows, baseline)
-    write_whole(RunFolder(folder).scores_file, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
+    scores = with_rows(folder, scores, rows, baseline or "base")
+    save(folder, scores)
     return scores
+
+
+def save(folder: Path, scores: Scores) -> None:
+    """Write scores.json as it is."""
+    write_whole(RunFolder(folder).scores_file, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
 
 
 def with_rows(folder: Path, scores: Scores, rows: list[Scores], baseline: str) -> Scores:
     """The scores with these rows, compared with the one that ``baseline`` names, where it is among them; cautions and
     remarks are those of these rows."""
     named = {run.path.resolve().name for row in rows if (run := run_folder_of(path_of(row)))}
-    known = {name: said for name, said in cautions_in(scores).items() if said and (name in named or _are_lost(rows))}
+    known = {name: said for name, said in _cautions_in(scores).items() if said and (name in named or _are_lost(rows))}
     compared = baseline if any(row["name"] == baseline for row in rows) else None
     greedy = {row["name"]: lines_of(folder, row, scores.get("fingerprint", "")) for row in rows}
     exports = exports_of(scores, rows)
@@ -92,7 +92,7 @@ def _are_lost(rows: list[Scores]) -> bool:
     return bool(others) and not any(path_of(row).exists() for row in others)
 
 
-def cautions_in(scores: Scores) -> dict[str, list[str]]:
+def _cautions_in(scores: Scores) -> dict[str, list[str]]:
     """The cautions by the names of runs; older kits wrote none."""
     known = scores.get("cautions", {})
     return known if isinstance(known, dict) else {}
@@ -124,7 +124,7 @@ def _still_valid_rows(folder: Path, scores: Scores, rows: list[Scores]) -> tuple
     for name, old in [(row["name"], row.get("path")) for row in before["rows"] if row["name"] in names]:
         if old and Path(old).exists() and Path(old).resolve() != Path(paths[name]).resolve():  # and has not moved
             print(f"{file}: {name} is {paths[name]} from now on, no longer {old}")
-    return _alike_in_samples(kept, before, scores, file), cautions_in(before) if kept else {}
+    return _alike_in_samples(kept, before, scores, file), _cautions_in(before) if kept else {}
 
 
 def _alike_in_samples(kept: list[Scores], before: Scores, scores: Scores, file: Path) -> list[Scores]:

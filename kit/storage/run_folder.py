@@ -64,6 +64,11 @@ class RunFolder:
     def export_file(self) -> Path:
         return self.path / "export.json"
 
+    def holds_as_export(self, path: Path) -> bool:
+        """Is ``path`` its merged weights or one of its GGUF files?"""
+        place = path.resolve()
+        return bool({self.merged.resolve(), self.gguf.resolve()} & {place, place.parent})
+
     def exported(self) -> dict[str, Any]:
         """What export.json holds; nothing where there was no export.
 

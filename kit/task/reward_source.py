@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-_OF_THE_KIT = {"kit", "rewards"}  # a newer kit continues a run, and the user's file may lie beside it or not
+OF_THE_KIT = {"kit", "rewards"}  # a newer kit continues a run, and the user's file may lie beside it or not
 
 
 def source_hash(file: Path, name: str) -> str:
@@ -20,23 +18,17 @@ def source_hash(file: Path, name: str) -> str:
     Raises:
         SyntaxError: the file is no Python.
     """
-    text = _read(file)
-    parts = _used_by(name, text)
+    text = read_source(file)
+    statements = [node for node in ast.parse(text).body if not _is_comment(node)]
+    used, wanted = {name}, True
+    while wanted:
+        parts = [node for node in statements if used & _bound(node) or not _bound(node)]
+        wanted = bool(found := {other for node in parts for other in _mentioned(node)} - used)
+        used |= found
     pieces = ["\n".join(text.split("\n")[_first_line(node) - 1 : node.end_lineno]).rstrip() for node in parts]
     beside = sorted({module for node in parts for module in _imported(node, file.parent)} - {file})
-    pieces += [_read(module).rstrip() for module in beside]
+    pieces += [read_source(module).rstrip() for module in beside]
     return hashlib.sha256("\n".join(pieces).encode()).hexdigest()[:16]
-
-
-def lacking_packages(file: Path, name: str) -> list[str]:
-    """The modules that the function ``name`` imports whenever it is called and that are nowhere to be found; nothing is
-    called. What stands behind an ``if``, a ``try`` or a ``return``, or in another function, may never be imported.
-    """
-    tree = ast.parse(_read(file)).body
-    functions = {node.name: node for node in tree if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    names = set(_surely_imported(functions[name])) if name in functions else set()
-    beside = {path.stem for path in file.parent.iterdir() if path.suffix == ".py" or path.is_dir()}
-    return sorted(module for module in names - beside - _OF_THE_KIT if not _is_found(module))
 
 
 def whole_source_hash(file: Path) -> str:
@@ -45,45 +37,13 @@ def whole_source_hash(file: Path) -> str:
     Raises:
         SyntaxError: the file is no Python.
     """
-    text = _read(file)
+    text = read_source(file)
     beside = sorted(set(_imported(ast.parse(text), file.parent)) - {file})
-    return hashlib.sha256("\n".join([text, *map(_read, beside)]).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join([text, *map(read_source, beside)]).encode()).hexdigest()[:16]
 
 
-def _used_by(name: str, text: str) -> list[ast.stmt]:
-    """The statements of a file that ``name`` is made of."""
-    statements = [node for node in ast.parse(text).body if not _is_comment(node)]
-    used, wanted = {name}, True
-    while wanted:
-        parts = [node for node in statements if used & _bound(node) or not _bound(node)]
-        wanted = bool(found := {other for node in parts for other in _mentioned(node)} - used)
-        used |= found
-    return parts
-
-
-def _surely_imported(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
-    """Of the statements that a function begins with, up to the first that does more than import or name a value."""
-    for node in function.body:
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.split(".")[0]
-        elif not isinstance(node, (ast.Expr, ast.Assign, ast.ImportFrom)) or _calls(node):
-            return
-
-
-def _calls(node: ast.stmt) -> bool:
-    return any(isinstance(inner, (ast.Call, ast.Await, ast.Yield, ast.YieldFrom)) for inner in ast.walk(node))
-
-
-def _is_found(module: str) -> bool:
-    try:
-        return module in sys.modules or importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
-
-
-def _read(file: Path) -> str:
+def read_source(file: Path) -> str:
+    """A Python file as text, however its lines end."""
     return file.read_text(encoding="utf-8-sig", errors="replace").replace("\r\n", "\n")
 
 
@@ -126,11 +86,11 @@ def _imported(node: ast.AST, folder: Path) -> Iterator[Path]:
                 names = [inner.module] if inner.module else [alias.name for alias in inner.names]
             else:
                 continue
-            for first in {name.split(".")[0] for name in names} - _OF_THE_KIT:
+            for first in {name.split(".")[0] for name in names} - OF_THE_KIT:
                 place = folder / first
                 for module in {place.with_suffix(".py"), *place.rglob("*.py")} - seen:
                     if module.is_file():
                         seen.add(module)
                         with suppress(SyntaxError):  # it may be no module that is ever imported
-                            waiting.append(ast.parse(_read(module)))
+                            waiting.append(ast.parse(read_source(module)))
                         yield module

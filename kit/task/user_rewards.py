@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from kit.cli.errors import UserError
-from kit.task.reward_source import lacking_packages, source_hash
+from kit.task.reward_imports import lacking_packages
+from kit.task.reward_source import source_hash
 from kit.task.user_code import run_file
 
 RewardFunction = Callable[..., Sequence[float | None]]

@@ -37,6 +37,9 @@ def test_it_is_exported_and_scored_as_our_own(chain, foreign, tmp_path):
     run_script("evaluate.py", run.path, "--dataset", chain / "data" / "heldout.jsonl", "--limit", "4")
     rows = [row["name"] for row in json.loads(run.scores_file.read_text(encoding="utf-8"))["rows"]]
     assert rows == ["base", "adapter", "merged", "q8_0"]
+    run.report_file.write_text("of the export before", encoding="utf-8")
+    run_script("merge_and_export.py", run.path, "--check")
+    assert "adapter" in run.report_file.read_text(encoding="utf-8")
     card = (run.path / "README.md").read_text(encoding="utf-8")
     assert "an adapter that was trained elsewhere" in card
     assert "grpo" not in card.lower()
