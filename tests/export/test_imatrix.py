@@ -11,6 +11,7 @@ from kit.llama_cpp.gguf import GgufFile, quantize
 from kit.llama_cpp.imatrix import UNCHANGED, make_imatrix, matrix_used_in
 from kit.prompts import format_reply
 from kit.storage.run_folder import RunFolder, append_jsonl
+from kit.training.rollout_batch import RolloutBatch
 from tests.conftest import run_script
 
 QUESTIONS = 80
@@ -22,8 +23,13 @@ def run(chain, tmp_path_factory):
     run = RunFolder(shutil.copytree(chain / "short", tmp_path_factory.mktemp("imatrix") / "short"))
     lines = (chain / "data" / "train.jsonl").read_text(encoding="utf-8").splitlines()[:QUESTIONS]
     asked = [json.loads(line) for line in lines]
-    rows = [{"step": 3, "question": row["question"], "reply": format_reply("1 + 1 = 2", "2")} for row in asked]
-    append_jsonl(run.samples_file, *rows)
+    batch = RolloutBatch(
+        questions=[row["question"] for row in asked],
+        golds=["2"] * QUESTIONS,
+        replies=[format_reply("1 + 1 = 2", "2")] * QUESTIONS,
+        rewards={"correctness": [2.0] * QUESTIONS},
+    )
+    append_jsonl(run.samples_file, *batch.samples(step=3))
     return run
 
 
