@@ -282,32 +282,33 @@ def _refusal(settings: Settings, machine: Machine, shape: ModelShape, choice: En
         f"{settings.model} does not fit {machine.name} with these settings: at least {need:.1f} GiB are needed, "
         f"{machine.free_gib:.1f} free"
     )
-    opened = (
-        (("--gpu-memory-utilization",), ("gpu_memory_utilization",)),
-        (
-            ("--batch-size", "--gradient-accumulation-steps"),
-            ("per_device_train_batch_size", "gradient_accumulation_steps"),
-        ),
-    )
-    attempts: list[tuple[str, dict[str, Any]]] = [
-        ("--load-in-4bit", {"load_in_4bit": True}),
-        *(
-            (f"without {' and '.join(options)}", {name: getattr(Settings(), name) for name in names})
-            for options, names in opened
-        ),
-        ("--vllm off", {"vllm": "off"}),
-        *((f"--max-completion-length {n}", {"max_completion_length": n}) for n in (512, 384, 256)),
-        *((f"--max-prompt-length {n}", {"max_prompt_length": n}) for n in (512, 256)),
-    ]
-    for words, changes in attempts:
-        left_out = set(changes) if words.startswith("without") else set()
-        if left_out and not left_out & settings.given:
-            continue
-        given = (settings.given | set(changes)) - left_out
-        changed = dataclasses.replace(settings, given=frozenset(given), **changes)
-        if changed == settings and not left_out:
-            continue
+    for words, changed in _other_settings(settings):
         if _largest_that_fits(changed, machine, shape, choose_engine(machine, changed.vllm, shape.head)):
-            return f"{said}: it fits {words if left_out else 'with ' + words}"
+            return f"{said}: it fits {words}"
     smaller = f"name a smaller --model{' (the default is unsloth/Qwen2.5-0.5B-Instruct)' if machine.has_cuda else ''}"
     return f"{said}: {smaller}, or use a {'larger card' if machine.has_cuda else 'machine with more memory'}"
+
+
+def _other_settings(settings: Settings) -> Iterator[tuple[str, Settings]]:
+    """What a user may change so that less is needed, the least felt first: in words, and the settings then."""
+
+    def with_(option: str, **changes: Any) -> Iterator[tuple[str, Settings]]:
+        changed = dataclasses.replace(settings, given=settings.given | frozenset(changes), **changes)
+        if changed != settings:
+            yield f"with {option}", changed
+
+    def without(options: str, *names: str) -> Iterator[tuple[str, Settings]]:
+        if settings.given & set(names):
+            left = {name: getattr(Settings(), name) for name in names}
+            yield f"without {options}", dataclasses.replace(settings, given=settings.given - set(names), **left)
+
+    yield from with_("--load-in-4bit", load_in_4bit=True)
+    yield from without("--gpu-memory-utilization", "gpu_memory_utilization")
+    yield from without(
+        "--batch-size and --gradient-accumulation-steps", "per_device_train_batch_size", "gradient_accumulation_steps"
+    )
+    yield from with_("--vllm off", vllm="off")
+    for length in (512, 384, 256):
+        yield from with_(f"--max-completion-length {length}", max_completion_length=length)
+    for length in (512, 256):
+        yield from with_(f"--max-prompt-length {length}", max_prompt_length=length)
