@@ -37,6 +37,27 @@ def test_a_mirror_holds_what_a_new_machine_needs(run, tmp_path):
     assert not mirror.restore()  # never over a run that is there
 
 
+def test_the_best_step_and_the_adapter_come_back_and_go_as_in_the_run(run, tmp_path):
+    shutil.copytree(run.checkpoints / "step-4", run.best_adapter(4))
+    shutil.copytree(run.checkpoints / "step-6", run.adapter)
+    held = _files(run.best) | _files(run.adapter)
+    mirror = Mirror(run, tmp_path / "drive", say=pytest.fail)
+    mirror.finish()
+    shutil.rmtree(run.path)
+    assert mirror.restore()
+    assert held
+    assert held == _files(run.best) | _files(run.adapter)
+    shutil.rmtree(run.adapter)  # the run goes further
+    shutil.rmtree(run.best_adapter(4))
+    mirror.finish()
+    assert not mirror.copy.adapter.exists()
+    assert not list(mirror.copy.best.iterdir())
+
+
+def _files(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 def test_a_restore_that_was_cut_off_is_done_again(run, tmp_path):
     shutil.copytree(run.checkpoints / "step-4", run.best_adapter(4))
     for file in (run.warm_start_file, run.screen_file, run.samples_file):

@@ -325,5 +325,12 @@ def test_what_older_versions_recorded_for_nothing_is_no_difference(tmp_path, que
         check_same_run(run, Settings(system_prompt="Be brief."), questions, choose_rewards("correctness"))
 
 
+def test_other_questions_are_refused(tmp_path, questions):
+    run = RunFolder(tmp_path)
+    run.write(describe_run(Settings(), questions, *choose_rewards("correctness")))
+    with pytest.raises(UserError, match="the questions are others"):
+        check_same_run(run, Settings(), questions[:-1], choose_rewards("correctness"))
+
+
 def test_a_run_of_an_older_version_continues(recorded):
     assert recorded("{}:pay", "{}:pay", PAY.replace("= 7", "= 8"), without=("reward_sources",)) is None

@@ -46,6 +46,21 @@ def same(one, other):
     return one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
 
 
+def test_the_best_until_the_newest_checkpoint_stays(tmp_path):
+    """A run that is killed goes on from there, and would keep it at its end."""
+    run, settings = RunFolder(tmp_path), Settings(eval_every=20)
+    for folder in (run.checkpoints / "step-50", run.best_adapter(40), run.best_adapter(60)):
+        folder.mkdir(parents=True)
+    looks = {40: "2" * 10 + "0" * 10, 60: "2" * 20}
+    append_jsonl(run.metrics_file, *({"step": step, "heldout": {"right": right}} for step, right in looks.items()))
+    held = HeldOut([{"question": "?", "answer": "1"}] * 20, settings, run, RunLog(run, settings))
+    held._forget_old_bests()
+    assert {folder.name for folder in run.best.iterdir()} == {"step-40", "step-60"}
+    (run.checkpoints / "step-60").mkdir()
+    held._forget_old_bests()
+    assert {folder.name for folder in run.best.iterdir()} == {"step-60"}
+
+
 @pytest.fixture(scope="module")
 def ruined(chain):
     run = chain / "ruined"
