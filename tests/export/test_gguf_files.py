@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
 from kit.cli.errors import UserError
 from kit.export import ggufs
@@ -20,7 +21,7 @@ from kit.export.staging import staging
 from kit.llama_cpp.gguf import GgufFile, convert, quantize
 from kit.storage.run_folder import RunFolder
 from tests.conftest import run_script
-from tests.export.test_export import check, no_chat_template, other_end_of_turn
+from tests.export.test_export import check, edit_weights, no_chat_template, other_end_of_turn
 
 
 @pytest.fixture
@@ -40,6 +41,29 @@ def test_an_f16_gguf_of_the_base_is_refused(run, base_gguf):
 def test_a_quantized_gguf_of_the_base_is_refused(run, base_gguf):
     quantize(base_gguf, run.gguf_file("q8_0"), "q8_0")
     with pytest.raises(ExportRefused, match=r"short\.q8_0\.gguf: .*made from other weights"):
+        check(run)
+
+
+def zeros(matrix):
+    matrix.zero_()
+
+
+def rows_reversed(matrix):
+    matrix.copy_(matrix.flip(0))
+
+
+def noise_of_its_size(matrix):
+    matrix.add_(matrix.float().std() * torch.randn(matrix.shape, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("spoil", [zeros, rows_reversed, noise_of_its_size])
+def test_a_quantized_gguf_with_one_spoilt_matrix_is_refused(run, tmp_path, spoil):
+    """Its distance along the change says little: such an error is wide, and so would be what it may be off."""
+    spoilt = shutil.copytree(run.merged, tmp_path / "spoilt")
+    edit_weights(spoilt / "model.safetensors", lambda weights: spoil(weights["model.layers.1.mlp.down_proj.weight"]))
+    convert(spoilt, tmp_path / "x.gguf", "f16", "short")
+    quantize(tmp_path / "x.gguf", run.gguf_file("q8_0"), "q8_0")
+    with pytest.raises(ExportRefused, match=r"down_proj\.weight is 1.* from other weights or is damaged"):
         check(run)
 
 
