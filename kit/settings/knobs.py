@@ -56,8 +56,8 @@ class Settings:
     task: str = knob("gsm8k", "what is asked and what is right: a file of the folder tasks/, by its name, or your own "
                      "(FILE.yaml, FILE.py)", "data")  # fmt: skip
     skip_bad_rows: bool = knob(False, "leave out rows that cannot be used, and say how many", "data")
-    screen: int = knob(0, "ask each question so many times first and train on those that are neither always right nor "
-                       "always wrong; 0 trains on all", "data", least=0)  # fmt: skip
+    screen: int = knob(0, "ask each question so many times first, until enough are neither always right nor always "
+                       "wrong, and train on those; 0 trains on all", "data", least=0)  # fmt: skip
     system_prompt: str = knob("", "what the model is told first: a text, or a file that holds it; empty is the "
                               "task's, which asks for the tags that rewards read", "data", or_file=True)  # fmt: skip
 
