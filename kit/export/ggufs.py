@@ -11,6 +11,7 @@ from kit.export.adapter_gguf import checked_base_gguf, make_adapter_gguf, verifi
 from kit.export.calibration import calibrate
 from kit.export.checks.check import ExportRefused
 from kit.export.checks.gguf import answers_as_merged, carries_training, metadata_agrees
+from kit.export.checks.rounding import is_f16_rounded
 from kit.export.evidence import Evidence
 from kit.export.merge import Merged
 from kit.export.record import ExportRecord
@@ -83,6 +84,9 @@ def check_ggufs(merged: Merged, record: ExportRecord, evidence: Evidence, scratc
         ExportRefused: a check failed.
     """
     held = {file.name.split(".")[-2]: file for file in sorted(record.run.gguf.glob("*.gguf"))}
+    for kind, file in held.items():
+        if kind in record.ggufs and file_hash(file) != record.ggufs[kind]["sha256"]:
+            record.say(f"{file.name} is not the file that was exported (its sha256 is another): its content is checked")
     adapter = held.pop(ADAPTER_KIND, None)
     entries: dict[str, Any] = {}
     if held or adapter:
@@ -130,6 +134,8 @@ def _verified(
     for kind, gguf in list(readers.items()):
         checks = [metadata_agrees(gguf, merged.folder)]
         readable = with_readable_weights(gguf, scratch)
+        if files[kind] != f16:
+            checks.append(is_f16_rounded(gguf, readable, GgufFile(f16)))
         checks.append(carries_training(gguf, readable, merged.folder, merged.base, distances))
         if failed := record.take(*checks):
             refused[kind] = failed

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.cli.errors import UserError
-from kit.llama_cpp.gguf import GgufFile, gguf_library
+from kit.llama_cpp.gguf import GgufFile
 from kit.llama_cpp.running import converter, output_of
 from kit.storage.weight_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
@@ -62,8 +62,7 @@ class AdapterGguf:
 
     @cached_property
     def _tensors(self) -> dict[str, np.ndarray]:
-        dequantize = gguf_library().dequantize
-        return {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in self._file.tensors}
+        return {name: self._file.values(name) for name in self._file.names}
 
     @property
     def _alpha(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import sys
 from collections import Counter
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 NEED_IMATRIX = ("iq3_xxs", "iq3_xs", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "q2_k_s")
 CONVERTED = ("f32", "f16", "bf16")  # written by the converter; everything else is quantized from f16
 _ONLY_IN_C = {"q1_0", "q2_0"}  # llama.cpp's Python package cannot read these types; its programs can
+_NOT_QUANTIZED = ("f64", "f32", "f16", "bf16")
 BLOCK = 256  # the row length that K-quants and most I-quants need a multiple of
 _LONG_ARRAY = 1000
 _LENGTH = 4  # where an array's length stands among a field's parts: length of the name, name, type, type of the items
@@ -126,22 +128,38 @@ class GgufFile:
         Raises:
             KeyError: the file has no such tensor.
         """
-        found = self._tensor(name)
-        return gguf_library().dequantize(found.data, found.tensor_type)
+        return self.values(self._tensor(name).name)
 
     def bits(self, name: str) -> int | None:
-        """The bits of a weight of a quantized matrix, without its block's scale; ``None`` where it is not quantized.
+        """As ``bits_of``, by the tensor's name in the Hugging Face model.
 
         Raises:
             KeyError: the file has no such tensor.
         """
-        kind = self._tensor(name).tensor_type.name
-        return int(kind.lstrip("ITQ")[0]) if "Q" in kind else None
+        return self.bits_of(self._tensor(name).name)
+
+    @cached_property
+    def _tensors(self) -> dict[str, Any]:
+        return {tensor.name: tensor for tensor in self._reader.tensors}
 
     @property
-    def tensors(self) -> list[Any]:
-        """All of them, as llama.cpp's reader gives them."""
-        return list(self._reader.tensors)
+    def names(self) -> list[str]:
+        """What its tensors are called in the file."""
+        return list(self._tensors)
+
+    def values(self, own_name: str) -> np.ndarray:
+        """A tensor in float32, by its name in the file."""
+        found = self._tensors[own_name]
+        return gguf_library().dequantize(found.data, found.tensor_type)
+
+    def type_of(self, own_name: str) -> str:
+        """A tensor's type, such as ``q4_k``, by its name in the file."""
+        return str(self._tensors[own_name].tensor_type.name).lower()
+
+    def bits_of(self, own_name: str) -> int | None:
+        """The bits of a weight of a quantized tensor, without its block's scale; ``None`` where it is not quantized."""
+        kind = self.type_of(own_name)
+        return None if kind in _NOT_QUANTIZED else int(re.sub(r"\D", "", kind)[0])
 
     def name_of(self, name: str) -> str:
         """What the file calls a tensor of the Hugging Face model (``….weight``).
@@ -156,10 +174,9 @@ class GgufFile:
             self._architecture, int(self.value(f"{self._architecture_name}.block_count"))
         )
         wanted = names.get_name(name, try_suffixes=(".weight",))
-        found = next((tensor for tensor in self._reader.tensors if tensor.name == wanted), None)
-        if found is None:
+        if wanted not in self._tensors:
             raise KeyError(name)
-        return found
+        return self._tensors[wanted]
 
     def in_order(self, found: np.ndarray, name: str, wanted: np.ndarray) -> np.ndarray:
         """Rows of a matrix in Hugging Face's order, that is nearer ``wanted``.

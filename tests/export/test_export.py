@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from kit.export.checks.check import ExportRefused
@@ -169,6 +170,19 @@ def a_tensor_less(run):
     edit_weights(run.merged / "model.safetensors", lambda weights: weights.pop("model.norm.weight"))
 
 
+def a_tensor_more(run):
+    bias = _MATRIX.replace("weight", "bias")
+    edit_weights(run.merged / "model.safetensors", lambda weights: weights.update({bias: weights[_MATRIX][:, 0] * 1}))
+
+
+def every_entry_one_place_off(run):
+    edit_weights(run.merged / "model.safetensors", lambda weights: weights[_MATRIX].view(torch.int16).add_(1))
+
+
+def one_entry_two_places_off(run):
+    edit_weights(run.merged / "model.safetensors", lambda weights: weights[_MATRIX][0].view(torch.int16)[:1].add_(2))
+
+
 def other_architecture(run):
     edit_json(run.merged / "config.json", lambda config: config.update(rms_norm_eps=1e-2))
 
@@ -184,6 +198,9 @@ def other_architecture(run):
         (the_base, "entries that are not base"),
         (a_norm_nudged, r"model\.norm\.weight is not the base's"),
         (a_tensor_less, r"model\.norm\.weight is missing"),
+        (a_tensor_more, r"up_proj\.bias is not in the base"),
+        (every_entry_one_place_off, "the farthest by 1 places"),
+        (one_entry_two_places_off, "has 1 of .* the farthest by 2 places"),
         (other_architecture, "loaded as another model"),
         (other_end_of_turn, "the end-of-turn token is"),
         (padding_is_end_of_turn, "the pad token is the end-of-turn token"),
@@ -209,7 +226,6 @@ def test_no_gguf_is_made_from_a_damaged_merge(run):
 
 def test_an_adapter_that_merging_changes_is_refused(chain, tmp_path):
     """LoRA on an embedding that is the output head too: as an adapter it changes one of the two, merged both."""
-    import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -6,22 +6,24 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from kit.cli.errors import UserError
 from kit.export import ggufs
 from kit.export.checks.check import ExportRefused
-from kit.export.checks.gguf import carries_training
+from kit.export.checks.gguf import carries_training, metadata_agrees
 from kit.export.evidence import evidence_of
-from kit.export.ggufs import make_ggufs
+from kit.export.ggufs import check_ggufs, make_ggufs
 from kit.export.hub_upload import upload_list
 from kit.export.merge import merged_as_it_is
 from kit.export.modelfile import remove_those_of_nothing
 from kit.export.record import ExportRecord
 from kit.export.staging import staging
 from kit.llama_cpp.gguf import GgufFile, convert, quantize
+from kit.storage.generation_settings import GREEDY_METADATA
 from kit.storage.run_folder import RunFolder
 from tests.conftest import run_script
-from tests.export.test_export import check, edit_weights, no_chat_template, other_end_of_turn
+from tests.export.test_export import check, edit_weights, no_chat_template, other_end_of_turn, padding_is_end_of_turn
 
 
 @pytest.fixture
@@ -52,19 +54,62 @@ def rows_reversed(matrix):
     matrix.copy_(matrix.flip(0))
 
 
-def noise_of_its_size(matrix):
-    matrix.add_(matrix.float().std() * torch.randn(matrix.shape, generator=torch.Generator().manual_seed(0)))
+def a_twentieth_more(matrix):
+    matrix.mul_(1.05)
 
 
-@pytest.mark.parametrize("spoil", [zeros, rows_reversed, noise_of_its_size])
-def test_a_quantized_gguf_with_one_spoilt_matrix_is_refused(run, tmp_path, spoil):
-    """Its distance along the change says little: such an error is wide, and so would be what it may be off."""
+_MATRIX, _NORM, _EMBEDDING = (
+    "model.layers.1.mlp.down_proj.weight", "model.layers.1.input_layernorm.weight", "model.embed_tokens.weight",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what", "kind"),
+    [
+        (zeros, _MATRIX, "q8_0"), (rows_reversed, _MATRIX, "q4_0"), (a_twentieth_more, _MATRIX, "q8_0"),
+        (a_twentieth_more, _NORM, "q4_0"), (rows_reversed, _EMBEDDING, "q8_0"),
+    ],
+)  # fmt: skip
+def test_a_quantized_gguf_with_one_spoilt_tensor_is_refused(run, tmp_path, spoil, what, kind):
+    """Whether training changed it or not, and however wide a step of the type is."""
     spoilt = shutil.copytree(run.merged, tmp_path / "spoilt")
-    edit_weights(spoilt / "model.safetensors", lambda weights: spoil(weights["model.layers.1.mlp.down_proj.weight"]))
+    edit_weights(spoilt / "model.safetensors", lambda weights: spoil(weights[what]))
     convert(spoilt, tmp_path / "x.gguf", "f16", "short")
-    quantize(tmp_path / "x.gguf", run.gguf_file("q8_0"), "q8_0")
-    with pytest.raises(ExportRefused, match=r"down_proj\.weight is 1.* from other weights or is damaged"):
+    quantize(tmp_path / "x.gguf", run.gguf_file(kind), kind)
+    named = GgufFile(run.gguf_file(kind)).name_of(what)
+    with pytest.raises(ExportRefused, match=rf"{kind}\.gguf: its {named} is .* from other weights or is damaged"):
         check(run)
+
+
+def test_a_gguf_that_holds_twice_the_change_is_refused(chain, tmp_path):
+    """Its tensors are f16's of that merge; what was trained is in them more than once."""
+    run = RunFolder(chain / "short")
+    twice = shutil.copytree(run.merged, tmp_path / "twice")
+    base = load_file(chain / "base" / "model.safetensors")
+
+    def again(weights):
+        for name, tensor in weights.items():
+            tensor.copy_(2 * tensor.float() - base[name].float())
+
+    edit_weights(twice / "model.safetensors", again)
+    convert(twice, tmp_path / "x.gguf", "f16", "short")
+    file = GgufFile(tmp_path / "x.gguf")
+    check = carries_training(file, file, run.merged, run.merge_base(), lambda _: (None, None))
+    assert not check.passed
+    assert "made from other weights" in check.says
+
+
+def test_a_file_that_somebody_put_in_the_place_of_the_exported_one_is_said(run):
+    exported = run.exported()["gguf"]["f16"]["sha256"]
+    convert(run.merged, run.gguf_file("f16"), "f16", "another name")
+    said: list[str] = []
+    record = ExportRecord(run, said.append)
+    with staging(run) as scratch:
+        check_ggufs(merged_as_it_is(record, evidence_of(run)), record, evidence_of(run), scratch)
+    assert [line for line in said if "is not the file that was exported" in line] == [
+        "short.f16.gguf is not the file that was exported (its sha256 is another): its content is checked"
+    ]
+    assert record.ggufs["f16"]["sha256"] != exported
 
 
 def test_of_several_types_those_that_pass_are_kept(run, base_gguf, monkeypatch):
@@ -92,7 +137,6 @@ def test_of_several_types_those_that_pass_are_kept(run, base_gguf, monkeypatch):
 
 
 def test_a_type_whose_steps_the_base_lies_on_says_that_rounding_takes_the_change(chain, base_gguf, tmp_path):
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     quantize(base_gguf, tmp_path / "coarse.gguf", "q4_0")
@@ -124,6 +168,16 @@ def test_a_gguf_of_a_tokenizer_with_another_end_of_turn_is_refused(run, tmp_path
         check(run)
     assert "the end-of-turn token is 151643, in merged 151645" in str(refused.value)
     assert "the chat template is not merged's" in str(refused.value)
+
+
+def test_a_gguf_that_stops_nowhere_or_asks_for_sampling_is_refused(run, tmp_path, monkeypatch):
+    other = RunFolder(shutil.copytree(run.path, tmp_path / "other"))
+    padding_is_end_of_turn(other)
+    monkeypatch.setattr("kit.llama_cpp.gguf.GREEDY_METADATA", GREEDY_METADATA | {"general.sampling.temp": 0.7})
+    convert(other.merged, run.gguf_file("f16"), "f16", "short")
+    said = metadata_agrees(GgufFile(run.gguf_file("f16")), run.merged).says
+    assert "the pad token is the end-of-turn token" in said
+    assert "it asks for sampling that it was not scored with (general.sampling.temp 0.7" in said
 
 
 def test_files_of_an_earlier_name_or_of_other_weights_do_not_stay_beside_the_new(run):

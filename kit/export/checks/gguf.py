@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kit.chat_templates import UNTHINKING
 from kit.export.checks.check import Check
+from kit.export.checks.rounding import step_of
 from kit.export.weights import load_model, load_tokenizer, next_token, no_room_for
 from kit.generation.engine import Sampling
 from kit.generation.llama_cpp_engine import open_gguf
@@ -18,9 +19,6 @@ from kit.models.tensors import Tensors
 from kit.storage.generation_settings import GREEDY_METADATA
 from kit.storage.hub import local_folder
 
-if TYPE_CHECKING:
-    import torch
-
 # llama.cpp rounds activations to 16 bits (11 significant ones) in every product of an f16 file: seen, 0.0005 nats a
 # token on Qwen2.5-Coder-0.5B (0.00015 on the demo's model). Of two tokens that are closer than the
 # second, either may win.
@@ -28,10 +26,6 @@ MAX_F16_DIFFERENCE_NATS, NEAR_TIE_NATS = 0.01, 0.05
 # Halfway between the base (0) and merged (1) a file begins to be the base. Rounding adds noise that knows nothing of
 # the change; its own spread comes on top, so many times: it is small unless the change is tiny or the model is.
 SHARE_RANGE, SPREADS = (0.5, 1.5), 3.0
-# A matrix of zeros is once as far from merged's as that is large, another matrix of its size 1.4 times. Rounding
-# stays below 1: the coarsest types (tq1_0, tq2_0: a block's largest weight, its negative, 0) leave 0.8 of a bell curve.
-MAX_ERROR = 0.97
-_BLOCK = 32  # weights with a scale of their own
 _ON_GRID = 0.5  # of the noise that rounding to a step leaves in weights that lie anywhere
 _MUCH, _PARTLY = 0.25, 0.1
 MAX_REPLY_TOKENS = 96
@@ -121,8 +115,6 @@ class _Sums:
     spread: float = 0.0  # ((file - merged) x change)²
     change_on_grid: float = 0.0  # change² in matrices whose base this file's type holds without rounding
     step: float = 0.0  # (a step of the type)², in quantized matrices
-    farthest: float = 0.0  # of all matrices, the largest distance of file and merged, beside merged's own size
-    farthest_name: str = ""
 
     @property
     def share(self) -> float:
@@ -161,12 +153,6 @@ def carries_training(gguf: GgufFile, readable: GgufFile, merged: Path, base: str
         return Check(gguf.path.name, "carries_adapter", False, says, {})
     if not sums.change:
         return Check(gguf.path.name, "carries_adapter", True, "training changed no matrix of it", {})
-    if sums.farthest > MAX_ERROR:
-        says = (
-            f"its {sums.farthest_name} is {sums.farthest:.2g} times as far from merged's as that is large "
-            f"({MAX_ERROR} allowed): it was made from other weights or is damaged, export it again"
-        )
-        return Check(gguf.path.name, "carries_adapter", False, says, {"farthest": sums.farthest})
     share, spread = sums.share, SPREADS * sums.share_spread
     low, high = SHARE_RANGE[0] - spread, SHARE_RANGE[1] + spread
     numbers = {"share": share, "spread": sums.share_spread, "change_in_steps": sums.change_in_steps}
@@ -205,17 +191,9 @@ def _sums(gguf: GgufFile, merged: Path, base: str) -> _Sums:
         sums.carried += ((in_file - original) * change).sum().item()
         sums.change += of_change
         sums.spread += ((in_file - tensor) * change).square().sum().item()
-        if (far := ((in_file - tensor).norm() / tensor.norm()).item()) > sums.farthest:
-            sums.farthest, sums.farthest_name = far, name
         if bits := gguf.bits(name):
-            step = _step(original, bits)
+            step = step_of(original, bits)
             sums.step += step**2 * change.numel()
             if (in_file - original).square().mean().sqrt().item() < _ON_GRID * step / 12**0.5:
                 sums.change_on_grid += of_change
     return sums
-
-
-def _step(weights: torch.Tensor, bits: int) -> float:
-    """About the distance of neighbouring values in a type of so many bits: its blocks' ranges, cut in 2^bits."""
-    blocks = weights.reshape(-1, _BLOCK) if weights.numel() % _BLOCK == 0 else weights.reshape(1, -1)
-    return (2 * blocks.abs().amax(1) / (2**bits - 1)).square().mean().sqrt().item()
