@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,25 @@ def run_script(*arguments: object, check: bool = True, **options) -> subprocess.
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, **options)
     assert not check or done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done
+
+
+def killed_once(condition: Callable[[], bool], *arguments: object) -> None:
+    """Run one of the kit's scripts until ``condition`` holds, which must be before it ends, and kill it."""
+    command = [sys.executable, *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not condition():
+        time.sleep(0.01)
+        assert process.poll() is None, process.communicate()[0][-3000:]
+    process.kill()
+    process.communicate()
+
+
+def short_training(chain: Path, run: object, *options: object) -> list[object]:
+    """What starts a training as short as tests/short.yaml says, of the chain's base; of options the last counts."""
+    return [
+        "train_lora.py", "--config", "tests/short.yaml", "--model", chain / "base",
+        "--dataset", chain / "data" / "train.jsonl", "--output-dir", run, *options,
+    ]  # fmt: skip
 
 
 _WRITES = """
@@ -78,10 +99,7 @@ def base_gguf(chain, tmp_path_factory) -> Path:
 def _make_chain(folder: Path) -> None:
     run_script("-m", "demo.base", folder / "base", "--steps", "200")
     run_script("-m", "demo.problems", folder / "data")
-    trained = run_script(
-        "train_lora.py", "--config", "tests/short.yaml", "--model", folder / "base", "--max-steps", "3",
-        "--dataset", folder / "data" / "train.jsonl", "--output-dir", folder / "short",
-    )  # fmt: skip
+    trained = run_script(*short_training(folder, folder / "short", "--max-steps", "3"))
     (folder / "train.log").write_text(trained.stdout + trained.stderr, encoding="utf-8")
     run_script("merge_and_export.py", folder / "short", "--gguf", "f16", "q8_0")
     run_script("evaluate.py", folder / "short", "--dataset", folder / "data" / "heldout.jsonl", "--limit", "50")

@@ -75,6 +75,8 @@ def test_replaying_the_transcripts_gives_the_scores(run):
         assert sum(strict) / 50 == row["strict"]["accuracy"]
         assert sum(flexible) / 50 == row["flexible"]["accuracy"]
         assert sum(parse_reply(line["reply"]).soft for line in lines) / 50 == row["format_rate"]
+        assert sum(line["truncated"] for line in lines) / 50 == row["truncated_rate"]
+        assert sum(line["tokens"] for line in lines) / 50 == row["mean_completion_tokens"]
 
 
 def test_training_changed_what_the_model_says(run):

@@ -7,6 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import rewards
+from demo.problems import write_problems
 from kit.cli.errors import UserError
 from kit.prompts import build_prompt, format_reply, parse_reply, tags
 from kit.task.questions import load_questions
@@ -207,9 +208,21 @@ GSM8K_FOLDER = os.environ.get("GSM8K_DIR")  # the data set is not part of the re
 @pytest.mark.skipif(GSM8K_FOLDER is None, reason="GSM8K_DIR names no folder with GSM8K's train.jsonl and test.jsonl")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_law_5_every_gold_solution_of_gsm8k_is_worth_the_most(recipe):
-    most = sum(RECIPES[recipe].values())
     rows = [row for name in ("train", "test") for row in load_questions(f"{GSM8K_FOLDER}/{name}.jsonl")]
     assert len(rows) == 7473 + 1319
+    are_worth_the_most(rows, recipe)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_law_5_holds_for_the_demos_problems_too(recipe, tmp_path):
+    write_problems(tmp_path, seed=0)
+    are_worth_the_most(load_questions(str(tmp_path / "train.jsonl")), recipe)
+
+
+def are_worth_the_most(rows, recipe):
+    """Worked solutions, beside the same with another number."""
+    most = sum(RECIPES[recipe].values())
+    assert rows
     for row in rows:
         steps, _, gold = row["answer"].rpartition("\n#### ")
         assert total(format_reply(steps, gold), row["answer"], recipe) == most

@@ -16,16 +16,12 @@ import yaml
 
 from kit.checkpointing.checkpoints import checkpoints_in, damage
 from kit.storage.run_folder import RunFolder, read_jsonl
-from tests.conftest import ROOT, run_script
+from tests.conftest import ROOT, run_script, short_training
 
 
 def command(chain, output, *further):
     """The command of the chain's short run (3 steps), into another folder."""
-    return [
-        sys.executable, "train_lora.py", "--config", "tests/short.yaml", "--model", str(chain / "base"),
-        "--max-steps", "3", "--dataset", str(chain / "data" / "train.jsonl"), "--output-dir", str(output),
-        *map(str, further),
-    ]  # fmt: skip
+    return [sys.executable, *map(str, short_training(chain, output, "--max-steps", "3", *further))]
 
 
 def start(call):
@@ -119,14 +115,11 @@ def test_a_run_that_moved_with_its_base_is_still_scored(chain, tmp_path):
 @pytest.mark.slow
 def test_killed_where_a_batch_is_updated_from_twice_it_ends_in_the_same_bits(chain, tmp_path):
     recipe = yaml.safe_load((ROOT / "tests" / "short.yaml").read_text())
-    recipe |= {"max_steps": 12, "save_steps": 3, "num_iterations": 2}
+    recipe |= {"save_steps": 3, "num_iterations": 2}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
-    calls = [
-        [part if part != "tests/short.yaml" else str(tmp_path / "recipe.yaml") for part in command(chain, run.path)]
-        for run in (whole, broken)
-    ]
-    calls = [[*call[: call.index("--max-steps")], *call[call.index("--max-steps") + 2 :]] for call in calls]
+    options = ("--config", tmp_path / "recipe.yaml", "--max-steps", 12)
+    calls = [command(chain, run.path, *options) for run in (whole, broken)]
     finish(calls[0])
     process = start(calls[1])
     wait_for(lambda: steps(broken)[-1:] == [8], process)

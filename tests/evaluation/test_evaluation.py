@@ -2,9 +2,7 @@
 
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -13,7 +11,7 @@ import evaluate
 from kit.evaluation.call import evaluation_settings
 from kit.evaluation.scores import add_comparisons, compare
 from kit.grading import verdicts
-from tests.conftest import ROOT, run_script
+from tests.conftest import killed_once, run_script
 
 
 def lines(*verdicts, strict=True, flexible=True):
@@ -51,15 +49,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(chain, gguf, heldout, tmp_path
     command = ["evaluate.py", gguf, "--dataset", heldout, "--limit", "40", "--output-dir"]
     run_script(*command, tmp_path / "whole")
     broken = tmp_path / "broken" / "transcripts" / "q8_0.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, *map(str, command), str(tmp_path / "broken")],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    while not broken.exists() or broken.read_text().count("\n") < 5:
-        time.sleep(0.02)
-        assert process.poll() is None, "it ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed_once(lambda: broken.exists() and broken.read_text().count("\n") >= 5, *command, tmp_path / "broken")
     answered = broken.read_text().count("\n")
     with broken.open("a") as transcript:
         transcript.write('{"index": 39, "question": "cut sho')

@@ -19,7 +19,7 @@ from kit.evaluation.transcripts import lines_of
 from kit.generation import runtime
 from kit.generation.artefacts import find_artefacts
 from kit.generation.engine import Completion
-from kit.generation.runtime import Server
+from kit.generation.runtime import Runtime, Server
 from kit.storage.atomic import file_hash
 from kit.storage.run_folder import RunFolder
 from kit.task.questions import fingerprint
@@ -193,6 +193,21 @@ def test_rows_that_leave_scores_json_are_named(evaluate, tmp_path, capsys):
     assert "scores.json no longer shows base: they answered other questions or settings" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "other",
+    [{"system_prompt": "Be long."}, {"max_completion_length": 100}, {"decimal_mark": "comma"}, {"task": "choice"}],
+    ids=lambda other: next(iter(other)),
+)
+def test_rows_of_other_settings_leave_the_table(evaluate, tmp_path, capsys, other):
+    evaluate(QUESTIONS)
+    scores = tmp_path / "out" / "scores.json"
+    content = json.loads(scores.read_text())
+    scores.write_text(json.dumps(content | {"rows": [content["rows"][0] | {"name": "base"}, *content["rows"]]}))
+    evaluate(QUESTIONS, **other)
+    assert [row["name"] for row in read_scores(scores)["rows"]] == ["x"]
+    assert "no longer shows base: they answered other questions or settings" in capsys.readouterr().out
+
+
 def test_rows_that_were_judged_otherwise_leave_the_table(evaluate, tmp_path, capsys, monkeypatch):
     evaluate(QUESTIONS)
     scores = tmp_path / "out" / "scores.json"
@@ -304,6 +319,21 @@ def test_from_another_working_directory_what_is_known_stays(scored, monkeypatch)
     monkeypatch.chdir(scored.path)
     drop_outdated_rows(scored)
     assert read_scores(scored.scores_file)["remarks"] == ["Old."]
+
+
+def test_whatever_changes_replies_asks_anew(evaluate, monkeypatch):
+    def engine(name, precision):
+        monkeypatch.setattr(EvaluationSettings, "runtime_of", lambda *_: Runtime(name, "float32", precision))
+
+    engine("vllm", "float32")
+    assert [len(evaluate(QUESTIONS)), len(evaluate(QUESTIONS, batch_size=1))] == [12, 0]
+    assert len(evaluate(QUESTIONS, system_prompt="Be long.")) == 12
+    engine("vllm", "bfloat16")
+    assert len(evaluate(QUESTIONS)) == 12
+    engine("transformers", "float32")
+    assert len(evaluate(QUESTIONS)) == 12
+    engine("vllm", "float32")
+    assert evaluate(QUESTIONS) == evaluate(QUESTIONS, system_prompt="Be long.") == []
 
 
 def test_another_server_is_another_model(evaluate, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from kit.llama_cpp.gguf import GgufFile, convert
 from kit.storage.generation_settings import GREEDY_METADATA, shapes_replies
-from tests.conftest import run_script
+from tests.conftest import run_script, short_training
 from tests.greedy import PUBLISHED, as_gguf, assert_the_same_replies, copy_that_asks_for_penalties
 
 
@@ -42,9 +42,6 @@ def test_rollouts_without_vllm_follow_what_is_passed(chain, asking, tmp_path):
     """A step on each folder: the same completions, drawn with the same seed."""
     samples = []
     for name, model in (("quiet", chain / "base"), ("loud", asking)):
-        run_script(
-            "train_lora.py", "--config", "tests/short.yaml", "--model", model, "--max-steps", "1",
-            "--dataset", chain / "data" / "train.jsonl", "--output-dir", tmp_path / name,
-        )  # fmt: skip
+        run_script(*short_training(chain, tmp_path / name, "--model", model, "--max-steps", "1"))
         samples.append((tmp_path / name / "samples.jsonl").read_text(encoding="utf-8"))
     assert samples[0] == samples[1]

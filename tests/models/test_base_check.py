@@ -8,7 +8,7 @@ import yaml
 from transformers import AutoTokenizer
 
 from kit.models.base_check import PADS, mend_padding
-from tests.conftest import run_script
+from tests.conftest import run_script, short_training
 
 
 def edited(chain, folder, **changes):
@@ -21,10 +21,7 @@ def edited(chain, folder, **changes):
 
 
 def train(chain, base, output, **options):
-    return run_script(
-        "train_lora.py", "--config", "tests/short.yaml", "--model", base, "--max-steps", "2",
-        "--dataset", chain / "data" / "train.jsonl", "--output-dir", output, **options,
-    )  # fmt: skip
+    return run_script(*short_training(chain, output, "--model", base, "--max-steps", "2"), **options)
 
 
 def no_template(chain, folder):

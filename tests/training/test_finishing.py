@@ -2,10 +2,6 @@
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
@@ -17,15 +13,12 @@ from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.training.finishing import finish_early
 from kit.training.training import begun
 from tests.checkpointing.test_checkpoints import save
-from tests.conftest import ROOT, run_script
+from tests.conftest import killed_once, run_script, short_training
 
 
 def command(chain, run, *options):
     """A run whose learning rate does not depend on how many steps it has."""
-    return [
-        "train_lora.py", "--config", "tests/short.yaml", "--model", chain / "base", "--output-dir", run,
-        "--dataset", chain / "data" / "train.jsonl", "--lr-scheduler-type", "constant", "--save-steps", "1", *options,
-    ]  # fmt: skip
+    return short_training(chain, run, "--lr-scheduler-type", "constant", "--save-steps", "1", *options)
 
 
 def adapter(folder):
@@ -41,12 +34,8 @@ def whole(chain):
 
 def test_killed_finished_early_and_continued_it_is_the_run_that_nobody_stopped(chain, whole):
     part = RunFolder(chain / "part")
-    arguments = [str(argument) for argument in command(chain, part.path, "--max-steps", "4")]
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
-    while not (part.checkpoints / "step-2").exists() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    arguments = command(chain, part.path, "--max-steps", "4")
+    killed_once((part.checkpoints / "step-2").exists, *arguments)
     assert not part.has_adapter
     said = run_script("train_lora.py", "--output-dir", part.path, "--finish").stdout
     step = step_of(checkpoints_in(part.checkpoints)[-1])

@@ -2,10 +2,6 @@
 
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -21,17 +17,10 @@ from kit.task.held_out import held_out_count, set_aside, with_held_out
 from kit.training.best_step import HeldOutHistory, clear_bests, points
 from kit.training.held_out import HeldOut
 from kit.training.run_log import RunLog
-from tests.conftest import ROOT, run_script
+from tests.conftest import ROOT, killed_once, run_script, short_training
 
 # A rate at which the tiny model forgets its sums within a few steps.
 RUINED = ("--learning-rate", "0.05", "--max-steps", "6", "--eval-every", "2", "--eval-questions", "60")
-
-
-def command(chain, run, *options):
-    return [
-        "train_lora.py", "--config", "tests/short.yaml", "--model", chain / "base",
-        "--dataset", chain / "data" / "train.jsonl", "--output-dir", run, *options,
-    ]  # fmt: skip
 
 
 def scores(run):
@@ -64,7 +53,7 @@ def test_the_best_until_the_newest_checkpoint_stays(tmp_path):
 @pytest.fixture(scope="module")
 def ruined(chain):
     run = chain / "ruined"
-    return run, run_script(*command(chain, run, *RUINED)).stdout
+    return run, run_script(*short_training(chain, run, *RUINED)).stdout
 
 
 def test_a_run_that_makes_the_model_worse_says_so_and_keeps_its_best_step(ruined):
@@ -173,12 +162,8 @@ def test_the_last_step_is_kept_on_request(ruined, tmp_path):
 def test_a_killed_run_comes_to_the_same_best_step(ruined, chain):
     run, _ = ruined
     again = chain / "ruined-killed"
-    arguments = [str(part) for part in command(chain, again, *RUINED, "--save-steps", "1")]
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
-    while not (again / "checkpoints" / "step-3").exists() and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    arguments = short_training(chain, again, *RUINED, "--save-steps", "1")
+    killed_once((again / "checkpoints" / "step-3").exists, *arguments)
     assert not RunFolder(again).has_adapter
     run_script(*arguments)
     right = [{step: score["right"] for step, score in scores(folder).items()} for folder in (run, again)]
@@ -191,7 +176,7 @@ def test_looking_changes_nothing(chain):
     for every in (0, 1):
         runs.append(chain / f"looked-{every}")
         run_script(
-            *command(
+            *short_training(
                 chain, runs[-1], "--max-steps", "2", "--eval-every", every, "--eval-questions", "20", "--keep", "last"
             )
         )
@@ -202,7 +187,7 @@ def test_looking_changes_nothing(chain):
 
 def test_a_run_that_stands_still_ends(chain):
     run = chain / "patient"
-    said = run_script(*command(chain, run, *RUINED, "--patience", "1", "--eval-every", "1")).stdout
+    said = run_script(*short_training(chain, run, *RUINED, "--patience", "1", "--eval-every", "1")).stdout
     assert max(scores(run)) < 6
     assert RunFolder(run).has_adapter
     assert "Next:" in said
@@ -280,7 +265,7 @@ def test_a_base_whose_replies_do_not_end_is_said_before_anything_is_trained(tmp_
 @pytest.mark.slow
 def test_a_run_from_before_there_were_held_out_questions_goes_on_with_all_of_them(chain):
     run = chain / "older"
-    run_script(*command(chain, run, "--max-steps", "2", "--save-steps", "1", "--eval-questions", "0"))
+    run_script(*short_training(chain, run, "--max-steps", "2", "--save-steps", "1", "--eval-questions", "0"))
     folder = RunFolder(run)
     record = folder.read()
     for name in ("eval_every", "eval_questions", "keep", "patience"):
@@ -289,7 +274,6 @@ def test_a_run_from_before_there_were_held_out_questions_goes_on_with_all_of_the
     config = yaml.safe_load((ROOT / "tests" / "short.yaml").read_text())
     config.pop("eval_questions")
     (chain / "older.yaml").write_text(yaml.safe_dump(config))
-    arguments = command(chain, run, "--max-steps", "3")
-    arguments[2] = chain / "older.yaml"
-    assert "after step 2" in run_script(*arguments).stdout
+    said = run_script(*short_training(chain, run, "--config", chain / "older.yaml", "--max-steps", "3")).stdout
+    assert "after step 2" in said
     assert folder.read()["settings"]["eval_questions"] == 0

@@ -4,15 +4,12 @@ import json
 
 from kit.settings.reading import read_settings
 from kit.storage.run_folder import RunFolder, read_jsonl
-from tests.conftest import run_script
+from tests.conftest import run_script, short_training
 
 
 def test_only_questions_with_spread_are_trained_on(chain, tmp_path):
     run = RunFolder(tmp_path)
-    command = [
-        "train_lora.py", "--config", "tests/short.yaml", "--model", chain / "base", "--max-steps", "3", "--screen", "4",
-        "--save-steps", "1", "--dataset", chain / "data" / "train.jsonl", "--output-dir", run.path,
-    ]  # fmt: skip
+    command = short_training(chain, run.path, "--max-steps", "3", "--screen", "4", "--save-steps", "1")
     said = run_script(*command).stdout
     tried = read_jsonl(run.screen_answers)
     kept = {line["question"] for line in tried if 0 < line["right"] < 4}

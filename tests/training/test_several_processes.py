@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from kit.checkpointing.checkpoints import checkpoints_in, step_of
 from kit.storage.run_folder import RunFolder, read_jsonl
-from tests.conftest import ROOT
+from tests.conftest import ROOT, short_training
 
 SCRIPT = "tests/training/one_of_several.py"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
@@ -45,10 +45,7 @@ def ended(count, *arguments, **options):
 
 def training(chain, run, *options):
     """The arguments of a short run; a step is 16 completions, unless ``options`` say otherwise."""
-    return [
-        "--config", "tests/short.yaml", "--model", chain / "base", "--dataset", chain / "data" / "train.jsonl",
-        "--max-steps", "3", "--output-dir", run, *options,
-    ]  # fmt: skip
+    return short_training(chain, run, "--max-steps", "3", *options)[1:]
 
 
 def share(rows, accumulation=1, group=8):
@@ -245,8 +242,7 @@ def machine(number, port):
 def test_two_machines(chain, tmp_path, shared):
     """On loopback; a folder is not shared where each has its own of that name."""
     folders = [tmp_path, tmp_path] if shared else [tmp_path / "one", tmp_path / "two"]
-    arguments = [ROOT / "tests/short.yaml" if str(word) == "tests/short.yaml" else word
-                 for word in training(chain, "run", *share(8))]  # fmt: skip
+    arguments = training(chain, "run", "--config", ROOT / "tests/short.yaml", *share(8))
     for folder in folders:
         folder.mkdir(exist_ok=True)
     port = 20_000 + os.getpid() % 20_000

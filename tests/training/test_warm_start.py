@@ -1,10 +1,6 @@
 """A warm start: decided by a look, made of the model's own replies, survives a kill, and GRPO begins where it ends."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -18,16 +14,13 @@ from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.task.worked_example import read_worked_example
 from kit.training import warm_start
 from kit.training.warm_start import WarmStart, questions_for_enough_right
-from tests.conftest import ROOT, run_script
+from tests.conftest import killed_once, run_script, short_training
 
 ASKED = 96
 
 
 def command(chain, run, *options):
-    return [
-        "train_lora.py", "--config", "tests/short.yaml", "--model", chain / "base", "--max-steps", "1",
-        "--dataset", chain / "data" / "train.jsonl", "--output-dir", run, *options,
-    ]  # fmt: skip
+    return short_training(chain, run, "--max-steps", "1", *options)
 
 
 def decided(run):
@@ -75,12 +68,8 @@ def test_a_kl_term_compares_with_where_grpo_begins(warm):
 def test_killed_in_the_middle_it_ends_in_the_same_bits(warm, chain, moment):
     run, _ = warm
     again = chain / f"warm-killed-{moment}"
-    arguments = [str(part) for part in command(chain, again, "--warm-start", ASKED, "--eval-questions", 60)]
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
-    while not (again / moment).exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    arguments = command(chain, again, "--warm-start", ASKED, "--eval-questions", 60)
+    killed_once((again / moment).exists, *arguments)
     assert not RunFolder(again).has_adapter
     run_script(*arguments)
     for name in ("warm_start", "adapter"):
