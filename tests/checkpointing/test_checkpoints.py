@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,8 +18,10 @@ from kit.checkpointing.checkpoints import checkpoints_in, damage, newest_whole, 
 from kit.checkpointing.failures import RunStopped, explained, is_out_of_memory
 from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import check_run_folder, cut_logs, mirror_of, open_run_folder, where_to_start
+from kit.checkpointing.saving import check_weights, checkpointing
 from kit.cli import errors
 from kit.cli.errors import Problems, UserError
+from kit.cli.signals import StopRequest
 from kit.settings.knobs import Settings
 from kit.storage import run_lock
 from kit.storage.run_folder import RunFolder, read_jsonl
@@ -209,6 +212,7 @@ with stop.listening():
     for _ in range(int(sys.argv[1])):
         time.sleep(0.05)
         if stop.signal: break
+    open(sys.argv[3], "w").close()
     time.sleep(float(sys.argv[2]))
 sys.exit(stop.exit_status)
 """
@@ -216,16 +220,33 @@ sys.exit(stop.exit_status)
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_signal_is_noted_and_a_second_one_leaves_at_once(number, status, times):
-    after = "0" if times == 1 else "60"
+def test_a_signal_is_noted_and_a_second_one_leaves_at_once(tmp_path, number, status, times):
+    noted, after = tmp_path / "noted", "0" if times == 1 else "600"
     process = subprocess.Popen(
-        [sys.executable, "-c", LISTENING, "200", after], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        [sys.executable, "-c", LISTENING, "9999", after, str(noted)], cwd=ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
     process.stdout.readline()
-    for _ in range(times):
+    process.send_signal(number)
+    while not noted.exists():
+        time.sleep(0.01)
+    if times == 2:
         process.send_signal(number)
-        time.sleep(0.3)
-    assert process.wait(timeout=20) == status
+    assert process.wait(timeout=60) == status
+
+
+def test_a_checkpoint_is_due_when_the_minutes_have_passed(run, monkeypatch):
+    monkeypatch.setattr("kit.checkpointing.saving.check_weights", lambda *_: None)
+    saving = checkpointing(run, Settings(save_steps=50, save_minutes=10), StopRequest(), None, None)
+    saving.trainer = SimpleNamespace(_step=3, model=None)
+    arguments = SimpleNamespace(steps_per_generation=1, num_iterations=1)
+    due = []
+    for minutes in (9, 2):
+        saving.saved_at -= 60 * minutes
+        control = SimpleNamespace(should_save=False, should_training_stop=False)
+        saving.on_step_end(arguments, SimpleNamespace(global_step=3, max_steps=100), control)
+        due.append(control.should_save)
+    assert due == [False, True]
 
 
 def test_memory_that_runs_out_names_the_setting(run):
@@ -258,8 +279,6 @@ def test_before_the_first_checkpoint_the_reason_is_all_that_is_said(tmp_path):
 
 def test_weights_that_are_no_numbers_are_not_saved():
     import torch
-
-    from kit.checkpointing.saving import check_weights
 
     model = torch.nn.Linear(4, 4)
     check_weights(model, 7)

@@ -277,6 +277,14 @@ def test_a_full_disk_is_refused_before_and_while_writing(chain, small_disk):
     assert not run.unfinished_export.exists()
 
 
+def test_where_memory_is_too_small_for_float32_the_weights_alone_are_compared(run, monkeypatch):
+    monkeypatch.setattr("kit.export.weights.free_memory_bytes", lambda: 1_000_000)
+    checks = check(run)
+    assert "not looked at: it takes 0.1 GB of memory in float32" in checks["merged"]["log_probabilities"]["says"]
+    assert "its weights were compared with merged's" in checks["short.f16.gguf"]["answers"]["says"]
+    assert checks["short.q8_0.gguf"]["carries_adapter"]["passed"]
+
+
 def test_an_export_beside_another_is_refused(run):
     other = writing(run.path)
     refused = run_script("merge_and_export.py", run.path, "--check", check=False)
