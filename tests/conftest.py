@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,13 +34,15 @@ def run_script(*arguments: object, check: bool = True, **options) -> subprocess.
 
 def killed_once(condition: Callable[[], bool], *arguments: object) -> None:
     """Run one of the kit's scripts until ``condition`` holds, which must be before it ends, and kill it."""
-    command = [sys.executable, *map(str, arguments)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while not condition():
-        time.sleep(0.01)
-        assert process.poll() is None, process.communicate()[0][-3000:]
-    process.kill()
-    process.communicate()
+    with tempfile.TemporaryFile("w+") as said:  # a pipe that nobody reads would fill
+        process = subprocess.Popen(list(map(str, (sys.executable, *arguments))), cwd=ROOT, stdout=said, stderr=said)
+        while not condition():
+            time.sleep(0.01)
+            if process.poll() is not None:
+                said.seek(0)
+                pytest.fail(f"it ended before it could be killed: {said.read()[-3000:]}")
+        process.kill()
+        process.wait()
 
 
 def short_training(chain: Path, run: object, *options: object) -> list[object]:
