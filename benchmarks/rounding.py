@@ -3,8 +3,8 @@
     python -m benchmarks.rounding MODEL_FOLDER [TYPE ...]
 
 The model's matrices get noise of a third of their size first: folders that were unpacked from a 4-bit file lie on the
-steps of such types, and would be rounded too well. An importance matrix is made from the demo's problems where a type
-needs one, and for two types that do not.
+steps of such types, and would be rounded too well. Types that need an importance matrix get one of the demo's problems,
+and two that do not are made with it and without. A tensor type's figures are its farthest over all file types.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 from benchmarks.record import write_result
 from demo.problems import problems
 from kit.cli.errors import UserError, first_line
-from kit.export.checks.rounding import rms, step_of
-from kit.llama_cpp.build import GGUF_TYPES
+from kit.export.checks.rounding import rms, rows_of
+from kit.llama_cpp.build import GGUF_TYPES, VERSION
 from kit.llama_cpp.gguf import CONVERTED, NEED_IMATRIX, GgufFile, convert, quantize, with_readable_weights
 from kit.llama_cpp.imatrix import make_imatrix
 from kit.models.tensors import Tensors
@@ -48,13 +48,17 @@ def with_noise(model: Path, folder: Path) -> Path:
 
 
 def distances(file: GgufFile, f16: GgufFile, scratch: Path) -> Iterator[tuple[str, float, float]]:
-    """Of each quantized tensor: (its type, its distance from f16 beside its size, and beside that of even steps)."""
+    """Of each quantized tensor: (its type, its distance from f16 beside its size, that of its farthest row beside what
+    even steps would leave)."""
     readable = with_readable_weights(file, scratch)
     for name in file.names:
         if bits := file.bits_of(name):
-            of_f16, found = (torch.tensor(one.values(name)) for one in (f16, readable))
-            distance = rms(found - of_f16)
-            yield file.type_of(name), distance / rms(of_f16), distance / (step_of(of_f16, bits) / 12**0.5)
+            parts = list(rows_of(readable, f16, name, bits))
+            size, distance, step = (
+                torch.cat([getattr(part, field) for part in parts]) for field in ("size", "distance", "step")
+            )
+            of_steps = distance[step > 0] / (step[step > 0] / 12**0.5)
+            yield file.type_of(name), (rms(distance, 0) / rms(size, 0)).item(), of_steps.max().item()
 
 
 def figures(model: Path, kinds: list[str], scratch: Path) -> list[dict[str, Any]]:
@@ -88,7 +92,7 @@ def main() -> None:
         rows = figures(model, kinds, Path(scratch))
     for row in rows:
         print(row)
-    print(write_result(f"rounding_{model.name}", {"noise": NOISE, "of": rows}))
+    print(write_result(f"rounding_{model.name}", {"noise": NOISE, "llama.cpp": VERSION, "of": rows}))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,7 @@ def killed_once(condition: Callable[[], bool], *arguments: object) -> None:
                 said.seek(0)
                 pytest.fail(f"it ended before it could be killed: {said.read()[-3000:]}")
         process.kill()
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
 
 
 def short_training(chain: Path, run: object, *options: object) -> list[object]:

@@ -83,14 +83,18 @@ def check_ggufs(merged: Merged, record: ExportRecord, evidence: Evidence, scratc
     Raises:
         ExportRefused: a check failed.
     """
-    held = {file.name.split(".")[-2]: file for file in sorted(record.run.gguf.glob("*.gguf"))}
-    for kind, file in held.items():
-        if kind in record.ggufs and file_hash(file) != record.ggufs[kind]["sha256"]:
-            record.say(f"{file.name} is not the file that was exported (its sha256 is another): its content is checked")
+    exported = {entry["file"] for entry in record.ggufs.values()}
+    files = sorted(record.run.gguf.glob("*.gguf"), key=lambda file: file.name in exported)  # the last of a kind counts
+    held = {file.name.split(".")[-2]: file for file in files}
+    others = [
+        kind for kind, file in held.items() if file_hash(file) != record.ggufs.get(kind, {"sha256": ""})["sha256"]
+    ]
+    for kind in others:
+        record.say(f"{held[kind].name} is not the file that was exported: its sha256 is another")
     adapter = held.pop(ADAPTER_KIND, None)
     entries: dict[str, Any] = {}
     if held or adapter:
-        f16 = held.get("f16") or _f16(merged, record, scratch)
+        f16 = held["f16"] if "f16" in {*held} - {*others} else _f16(merged, record, scratch)
         entries, refused = _verified(held, f16, merged, record, evidence, scratch)
         if refused:
             raise ExportRefused(*chain.from_iterable(refused.values()))
@@ -132,7 +136,7 @@ def _verified(
 
     refused: dict[str, list[str]] = {}
     for kind, gguf in list(readers.items()):
-        checks = [metadata_agrees(gguf, merged.folder)]
+        checks = [metadata_agrees(gguf, merged.folder, GgufFile(f16))]
         readable = with_readable_weights(gguf, scratch)
         if files[kind] != f16:
             checks.append(is_f16_rounded(gguf, readable, GgufFile(f16)))

@@ -7,6 +7,7 @@ import re
 import struct
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 NEED_IMATRIX = ("iq3_xxs", "iq3_xs", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "q2_k_s")
 CONVERTED = ("f32", "f16", "bf16")  # written by the converter; everything else is quantized from f16
 _ONLY_IN_C = {"q1_0", "q2_0"}  # llama.cpp's Python package cannot read these types; its programs can
-_NOT_QUANTIZED = ("f64", "f32", "f16", "bf16")
+_NOT_QUANTIZED, _INTEGERS = ("f64", "f32", "f16", "bf16"), ("i8", "i16", "i32", "i64")
 BLOCK = 256  # the row length that K-quants and most I-quants need a multiple of
 _LONG_ARRAY = 1000
+_PART = 2**23  # entries
 _LENGTH = 4  # where an array's length stands among a field's parts: length of the name, name, type, type of the items
 
 
@@ -102,6 +104,16 @@ class GgufFile:
         return None if field is None else field.contents()
 
     @property
+    def metadata(self) -> dict[str, bytes]:
+        """All metadata, key → its bytes in the file with name and type, long arrays too."""
+        fields = {key: field for key, field in self._reader.fields.items() if not key.startswith("GGUF.")}
+        starts = [int(field.offset) for field in fields.values()]
+        ends = [*starts[1:], int(self._reader.tensors[0].field.offset)]
+        return {
+            key: self._reader.data[start:end].tobytes() for key, start, end in zip(fields, starts, ends, strict=True)
+        }
+
+    @property
     def vocabulary_size(self) -> int:
         return int(self._reader.get_field("tokenizer.ggml.tokens").parts[_LENGTH][0])
 
@@ -152,6 +164,18 @@ class GgufFile:
         found = self._tensors[own_name]
         return gguf_library().dequantize(found.data, found.tensor_type)
 
+    def parts(self, own_name: str) -> Iterator[np.ndarray]:
+        """As ``values``, so many rows at a time that a part holds some millions of entries; integers too."""
+        found, is_integer = self._tensors[own_name], self.type_of(own_name) in _INTEGERS
+        rows = max(1, _PART * len(found.data) // max(1, int(found.n_elements)))
+        for start in range(0, len(found.data), rows):
+            part = found.data[start : start + rows]
+            yield part.astype("float32") if is_integer else gguf_library().dequantize(part, found.tensor_type)
+
+    def shape_of(self, own_name: str) -> tuple[int, ...]:
+        """Of a tensor by its name in the file, as in the Hugging Face model: (out, in)."""
+        return tuple(int(size) for size in reversed(self._tensors[own_name].shape))
+
     def type_of(self, own_name: str) -> str:
         """A tensor's type, such as ``q4_k``, by its name in the file."""
         return str(self._tensors[own_name].tensor_type.name).lower()
@@ -159,7 +183,9 @@ class GgufFile:
     def bits_of(self, own_name: str) -> int | None:
         """The bits of a weight of a quantized tensor, without its block's scale; ``None`` where it is not quantized."""
         kind = self.type_of(own_name)
-        return None if kind in _NOT_QUANTIZED else int(re.sub(r"\D", "", kind)[0])
+        if kind in _NOT_QUANTIZED or kind in _INTEGERS:
+            return None
+        return 3 if kind.endswith("fp4") else int(re.sub(r"\D", "", kind)[0])  # whose largest values lie as far apart
 
     def name_of(self, name: str) -> str:
         """What the file calls a tensor of the Hugging Face model (``….weight``).

@@ -221,7 +221,7 @@ sys.exit(stop.exit_status)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_is_noted_and_a_second_one_leaves_at_once(tmp_path, number, status, times):
-    noted, after = tmp_path / "noted", "0" if times == 1 else "600"
+    noted, after = tmp_path / "noted", "0" if times == 1 else "100"
     process = subprocess.Popen(
         [sys.executable, "-c", LISTENING, "9999", after, str(noted)], cwd=ROOT, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -229,6 +229,7 @@ def test_a_signal_is_noted_and_a_second_one_leaves_at_once(tmp_path, number, sta
     process.stdout.readline()
     process.send_signal(number)
     while not noted.exists():
+        assert process.poll() is None
         time.sleep(0.01)
     if times == 2:
         process.send_signal(number)

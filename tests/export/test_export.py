@@ -281,7 +281,7 @@ def test_where_memory_is_too_small_for_float32_the_weights_alone_are_compared(ru
     monkeypatch.setattr("kit.export.weights.free_memory_bytes", lambda: 1_000_000)
     checks = check(run)
     assert "not looked at: it takes 0.1 GB of memory in float32" in checks["merged"]["log_probabilities"]["says"]
-    assert "its weights were compared with merged's" in checks["short.f16.gguf"]["answers"]["says"]
+    assert "its trained weights were compared with merged's" in checks["short.f16.gguf"]["answers"]["says"]
     assert checks["short.q8_0.gguf"]["carries_adapter"]["passed"]
 
 

@@ -8,6 +8,8 @@ from threading import Thread
 
 import pytest
 
+from kit.export.hub_upload import upload_list
+from kit.storage.atomic import file_hash
 from kit.storage.run_folder import RunFolder
 from tests.conftest import run_script
 from tests.export.test_export import scale_one_matrix
@@ -20,7 +22,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answers)
         self.visible: dict[str, str] = {}  # repository → private or public
         self.held: list[str] = []  # files of any repository
-        self.committed: list[str] = []
+        self.committed: dict[str, str] = {}  # files, with their sha256
 
     @property
     def address(self):
@@ -43,7 +45,9 @@ class Hub(ThreadingHTTPServer):
         if path.endswith("/info/lfs/objects/batch"):
             return 200, {"transfer": "basic", "objects": asked["objects"]}
         if path.endswith("/commit/main"):
-            self.committed += [line["value"]["path"] for line in asked if line["key"] in ("file", "lfsFile")]
+            self.committed |= {
+                line["value"]["path"]: line["value"]["oid"] for line in asked if line["key"] == "lfsFile"
+            }
             return 200, {"commitUrl": f"{self.address}/ana/sums/commit/{'1' * 40}", "commitOid": "1" * 40}
         if "/tree/main" in path:
             return 200, [{"type": "file", "path": name, "size": 1, "oid": "1"} for name in self.held]
@@ -90,7 +94,7 @@ def run(chain, tmp_path):
 
 def push(run, hub, *options, check=True):
     """``merge_and_export.py --only-gguf --gguf q8_0 --push-to-hub ana/sums``."""
-    env = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    env = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "_PROXY", "_proxy"))}
     env |= {"HF_ENDPOINT": hub.address, "HF_TOKEN": "hf_ana", "HF_HUB_DISABLE_XET": "1"}
     command = ["merge_and_export.py", run.path, "--only-gguf", "--gguf", "q8_0", "--push-to-hub", "ana/sums"]
     return run_script(*command, *options, check=check, env=env)
@@ -102,6 +106,7 @@ def test_an_export_is_uploaded_for_its_owner_alone(run, hub):
     assert hub.visible == {"ana/sums": "private"}
     parts = {"model.safetensors", "config.json", "tokenizer.json", "generation_config.json"}
     assert parts | {"short.q8_0.gguf", "Modelfile", "README.md", "export.json"} <= {*hub.committed}
+    assert hub.committed == {name: file_hash(file) for name, file in upload_list(run).items()}
     assert "own.gguf" not in hub.committed
     assert "own.gguf stays here" in said
     assert "ana/sums holds earlier.q4_k_m.gguf too" in said

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kit.chat_templates import UNTHINKING
 from kit.export.checks.check import Check
-from kit.export.checks.rounding import step_of
+from kit.export.checks.rounding import OTHER_16_BITS, rms, steps_of
 from kit.export.weights import load_model, load_tokenizer, next_token, no_room_for
 from kit.generation.engine import Sampling
 from kit.generation.llama_cpp_engine import open_gguf
@@ -29,13 +29,15 @@ SHARE_RANGE, SPREADS = (0.5, 1.5), 3.0
 _ON_GRID = 0.5  # of the noise that rounding to a step leaves in weights that lie anywhere
 _MUCH, _PARTLY = 0.25, 0.1
 MAX_REPLY_TOKENS = 96
+_OF_THE_FILE = ("general.", "quantize.")  # what one file may say and another of the same model not
 _SPECIAL_TOKENS = 8  # that llama.cpp may put before a prompt
 
 Distances = Callable[[Path], tuple[float | None, float | None]]  # of a file: mean KL from f16, and from the base
 
 
-def metadata_agrees(gguf: GgufFile, merged: Path) -> Check:
-    """The GGUF's own metadata name merged's end of turn, padding, chat template and vocabulary, and say: greedy."""
+def metadata_agrees(gguf: GgufFile, merged: Path, f16: GgufFile | None = None) -> Check:
+    """The GGUF's own metadata name merged's end of turn, padding, chat template and vocabulary, and say: greedy. What
+    else both it and ``f16`` say (tokens, merges, positions, norms) is the same."""
     tokenizer = load_tokenizer(merged)
     end, pad = gguf.value("tokenizer.ggml.eos_token_id"), gguf.value("tokenizer.ggml.padding_token_id")
     wrong = []
@@ -50,6 +52,10 @@ def metadata_agrees(gguf: GgufFile, merged: Path) -> Check:
     said = {name: gguf.value(name) for name in GREEDY_METADATA}
     if others := [f"{name} {said[name]}" for name, value in GREEDY_METADATA.items() if said[name] != value]:
         wrong.append(f"it asks for sampling that it was not scored with ({', '.join(others)})")
+    theirs = f16.metadata if f16 else {}
+    known = {key: value for key, value in gguf.metadata.items() if not key.startswith(_OF_THE_FILE)}
+    if others := sorted(key for key, value in known.items() if theirs.get(key, value) != value):
+        wrong.append(f"{', '.join(others)}: not as in f16")
     says = "; ".join(wrong) + ": export it again" if wrong else "end of turn, padding, chat template, greedy"
     return Check(gguf.path.name, "metadata", not wrong, says, {"end_of_turn_id": end, "pad_id": pad})
 
@@ -65,7 +71,7 @@ def answers_as_merged(
     """
     of = (adapter or f16).name
     if room := no_room_for(str(merged)):
-        return Check(of, "answers", True, f"{room}; its weights were compared with merged's", {})
+        return Check(of, "answers", True, f"{room}; its trained weights were compared with merged's", {})
     tokenizer = load_tokenizer(merged)
     asked = [
         tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True, **UNTHINKING)
@@ -115,6 +121,7 @@ class _Sums:
     spread: float = 0.0  # ((file - merged) x change)²
     change_on_grid: float = 0.0  # change² in matrices whose base this file's type holds without rounding
     step: float = 0.0  # (a step of the type)², in quantized matrices
+    not_merged: list[str] = field(default_factory=list)  # matrices of 16 bits that are not merged's
 
     @property
     def share(self) -> float:
@@ -153,6 +160,10 @@ def carries_training(gguf: GgufFile, readable: GgufFile, merged: Path, base: str
         return Check(gguf.path.name, "carries_adapter", False, says, {})
     if not sums.change:
         return Check(gguf.path.name, "carries_adapter", True, "training changed no matrix of it", {})
+    if sums.not_merged:
+        more = f" (and {len(sums.not_merged) - 1} more)" if len(sums.not_merged) > 1 else ""
+        says = f"its {sums.not_merged[0]}{more} is not merged's: it is of other weights or damaged, export it again"
+        return Check(gguf.path.name, "carries_adapter", False, says, {"not_merged": len(sums.not_merged)})
     share, spread = sums.share, SPREADS * sums.share_spread
     low, high = SHARE_RANGE[0] - spread, SHARE_RANGE[1] + spread
     numbers = {"share": share, "spread": sums.share_spread, "change_in_steps": sums.change_in_steps}
@@ -192,8 +203,10 @@ def _sums(gguf: GgufFile, merged: Path, base: str) -> _Sums:
         sums.change += of_change
         sums.spread += ((in_file - tensor) * change).square().sum().item()
         if bits := gguf.bits(name):
-            step = step_of(original, bits)
+            step = rms(steps_of(original, bits), 0).item()
             sums.step += step**2 * change.numel()
-            if (in_file - original).square().mean().sqrt().item() < _ON_GRID * step / 12**0.5:
+            if rms(in_file - original, (0, 1)).item() < _ON_GRID * step / 12**0.5:
                 sums.change_on_grid += of_change
+        elif not (in_file - tensor).norm() <= OTHER_16_BITS * tensor.norm():  # NaN too
+            sums.not_merged.append(gguf.name_of(name))
     return sums

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kit.export.checks.check import Check
@@ -10,58 +12,94 @@ from kit.llama_cpp.gguf import GgufFile
 if TYPE_CHECKING:
     import torch
 
-# Of what rounding to the nearest of evenly spaced values leaves, times (benchmarks/rounding.py): the types of three
-# bits and more leave up to 1.1, those of two bits 1.75.
-ROUNDINGS = 2.0
+# Of what rounding to the nearest of evenly spaced values leaves in a row, times: types of three bits and more leave up
+# to 1.3 of real models (benchmarks/rounding.py), and 2.3 of weights that are all s or -s; a row of zeros, 5 and more.
+ROUNDINGS = 4.0
+_FEW = 3  # bits, below which a row of zeros is as near as many a rounded one: there the whole tensor says it
 # A matrix of zeros is once as far from f16's as that is large, another matrix of its size 1.4 times. The coarsest
-# types (tq1_0, tq2_0: a block's largest weight, its negative, 0) leave 0.83 of a real model's.
+# types (q1_0, tq2_0) leave 0.84 of a real model's.
 MAX_ERROR = 0.97
-_OTHER_16_BITS = 0.005  # f16's and bf16's roundings together; f32 (norms and biases in all files) has none
+OTHER_16_BITS = 0.005  # f16's and bf16's roundings together
+_LAST_OF_A_SCALE = 2.0**-25  # half a step of the smallest float16 numbers, which a block's scale is rounded by
 _BLOCK = 32  # weights with a scale of their own
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Of some rows of a tensor by the entry, each of shape (rows,): the size in f16, how far a file's are from that,
+    and a step of its type, which is 0 where it is not quantized."""
+
+    size: torch.Tensor
+    distance: torch.Tensor
+    step: torch.Tensor
+
+
 def is_f16_rounded(gguf: GgufFile, readable: GgufFile, f16: GgufFile) -> Check:
-    """A file holds the tensors of f16, each as near as its type can be. One tensor is held at a time.
+    """A file holds the tensors of f16, and no row of one is farther from f16's than its type may leave it. Of a tensor
+    of one or two bits, all of it may not be. A part of a tensor is held at a time.
 
     Args:
         gguf: the file.
         readable: the file itself, or a copy of it in a type that can be read here.
         f16: what it was made from.
     """
-    import torch
-
     ours, theirs = set(gguf.names), set(f16.names)
     wrong = [f"{name} is missing" for name in sorted(theirs - ours)]
     wrong += [f"{name} is not in f16" for name in sorted(ours - theirs)]
     farthest = 0.0
     for name in sorted(ours & theirs):
-        of_f16, found = (torch.tensor(file.values(name)) for file in (f16, readable))
-        if found.shape != of_f16.shape:
-            wrong.append(f"{name} has shape {tuple(found.shape)}, in f16 {tuple(of_f16.shape)}")
+        if gguf.shape_of(name) != f16.shape_of(name):
+            wrong.append(f"{name} has shape {gguf.shape_of(name)}, in f16 {f16.shape_of(name)}")
             continue
-        size, distance = (rms(tensor) for tensor in (of_f16, found - of_f16))
-        bits = gguf.bits_of(name)
-        allowed = min(ROUNDINGS * step_of(of_f16, bits) / 12**0.5, MAX_ERROR * size) if bits else _OTHER_16_BITS * size
-        if allowed:
-            farthest = max(farthest, distance / allowed)
-        if not distance <= allowed:  # NaN too
-            off = distance / size if size else float("inf")
-            wrong.append(f"{name} is {off:.2g} of its size away from f16's, {allowed / (size or 1):.2g} allowed")
+        far, of_size = _of_allowed(gguf, readable, f16, name)
+        farthest = max(farthest, far)
+        if not far <= 1:  # NaN too
+            times = f", {far:.2g} times what rounding may leave" if far < float("inf") else ""
+            wrong.append(f"{name} is {of_size:.2g} of its size away from f16's{times}")
     numbers = {"tensors": len(ours), "farthest": farthest, "wrong": len(wrong)}
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        says = f"its {wrong[0]}{more}: it was made from other weights or is damaged, export it again"
+        says = f"its {wrong[0]}{more}: it is of other weights or damaged, or another llama.cpp's, export it again"
     else:
         says = f"{len(ours)} tensors are f16's but for rounding, the farthest by {farthest:.2g} of what is allowed"
     return Check(gguf.path.name, "tensors", not wrong, says, numbers)
 
 
-def step_of(weights: torch.Tensor, bits: int) -> float:
-    """About the distance of neighbouring values in a type of so many bits: its blocks' ranges, cut in 2^bits."""
-    blocks = weights.reshape(-1, _BLOCK) if weights.numel() % _BLOCK == 0 else weights.reshape(1, -1)
-    return rms(2 * blocks.abs().amax(1) / (2**bits - 1))
+def _of_allowed(gguf: GgufFile, readable: GgufFile, f16: GgufFile, name: str) -> tuple[float, float]:
+    """Of a tensor: how far its farthest row is, or all of it, beside what is allowed and beside its size."""
+    import torch
+
+    bits, parts = gguf.bits_of(name), list(rows_of(readable, f16, name, gguf.bits_of(name)))
+    size, distance, step = (
+        torch.cat([getattr(part, field) for part in parts]).double() for field in ("size", "distance", "step")
+    )
+    far, large = rms(distance, 0).item(), rms(size, 0).item()
+    of_size = far / large if large else far and float("inf")
+    if bits is None:
+        alike = gguf.type_of(name) == f16.type_of(name)  # norms and biases are f32 in all files
+        return (of_size and float("inf") if alike else of_size / OTHER_16_BITS), of_size
+    allowed = ROUNDINGS * step / 12**0.5 + _LAST_OF_A_SCALE * 2 ** (bits - 1)
+    by_row = (distance / allowed).max() if bits >= _FEW else torch.tensor(0.0)
+    return torch.stack([by_row, torch.tensor(of_size / MAX_ERROR)]).max().item(), of_size  # NaN where one is
 
 
-def rms(tensor: torch.Tensor) -> float:
-    """The root of the mean of a tensor's squares: its size by the entry."""
-    return tensor.square().mean().sqrt().item()
+def rows_of(file: GgufFile, f16: GgufFile, name: str, bits: int | None) -> Iterator[Rows]:
+    """The rows of a tensor, some at a time; ``bits`` are those of the type that the file's were rounded to."""
+    import torch
+
+    for parts in zip(f16.parts(name), file.parts(name), strict=True):
+        of_f16, found = (torch.tensor(part).reshape(len(part), -1) for part in parts)
+        step = steps_of(of_f16, bits) if bits else torch.zeros(len(of_f16))
+        yield Rows(rms(of_f16, 1), rms(found - of_f16, 1), step)
+
+
+def steps_of(weights: torch.Tensor, bits: int) -> torch.Tensor:
+    """About the distance of neighbouring values in each row, in a type of so many bits: of its blocks' ranges, each cut
+    in 2^bits, the size by the block; shape (rows,)."""
+    blocks = weights.reshape(len(weights), -1, _BLOCK if weights.shape[1] % _BLOCK == 0 else weights.shape[1])
+    return rms(2 * blocks.abs().amax(2) / (2**bits - 1), 1)
+
+
+def rms(tensor: torch.Tensor, along: int | tuple[int, ...]) -> torch.Tensor:
+    """The root of the mean of the squares along a dimension: a size by the entry."""
+    return tensor.square().mean(along).sqrt()
