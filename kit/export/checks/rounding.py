@@ -69,7 +69,8 @@ def _of_allowed(gguf: GgufFile, readable: GgufFile, f16: GgufFile, name: str) ->
     """Of a tensor: how far its farthest row is, or all of it, beside what is allowed and beside its size."""
     import torch
 
-    bits, parts = gguf.bits_of(name), list(rows_of(readable, f16, name, gguf.bits_of(name)))
+    bits = gguf.bits_of(name)
+    parts = list(rows_of(readable, f16, name, bits))
     size, distance, step = (
         torch.cat([getattr(part, field) for part in parts]).double() for field in ("size", "distance", "step")
     )
@@ -78,9 +79,10 @@ def _of_allowed(gguf: GgufFile, readable: GgufFile, f16: GgufFile, name: str) ->
     if bits is None:
         alike = gguf.type_of(name) == f16.type_of(name)  # norms and biases are f32 in all files
         return (of_size and float("inf") if alike else of_size / OTHER_16_BITS), of_size
-    allowed = ROUNDINGS * step / 12**0.5 + _LAST_OF_A_SCALE * 2 ** (bits - 1)
-    by_row = (distance / allowed).max() if bits >= _FEW else torch.tensor(0.0)
-    return torch.stack([by_row, torch.tensor(of_size / MAX_ERROR)]).max().item(), of_size  # NaN where one is
+    by_scale = _LAST_OF_A_SCALE * 2 ** (bits - 1)
+    of_all = [far / (MAX_ERROR * large + by_scale)]
+    of_rows = distance / (ROUNDINGS * step / 12**0.5 + by_scale) if bits >= _FEW else distance.new_empty(0)
+    return torch.cat([of_rows, distance.new_tensor(of_all)]).max().item(), of_size  # NaN where one is
 
 
 def rows_of(file: GgufFile, f16: GgufFile, name: str, bits: int | None) -> Iterator[Rows]:
