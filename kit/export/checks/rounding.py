@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from kit.export.checks.check import Check
 from kit.llama_cpp.gguf import GgufFile
+from kit.llama_cpp.imatrix import matrix_used_in
 
 if TYPE_CHECKING:
     import torch
 
 # Of what rounding to the nearest of evenly spaced values leaves in a row, times: types of three bits and more leave up
 # to 1.3 of real models (benchmarks/rounding.py), and 2.3 of weights that are all s or -s; a row of zeros, 5 and more.
-ROUNDINGS = 4.0
+# By an importance matrix, which lets weights go that meet small inputs, up to 2.0.
+ROUNDINGS, BY_IMPORTANCE = 4.0, 8.0
 _FEW = 3  # bits, below which a row of zeros is as near as many a rounded one: there the whole tensor says it
 # A matrix of zeros is once as far from f16's as that is large, another matrix of its size 1.4 times. The coarsest
 # types (q1_0, tq2_0) leave 0.84 of a real model's.
@@ -46,12 +48,12 @@ def is_f16_rounded(gguf: GgufFile, readable: GgufFile, f16: GgufFile) -> Check:
     ours, theirs = set(gguf.names), set(f16.names)
     wrong = [f"{name} is missing" for name in sorted(theirs - ours)]
     wrong += [f"{name} is not in f16" for name in sorted(ours - theirs)]
-    farthest = 0.0
+    farthest, roundings = 0.0, BY_IMPORTANCE if matrix_used_in(gguf) else ROUNDINGS
     for name in sorted(ours & theirs):
         if gguf.shape_of(name) != f16.shape_of(name):
             wrong.append(f"{name} has shape {gguf.shape_of(name)}, in f16 {f16.shape_of(name)}")
             continue
-        far, of_size = _of_allowed(gguf, readable, f16, name)
+        far, of_size = _of_allowed(gguf, readable, f16, name, roundings)
         farthest = max(farthest, far)
         if not far <= 1:  # NaN too
             times = f", {far:.2g} times what rounding may leave" if far < float("inf") else ""
@@ -65,7 +67,7 @@ def is_f16_rounded(gguf: GgufFile, readable: GgufFile, f16: GgufFile) -> Check:
     return Check(gguf.path.name, "tensors", not wrong, says, numbers)
 
 
-def _of_allowed(gguf: GgufFile, readable: GgufFile, f16: GgufFile, name: str) -> tuple[float, float]:
+def _of_allowed(gguf: GgufFile, readable: GgufFile, f16: GgufFile, name: str, roundings: float) -> tuple[float, float]:
     """Of a tensor: how far its farthest row is, or all of it, beside what is allowed and beside its size."""
     import torch
 
@@ -81,7 +83,7 @@ def _of_allowed(gguf: GgufFile, readable: GgufFile, f16: GgufFile, name: str) ->
         return (of_size and float("inf") if alike else of_size / OTHER_16_BITS), of_size
     by_scale = _LAST_OF_A_SCALE * 2 ** (bits - 1)
     of_all = [far / (MAX_ERROR * large + by_scale)]
-    of_rows = distance / (ROUNDINGS * step / 12**0.5 + by_scale) if bits >= _FEW else distance.new_empty(0)
+    of_rows = distance / (roundings * step / 12**0.5 + by_scale) if bits >= _FEW else distance.new_empty(0)
     return torch.cat([of_rows, distance.new_tensor(of_all)]).max().item(), of_size  # NaN where one is
 
 
