@@ -69,7 +69,7 @@ def figures(model: Path, kinds: list[str], scratch: Path) -> list[dict[str, Any]
     imatrix = make_imatrix(f16, text, "the demo's problems", scratch)
     ways = [(kind, None) for kind in kinds if kind not in NEED_IMATRIX]
     ways += [(kind, imatrix) for kind in kinds if kind in (*NEED_IMATRIX, *ALSO_BY_IMATRIX)]
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[tuple[str, bool], dict[str, Any]] = {}
     for kind, matrix in ways:
         try:
             quantize(f16, file, kind, matrix)
@@ -77,7 +77,8 @@ def figures(model: Path, kinds: list[str], scratch: Path) -> list[dict[str, Any]
             print(f"{kind}: {first_line(error)}")
             continue
         for name, of_size, of_steps in distances(GgufFile(file), GgufFile(f16), scratch):
-            row = rows.setdefault(name, {"type": name, "tensors": 0, "of_size": 0.0, "of_steps": 0.0})
+            about = {"type": name, "by_importance": bool(matrix), "tensors": 0, "of_size": 0.0, "of_steps": 0.0}
+            row = rows.setdefault((name, bool(matrix)), about)
             row["tensors"] += 1
             row["of_size"] = max(row["of_size"], round(of_size, 4))
             row["of_steps"] = max(row["of_steps"], round(of_steps, 3))

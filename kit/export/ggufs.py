@@ -86,15 +86,16 @@ def check_ggufs(merged: Merged, record: ExportRecord, evidence: Evidence, scratc
     exported = {entry["file"] for entry in record.ggufs.values()}
     files = sorted(record.run.gguf.glob("*.gguf"), key=lambda file: file.name in exported)  # the last of a kind counts
     held = {file.name.split(".")[-2]: file for file in files}
-    others = [
-        kind for kind, file in held.items() if file_hash(file) != record.ggufs.get(kind, {"sha256": ""})["sha256"]
-    ]
-    for kind in others:
+    for file in sorted({*files} - {*held.values()}):
+        record.say(f"{file.name} is not looked at: it is no file of this export")
+    others = {kind for kind in {*held} & {*record.ggufs} if file_hash(held[kind]) != record.ggufs[kind]["sha256"]}
+    for kind in sorted(others):
         record.say(f"{held[kind].name} is not the file that was exported: its sha256 is another")
     adapter = held.pop(ADAPTER_KIND, None)
     entries: dict[str, Any] = {}
     if held or adapter:
-        f16 = held["f16"] if "f16" in {*held} - {*others} else _f16(merged, record, scratch)
+        is_ours = "f16" in held and "f16" not in others and _is_of(merged, record.ggufs.get("f16", {}))
+        f16 = held["f16"] if is_ours else _f16(merged, record, scratch)
         entries, refused = _verified(held, f16, merged, record, evidence, scratch)
         if refused:
             raise ExportRefused(*chain.from_iterable(refused.values()))
@@ -102,6 +103,11 @@ def check_ggufs(merged: Merged, record: ExportRecord, evidence: Evidence, scratc
         base = checked_base_gguf(merged, record.run, scratch)
         entries[ADAPTER_KIND] = verified_adapter(adapter, base, f16, merged, record, evidence, scratch)
     record.content["gguf"] = entries
+
+
+def _is_of(merged: Merged, entry: dict[str, Any]) -> bool:
+    """Was the GGUF of an entry of export.json made from these weights?"""
+    return bool(entry.get("merged_sha256") == merged.sha256)
 
 
 def _f16(merged: Merged, record: ExportRecord, scratch: Path) -> Path:
@@ -123,7 +129,7 @@ def _verified(
     if not files:
         return {}, {}
     prompts = [messages[:-1] for messages in evidence.conversations]
-    of_all = record.take(answers_as_merged(f16, merged.folder, prompts))
+    of_all = record.take(answers_as_merged(files.get("f16", f16), merged.folder, prompts))
     readers = {kind: GgufFile(file) for kind, file in files.items()}
 
     def distances(file: Path) -> tuple[float | None, float | None]:
@@ -161,7 +167,7 @@ def _kept(made: dict[str, Path], merged: Merged, record: ExportRecord) -> dict[s
         file = record.run.gguf / entry["file"]
         if not file.exists() or (kind in made and file == record.run.gguf_file(kind)):
             continue
-        if kind not in made and entry["merged_sha256"] == merged.sha256:
+        if kind not in made and _is_of(merged, entry):
             kept[kind] = entry
         elif file_hash(file) == entry["sha256"]:  # else somebody has put another in its place
             why = "the run had another name then" if kind in made else "it was made from an earlier merge"

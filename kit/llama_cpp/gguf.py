@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NEED_IMATRIX = ("iq3_xxs", "iq3_xs", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "q2_k_s")
 CONVERTED = ("f32", "f16", "bf16")  # written by the converter; everything else is quantized from f16
 _ONLY_IN_C = {"q1_0", "q2_0"}  # llama.cpp's Python package cannot read these types; its programs can
-_NOT_QUANTIZED, _INTEGERS = ("f64", "f32", "f16", "bf16"), ("i8", "i16", "i32", "i64")
+_NOT_QUANTIZED, _PLAIN = ("f32", "f16", "bf16"), ("f64", "i8", "i16", "i32", "i64")
 BLOCK = 256  # the row length that K-quants and most I-quants need a multiple of
 _LONG_ARRAY = 1000
 _PART = 2**23  # entries
@@ -105,7 +105,9 @@ class GgufFile:
 
     @property
     def metadata(self) -> dict[str, bytes]:
-        """All metadata, key → its bytes in the file with name and type, long arrays too."""
+        """All metadata, key → its bytes in the file with name and type, long arrays too; none without any tensor."""
+        if not self._tensors:
+            return {}
         fields = {key: field for key, field in self._reader.fields.items() if not key.startswith("GGUF.")}
         starts = [int(field.offset) for field in fields.values()]
         ends = [*starts[1:], int(self._reader.tensors[0].field.offset)]
@@ -115,7 +117,8 @@ class GgufFile:
 
     @property
     def vocabulary_size(self) -> int:
-        return int(self._reader.get_field("tokenizer.ggml.tokens").parts[_LENGTH][0])
+        tokens = self._reader.get_field("tokenizer.ggml.tokens")
+        return int(tokens.parts[_LENGTH][0]) if tokens else 0
 
     @property
     def bits_per_weight(self) -> float:
@@ -166,11 +169,11 @@ class GgufFile:
 
     def parts(self, own_name: str) -> Iterator[np.ndarray]:
         """As ``values``, so many rows at a time that a part holds some millions of entries; integers too."""
-        found, is_integer = self._tensors[own_name], self.type_of(own_name) in _INTEGERS
+        found, is_plain = self._tensors[own_name], self.type_of(own_name) in _PLAIN
         rows = max(1, _PART * len(found.data) // max(1, int(found.n_elements)))
         for start in range(0, len(found.data), rows):
             part = found.data[start : start + rows]
-            yield part.astype("float32") if is_integer else gguf_library().dequantize(part, found.tensor_type)
+            yield part.astype("float64") if is_plain else gguf_library().dequantize(part, found.tensor_type)
 
     def shape_of(self, own_name: str) -> tuple[int, ...]:
         """Of a tensor by its name in the file, as in the Hugging Face model: (out, in)."""
@@ -183,7 +186,7 @@ class GgufFile:
     def bits_of(self, own_name: str) -> int | None:
         """The bits of a weight of a quantized tensor, without its block's scale; ``None`` where it is not quantized."""
         kind = self.type_of(own_name)
-        if kind in _NOT_QUANTIZED or kind in _INTEGERS:
+        if kind in (*_NOT_QUANTIZED, *_PLAIN):
             return None
         return 3 if kind.endswith("fp4") else int(re.sub(r"\D", "", kind)[0])  # whose largest values lie as far apart
 

@@ -229,7 +229,7 @@ def test_a_signal_is_noted_and_a_second_one_leaves_at_once(tmp_path, number, sta
     process.stdout.readline()
     process.send_signal(number)
     while not noted.exists():
-        assert process.poll() is None
+        assert process.poll() is None or noted.exists()
         time.sleep(0.01)
     if times == 2:
         process.send_signal(number)

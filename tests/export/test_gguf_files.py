@@ -43,6 +43,7 @@ def test_an_f16_gguf_of_the_base_is_refused(run, base_gguf):
     shutil.copy(base_gguf, run.gguf_file("f16"))
     with pytest.raises(ExportRefused) as refused:
         check(run)
+    assert "does not answer as merged does" in str(refused.value)
     assert "of its size away from f16's (and " in str(refused.value)
     assert "made from other weights" in str(refused.value)
 
@@ -119,8 +120,15 @@ def test_a_quantized_gguf_that_counts_positions_otherwise_is_refused(run, tmp_pa
     edit_json(other.merged / "config.json", lambda config: config["rope_parameters"].update(rope_theta=5_000.0))
     convert(other.merged, tmp_path / "x.gguf", "f16", "short")
     quantize(tmp_path / "x.gguf", run.gguf_file("q8_0"), "q8_0")
-    with pytest.raises(ExportRefused, match=r"q8_0\.gguf: qwen2\.rope\.freq_base: not as in f16"):
+    with pytest.raises(ExportRefused, match=r"q8_0\.gguf: qwen2\.rope\.freq_base not as in f16"):
         check(run)
+
+
+def test_a_type_that_only_llama_cpps_programs_read_passes(run):
+    quantize(run.gguf_file("f16"), run.gguf_file("q2_0"), "q2_0")
+    of_q2_0 = check(run)["short.q2_0.gguf"]
+    assert of_q2_0["carries_adapter"]["passed"]
+    assert 0 < of_q2_0["carries_adapter"]["change_in_steps"] < 1
 
 
 def test_a_gguf_that_holds_twice_the_change_is_refused(chain, tmp_path):

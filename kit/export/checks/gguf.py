@@ -9,7 +9,7 @@ from typing import Any
 
 from kit.chat_templates import UNTHINKING
 from kit.export.checks.check import Check
-from kit.export.checks.rounding import OTHER_16_BITS, rms, steps_of
+from kit.export.checks.rounding import LAST_OF_16_BITS, OTHER_16_BITS, rms, steps_of
 from kit.export.weights import load_model, load_tokenizer, next_token, no_room_for
 from kit.generation.engine import Sampling
 from kit.generation.llama_cpp_engine import open_gguf
@@ -29,7 +29,6 @@ SHARE_RANGE, SPREADS = (0.5, 1.5), 3.0
 _ON_GRID = 0.5  # of the noise that rounding to a step leaves in weights that lie anywhere
 _MUCH, _PARTLY = 0.25, 0.1
 MAX_REPLY_TOKENS = 96
-_OF_THE_FILE = ("general.", "quantize.")  # what one file may say and another of the same model not
 _SPECIAL_TOKENS = 8  # that llama.cpp may put before a prompt
 
 Distances = Callable[[Path], tuple[float | None, float | None]]  # of a file: mean KL from f16, and from the base
@@ -37,7 +36,7 @@ Distances = Callable[[Path], tuple[float | None, float | None]]  # of a file: me
 
 def metadata_agrees(gguf: GgufFile, merged: Path, f16: GgufFile | None = None) -> Check:
     """The GGUF's own metadata name merged's end of turn, padding, chat template and vocabulary, and say: greedy. What
-    else both it and ``f16`` say (tokens, merges, positions, norms) is the same."""
+    else it says (architecture, tokens, merges, positions, norms) is what ``f16`` says."""
     tokenizer = load_tokenizer(merged)
     end, pad = gguf.value("tokenizer.ggml.eos_token_id"), gguf.value("tokenizer.ggml.padding_token_id")
     wrong = []
@@ -52,12 +51,18 @@ def metadata_agrees(gguf: GgufFile, merged: Path, f16: GgufFile | None = None) -
     said = {name: gguf.value(name) for name in GREEDY_METADATA}
     if others := [f"{name} {said[name]}" for name, value in GREEDY_METADATA.items() if said[name] != value]:
         wrong.append(f"it asks for sampling that it was not scored with ({', '.join(others)})")
-    theirs = f16.metadata if f16 else {}
-    known = {key: value for key, value in gguf.metadata.items() if not key.startswith(_OF_THE_FILE)}
-    if others := sorted(key for key, value in known.items() if theirs.get(key, value) != value):
-        wrong.append(f"{', '.join(others)}: not as in f16")
+    ours, theirs = gguf.metadata, f16.metadata if f16 else gguf.metadata
+    if others := sorted(key for key in ours | theirs if ours.get(key) != theirs.get(key) and _is_of_model(key)):
+        wrong.append(f"{', '.join(others)} not as in f16, or of another llama.cpp")
     says = "; ".join(wrong) + ": export it again" if wrong else "end of turn, padding, chat template, greedy"
     return Check(gguf.path.name, "metadata", not wrong, says, {"end_of_turn_id": end, "pad_id": pad})
+
+
+def _is_of_model(key: str) -> bool:
+    """Is this metadata key no matter of one file alone, as its name, its type and how it was quantized are?"""
+    return not key.startswith(("general.", "quantize.", "split.")) or key.startswith(
+        ("general.architecture", "general.sampling.")
+    )
 
 
 def answers_as_merged(
@@ -154,7 +159,7 @@ def carries_training(gguf: GgufFile, readable: GgufFile, merged: Path, base: str
         distances: asked only about a file that does not carry the training.
     """
     try:
-        sums = _sums(readable, merged, base)
+        sums = _sums(gguf, readable, merged, base)
     except KeyError as error:
         says = f"it holds no {error.args[0]}: it is no whole model of this kind, export it again"
         return Check(gguf.path.name, "carries_adapter", False, says, {})
@@ -188,7 +193,7 @@ def carries_training(gguf: GgufFile, readable: GgufFile, merged: Path, base: str
     return Check(gguf.path.name, "carries_adapter", False, says, numbers)
 
 
-def _sums(gguf: GgufFile, merged: Path, base: str) -> _Sums:
+def _sums(gguf: GgufFile, readable: GgufFile, merged: Path, base: str) -> _Sums:
     originals, sums = Tensors(local_folder(base)), _Sums()
     ours = Tensors(merged)
     for name in ours:
@@ -197,7 +202,7 @@ def _sums(gguf: GgufFile, merged: Path, base: str) -> _Sums:
         tensor, original = ours[name].float(), originals[name].float()
         if tensor.dim() != 2 or tensor.shape != original.shape or not (change := tensor - original).any():
             continue
-        in_file = original.new_tensor(gguf.in_order(gguf.matrix(name), name, tensor.numpy()))
+        in_file = original.new_tensor(readable.in_order(readable.matrix(name), name, tensor.numpy()))
         of_change = change.square().sum().item()
         sums.carried += ((in_file - original) * change).sum().item()
         sums.change += of_change
@@ -207,6 +212,6 @@ def _sums(gguf: GgufFile, merged: Path, base: str) -> _Sums:
             sums.step += step**2 * change.numel()
             if rms(in_file - original, (0, 1)).item() < _ON_GRID * step / 12**0.5:
                 sums.change_on_grid += of_change
-        elif not (in_file - tensor).norm() <= OTHER_16_BITS * tensor.norm():  # NaN too
+        elif not (rms(in_file - tensor, 1) <= OTHER_16_BITS * rms(tensor, 1) + LAST_OF_16_BITS).all():  # NaN too
             sums.not_merged.append(gguf.name_of(name))
     return sums

@@ -13,16 +13,18 @@ from kit.llama_cpp.imatrix import matrix_used_in
 if TYPE_CHECKING:
     import torch
 
-# Of what rounding to the nearest of evenly spaced values leaves in a row, times: types of three bits and more leave up
-# to 1.3 of real models (benchmarks/rounding.py), and 2.3 of weights that are all s or -s; a row of zeros, 5 and more.
-# By an importance matrix, which lets weights go that meet small inputs, up to 2.0.
+# Of what rounding to the nearest of evenly spaced values leaves in a row, times. Types of three bits and more leave up
+# to 2 of a real model (benchmarks/rounding.py), and up to 3 of weights that are all s or -s. An importance matrix lets
+# weights go that meet small inputs.
 ROUNDINGS, BY_IMPORTANCE = 4.0, 8.0
 _FEW = 3  # bits, below which a row of zeros is as near as many a rounded one: there the whole tensor says it
-# A matrix of zeros is once as far from f16's as that is large, another matrix of its size 1.4 times. The coarsest
-# types (q1_0, tq2_0) leave 0.84 of a real model's.
+# A row of zeros is once as far from f16's as that is large, another row of its size 1.4 times. The coarsest types
+# (tq1_0, tq2_0) leave 0.83 of a real model's matrix.
 MAX_ERROR = 0.97
 OTHER_16_BITS = 0.005  # f16's and bf16's roundings together
-_LAST_OF_A_SCALE = 2.0**-25  # half a step of the smallest float16 numbers, which a block's scale is rounded by
+LAST_OF_16_BITS = 2.0**-24  # the smallest float16; a block's scale is one, rounded by half of that
+_LARGEST = 2**12  # what a scale is multiplied with at most where it is a scale of scales, in K-quants and I-quants
+_OF_SCALES = ("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq")
 _BLOCK = 32  # weights with a scale of their own
 
 
@@ -37,8 +39,8 @@ class Rows:
 
 
 def is_f16_rounded(gguf: GgufFile, readable: GgufFile, f16: GgufFile) -> Check:
-    """A file holds the tensors of f16, and no row of one is farther from f16's than its type may leave it. Of a tensor
-    of one or two bits, all of it may not be. A part of a tensor is held at a time.
+    """A file holds the tensors of f16, and no row of one is farther from f16's than its type may leave it; of types of
+    one or two bits, no tensor. Only part of a tensor is held at a time.
 
     Args:
         gguf: the file.
@@ -79,12 +81,14 @@ def _of_allowed(gguf: GgufFile, readable: GgufFile, f16: GgufFile, name: str, ro
     far, large = rms(distance, 0).item(), rms(size, 0).item()
     of_size = far / large if large else far and float("inf")
     if bits is None:
-        alike = gguf.type_of(name) == f16.type_of(name)  # norms and biases are f32 in all files
-        return (of_size and float("inf") if alike else of_size / OTHER_16_BITS), of_size
-    by_scale = _LAST_OF_A_SCALE * 2 ** (bits - 1)
-    of_all = [far / (MAX_ERROR * large + by_scale)]
-    of_rows = distance / (roundings * step / 12**0.5 + by_scale) if bits >= _FEW else distance.new_empty(0)
-    return torch.cat([of_rows, distance.new_tensor(of_all)]).max().item(), of_size  # NaN where one is
+        if gguf.type_of(name) == f16.type_of(name):  # norms and biases are f32 in all files
+            return float("inf") if distance.any() else 0.0, of_size
+        return (distance / (OTHER_16_BITS * size + LAST_OF_16_BITS)).max().item(), of_size
+    by_scale = LAST_OF_16_BITS / 2 * (_LARGEST if gguf.type_of(name).startswith(_OF_SCALES) else 2 ** (bits - 1))
+    if bits < _FEW:
+        return far / (MAX_ERROR * large + by_scale), of_size
+    allowed = torch.minimum(roundings * step / 12**0.5, MAX_ERROR * size) + by_scale
+    return (distance / allowed).max().item(), of_size  # NaN where one is
 
 
 def rows_of(file: GgufFile, f16: GgufFile, name: str, bits: int | None) -> Iterator[Rows]:
@@ -92,7 +96,7 @@ def rows_of(file: GgufFile, f16: GgufFile, name: str, bits: int | None) -> Itera
     import torch
 
     for parts in zip(f16.parts(name), file.parts(name), strict=True):
-        of_f16, found = (torch.tensor(part).reshape(len(part), -1) for part in parts)
+        of_f16, found = (torch.tensor(part.reshape(-1, part.shape[-1] if part.ndim > 1 else 1)) for part in parts)
         step = steps_of(of_f16, bits) if bits else torch.zeros(len(of_f16))
         yield Rows(rms(of_f16, 1), rms(found - of_f16, 1), step)
 
