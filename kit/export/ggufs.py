@@ -83,6 +83,24 @@ def check_ggufs(merged: Merged, record: ExportRecord, evidence: Evidence, scratc
     Raises:
         ExportRefused: a check failed.
     """
+    held, others = _held(record)
+    adapter = held.pop(ADAPTER_KIND, None)
+    entries: dict[str, Any] = {}
+    if held or adapter:
+        is_measure = "f16" in held and "f16" not in others and _is_of(merged, record.ggufs.get("f16", {}))
+        f16 = held["f16"] if is_measure else _f16(merged, record, scratch)
+        entries, refused = _verified(held, f16, merged, record, evidence, scratch)
+        if refused:
+            raise ExportRefused(*chain.from_iterable(refused.values()))
+    if adapter:
+        base = checked_base_gguf(merged, record.run, scratch)
+        entries[ADAPTER_KIND] = verified_adapter(adapter, base, f16, merged, record, evidence, scratch)
+    record.content["gguf"] = entries
+
+
+def _held(record: ExportRecord) -> tuple[dict[str, Path], set[str]]:
+    """The run's GGUF files by kind, of two of a kind that of export.json; and the kinds of which the file is no longer
+    the one that was exported."""
     exported = {entry["file"] for entry in record.ggufs.values()}
     files = sorted(record.run.gguf.glob("*.gguf"), key=lambda file: file.name in exported)  # the last of a kind counts
     held = {file.name.split(".")[-2]: file for file in files}
@@ -91,18 +109,7 @@ def check_ggufs(merged: Merged, record: ExportRecord, evidence: Evidence, scratc
     others = {kind for kind in {*held} & {*record.ggufs} if file_hash(held[kind]) != record.ggufs[kind]["sha256"]}
     for kind in sorted(others):
         record.say(f"{held[kind].name} is not the file that was exported: its sha256 is another")
-    adapter = held.pop(ADAPTER_KIND, None)
-    entries: dict[str, Any] = {}
-    if held or adapter:
-        is_ours = "f16" in held and "f16" not in others and _is_of(merged, record.ggufs.get("f16", {}))
-        f16 = held["f16"] if is_ours else _f16(merged, record, scratch)
-        entries, refused = _verified(held, f16, merged, record, evidence, scratch)
-        if refused:
-            raise ExportRefused(*chain.from_iterable(refused.values()))
-    if adapter:
-        base = checked_base_gguf(merged, record.run, scratch)
-        entries[ADAPTER_KIND] = verified_adapter(adapter, base, f16, merged, record, evidence, scratch)
-    record.content["gguf"] = entries
+    return held, others
 
 
 def _is_of(merged: Merged, entry: dict[str, Any]) -> bool:
@@ -130,7 +137,7 @@ def _verified(
         return {}, {}
     prompts = [messages[:-1] for messages in evidence.conversations]
     of_all = record.take(answers_as_merged(files.get("f16", f16), merged.folder, prompts))
-    readers = {kind: GgufFile(file) for kind, file in files.items()}
+    readers, of_f16 = {kind: GgufFile(file) for kind, file in files.items()}, GgufFile(f16)
 
     def distances(file: Path) -> tuple[float | None, float | None]:
         of_base = scratch / "base.f16.gguf"
@@ -142,10 +149,10 @@ def _verified(
 
     refused: dict[str, list[str]] = {}
     for kind, gguf in list(readers.items()):
-        checks = [metadata_agrees(gguf, merged.folder, GgufFile(f16))]
+        checks = [metadata_agrees(gguf, merged.folder, of_f16)]
         readable = with_readable_weights(gguf, scratch)
         if files[kind] != f16:
-            checks.append(is_f16_rounded(gguf, readable, GgufFile(f16)))
+            checks.append(is_f16_rounded(gguf, readable, of_f16))
         checks.append(carries_training(gguf, readable, merged.folder, merged.base, distances))
         if failed := record.take(*checks):
             refused[kind] = failed

@@ -188,7 +188,8 @@ class GgufFile:
         kind = self.type_of(own_name)
         if kind in (*_NOT_QUANTIZED, *_PLAIN):
             return None
-        return 3 if kind.endswith("fp4") else int(re.sub(r"\D", "", kind)[0])  # whose largest values lie as far apart
+        # The largest values of mxfp4 and nvfp4 lie as far apart as those of three bits in even steps.
+        return 3 if kind.endswith("fp4") else int(re.sub(r"\D", "", kind)[0])
 
     def name_of(self, name: str) -> str:
         """What the file calls a tensor of the Hugging Face model (``….weight``).

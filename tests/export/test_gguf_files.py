@@ -164,6 +164,16 @@ def test_a_file_that_somebody_put_in_the_place_of_the_exported_one_is_said(run):
     assert record.ggufs["f16"]["sha256"] != exported
 
 
+def test_no_file_is_measured_by_an_f16_of_an_earlier_merge(run):
+    said: list[str] = []
+    record = ExportRecord(run, said.append)
+    for of_merge in (record.ggufs["f16"]["merged_sha256"], "of an earlier merge"):
+        record.ggufs["f16"]["merged_sha256"] = of_merge
+        with staging(run) as scratch:
+            check_ggufs(merged_as_it_is(record, evidence_of(run)), record, evidence_of(run), scratch)
+        assert ("converting merged to an f16 GGUF" in said) == (of_merge == "of an earlier merge")
+
+
 def test_of_several_types_those_that_pass_are_kept(run, base_gguf, monkeypatch):
     def of_the_base_where_few_bits(f16, target, kind, imatrix=None):
         quantize(base_gguf if kind == "q4_0" else f16, target, kind, imatrix)

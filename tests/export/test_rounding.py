@@ -25,17 +25,18 @@ TYPES = ("Q8_0", "Q5_0", "Q5_1", "Q4_0", "Q4_1", "MXFP4", "TQ1_0", "TQ2_0", "BF1
 
 @pytest.fixture
 def written(tmp_path):
-    """``written(name, type, tensors)``: a GGUF of a type, rounded by llama.cpp's own Python package."""
+    """``written(name, type, tensors)``: a GGUF with its float64 tensors in a type, rounded to float16 and then by
+    llama.cpp's own Python package; others as they are."""
 
     def write(name, kind, tensors):
         gguf = gguf_library()
         writer = gguf.GGUFWriter(tmp_path / name, "llama")
         for tensor, values in tensors.items():
-            kept = values.dtype == np.float32 or values.dtype.kind == "i" or kind == "F16"
-            as_f16 = values if kept and values.dtype != np.float64 else values.astype(np.float16)
-            type_ = None if kept else gguf.GGMLQuantizationType[kind]
-            quantized = as_f16 if kept else gguf.quants.quantize(as_f16.astype(np.float32), type_)
-            writer.add_tensor(tensor, quantized, raw_dtype=type_)
+            if values.dtype == np.float64:
+                to, as_f16 = gguf.GGMLQuantizationType[kind], values.astype(np.float16)
+                writer.add_tensor(tensor, gguf.quants.quantize(as_f16.astype(np.float32), to), raw_dtype=to)
+            else:
+                writer.add_tensor(tensor, values)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 # Of what rounding to the nearest of evenly spaced values leaves in a row, times. Types of three bits and more leave up
-# to 2 of a real model (benchmarks/rounding.py), and up to 3 of weights that are all s or -s. An importance matrix lets
-# weights go that meet small inputs.
+# to 1.2 of a real model (benchmarks/rounding.py), and up to 3 of weights that are all s or -s. By an importance matrix,
+# which lets weights go that meet small inputs, they leave up to 2.0 of a real model.
 ROUNDINGS, BY_IMPORTANCE = 4.0, 8.0
 _FEW = 3  # bits, below which a row of zeros is as near as many a rounded one: there the whole tensor says it
 # A row of zeros is once as far from f16's as that is large, another row of its size 1.4 times. The coarsest types
