@@ -117,7 +117,11 @@ def gguf_of_spoilt(run, tmp_path, spoil, what, kind):
 
 def test_a_quantized_gguf_that_counts_positions_otherwise_is_refused(run, tmp_path):
     other = RunFolder(shutil.copytree(run.path, tmp_path / "other"))
-    edit_json(other.merged / "config.json", lambda config: config["rope_parameters"].update(rope_theta=5_000.0))
+
+    def another_base_of_positions(config):  # transformers 4 writes it at the top
+        config.get("rope_parameters", config)["rope_theta"] = 5_000.0
+
+    edit_json(other.merged / "config.json", another_base_of_positions)
     convert(other.merged, tmp_path / "x.gguf", "f16", "short")
     quantize(tmp_path / "x.gguf", run.gguf_file("q8_0"), "q8_0")
     with pytest.raises(ExportRefused, match=r"q8_0\.gguf: qwen2\.rope\.freq_base not as in f16"):
