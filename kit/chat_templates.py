@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from kit.cli.errors import UserError, first_line
@@ -24,39 +23,10 @@ _OF_TRANSFORMERS = re.compile(
 )  # a tag of its own, which only marks what is learned
 
 
-def template_in(folder: Path) -> str:
-    """The chat template of a model or tokenizer folder, in whichever file it lies; empty where there is none.
-
-    Raises:
-        UserError: a file of it cannot be read.
-    """
-    if (file := folder / "chat_template.jinja").is_file():
-        return file.read_text(encoding="utf-8")
-    for name in ("tokenizer_config.json", "chat_template.json"):
-        if found := _default_of(read_json(folder / name).get("chat_template")):
-            return found
-    return ""
-
-
 def keep_default_template(tokenizer: Any) -> None:
     """Of a tokenizer with several templates by name, keep the one that a chat is put into."""
     if isinstance(named := tokenizer.chat_template, dict):
         tokenizer.chat_template = named.get("default") or next(iter(named.values()))
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no such file.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({first_line(error)}): fetch the model again") from None
-    return content if isinstance(content, dict) else {}
 
 
 def check_template(shown: str, template: str) -> None:
@@ -112,14 +82,6 @@ def fitted(messages: Messages, template: str) -> Messages:
         return messages
     system, question, *rest = messages
     return [question | {"content": f"{system['content']}\n\n{question['content']}"}, *rest]
-
-
-def _default_of(template: Any) -> str:
-    """Some tokenizers have several by name."""
-    if isinstance(template, list):
-        named = {entry["name"]: entry["template"] for entry in template}
-        return str(named.get("default") or next(iter(named.values()), ""))
-    return str(template or "")
 
 
 def rendered(template: str, messages: Messages) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from kit import ranks
 from kit.checkpointing.checkpoints import checkpoints_in, step_of
 from kit.cli.errors import GONE_ERRORS, UserError, first_line
+from kit.cli.machine_failures import is_lost, is_out_of_memory
 from kit.settings.knobs import Settings
 from kit.storage.atomic import is_of_full_disk
 from kit.storage.run_folder import RunFolder
@@ -74,21 +75,6 @@ def _what_is_kept(run: RunFolder, settings: Settings) -> list[str]:
         return []
     anew = f": {same_command(settings)} goes on from it" if settings.overwrite else ""
     return [f"the checkpoint of step {steps[-1]} is whole{anew}"] if steps else []
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Did the machine's or the card's memory run out, in whichever words?"""
-    said = str(error).lower()
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or any(words in said for words in ("out of memory", "can't allocate memory", "cannot allocate memory"))
-    )
-
-
-def is_lost(error: Exception) -> bool:
-    """Did the card's driver give up on this process? Nothing that is tried on the card afterwards can work."""
-    return type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
 
 
 def _less_memory(settings: Settings) -> str:

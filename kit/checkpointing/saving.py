@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kit import ranks
+from kit.checkpointing.adapter_weights import check_weights, restore_adapter
 from kit.checkpointing.checkpoints import seal_checkpoint
 from kit.checkpointing.mirror import Mirror
-from kit.cli.errors import UserError
 from kit.cli.signals import StopRequest
 from kit.settings.knobs import Settings
 from kit.storage.atomic import sync
@@ -70,29 +70,3 @@ def checkpointing(
                 mirror.update()
 
     return Checkpointing()
-
-
-def restore_adapter(model: Any, checkpoint: Path) -> None:
-    """Put the adapter of a checkpoint into the model.
-
-    transformers' own resuming leaves it out where there is a second adapter: with a KL term TRL keeps a frozen copy,
-    ``ref``, in a folder of its own, and only such folders are loaded then. Training would go on from zero, silently.
-    """
-    from peft import set_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"), adapter_name="default")
-
-
-def check_weights(model: Any, step: int) -> None:
-    """Refuse to save, over a good checkpoint, weights that are no numbers any more.
-
-    Raises:
-        UserError: a trainable weight is NaN or infinite.
-    """
-    for parameter in model.parameters():
-        if parameter.requires_grad and not bool(parameter.isfinite().all()):
-            raise UserError(
-                f"after step {step} the adapter holds NaN or infinite weights, which are not saved: start anew with "
-                "--overwrite and a smaller --learning-rate or --max-grad-norm"
-            )

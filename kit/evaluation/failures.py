@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kit.checkpointing.failures import is_out_of_memory
 from kit.cli.errors import UserError
+from kit.cli.machine_failures import is_out_of_memory
 from kit.evaluation.answering import EvaluationSettings
 from kit.storage.atomic import is_of_full_disk
 

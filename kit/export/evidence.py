@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kit.chat_templates import fitted, template_in
+from kit.chat_templates import fitted
 from kit.models.tensors import with_tokenizer
 from kit.prompts import build_prompt, format_reply
 from kit.storage.hub import local_folder
+from kit.storage.model_files import template_in
 from kit.storage.run_folder import RunFolder, read_jsonl
 
 _MOST = 16

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from kit.chat_templates import check_template, template_in
+from kit.chat_templates import check_template
 from kit.cli.errors import Problems, UserError
 from kit.llama_cpp.adapter_gguf import is_adapter_gguf
 from kit.llama_cpp.gguf import GgufFile
@@ -27,6 +27,7 @@ from kit.storage.hub import (
     revision,
     sixteen_bit_name,
 )
+from kit.storage.model_files import template_in
 from kit.storage.run_folder import RunFolder, run_folder_of
 from kit.storage.weight_files import ADAPTER_CONFIG, check_adapter, files_that_answer, is_adapter, is_full_model
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kit.chat_templates import check_template, read_json, template_in, told_not_to_think
+from kit.chat_templates import check_template, told_not_to_think
 from kit.cli.errors import UserError, first_line
 from kit.llama_cpp import build as llama_cpp
 from kit.llama_cpp.gguf import why_not_converted
@@ -20,6 +20,7 @@ from kit.models.positions import check_positions
 from kit.models.sentencepiece_file import NAME as SENTENCEPIECE
 from kit.models.sentencepiece_file import has_none
 from kit.storage.hub import TIMEOUT_S, folder_here, is_offline, model_file
+from kit.storage.model_files import read_json, template_in
 
 _SMALL = ["*.json", "*.jinja", "*.model", "*.txt"]
 # Tokens that models keep for padding or never write, in the order in which they are taken where the pad token is the

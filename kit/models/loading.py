@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from kit import ranks
 from kit.chat_templates import keep_default_template
-from kit.checkpointing.failures import is_lost, is_out_of_memory
 from kit.cli.errors import UserError, first_line
+from kit.cli.machine_failures import is_lost, is_out_of_memory
 from kit.models.merged_tensors import PEFT_ERRORS
 from kit.models.unpacking import unpack_base
 from kit.models.vllm_kernels import load_this_processors_kernels

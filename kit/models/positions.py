@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from kit.chat_templates import read_json
 from kit.cli.errors import UserError
+from kit.storage.model_files import read_json
 
 
 def is_older() -> bool:

@@ -12,8 +12,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kit.chat_templates import read_json
 from kit.storage.hub import model_file
+from kit.storage.model_files import read_json
 
 NAME = "tokenizer.model"
 _FIELDS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")  # as transformers wrote them until 5

@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Sequence
 
-from kit.chat_templates import fitted, rendered, template_in
+from kit.chat_templates import fitted, rendered
 from kit.prompts import build_prompt
 from kit.storage.hub import local_folder
+from kit.storage.model_files import template_in
 
 _TEMPLATE_TOKENS = 16
 # Of what a text is made of, how many tokens a byte has at most: English has a quarter, a digit is a token of its own.

@@ -12,8 +12,8 @@ from typing import Any
 
 from kit import ranks
 from kit.chat_templates import fitted
+from kit.checkpointing.adapter_weights import restore_adapter
 from kit.checkpointing.checkpoints import checkpoints_in, step_of
-from kit.checkpointing.saving import restore_adapter
 from kit.cli.errors import first_line
 from kit.cli.progress import progress
 from kit.evaluation.statistics import wilson

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from kit import ranks
-from kit.checkpointing.failures import is_lost, is_out_of_memory
 from kit.cli.errors import first_line
+from kit.cli.machine_failures import is_lost, is_out_of_memory
 from kit.planning.memory_now import free_card
 from kit.training.random_states import same_random_numbers
 from kit.training.trainer import build_trainer, forget_reference

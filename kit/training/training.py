@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from kit import ranks
+from kit.checkpointing.adapter_weights import restore_adapter
 from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import where_to_start
-from kit.checkpointing.saving import checkpointing, restore_adapter
+from kit.checkpointing.saving import checkpointing
 from kit.cli.signals import StopRequest
 from kit.models import loading
 from kit.models.base_check import mend_padding, mend_thinking

@@ -18,7 +18,7 @@ from typing import Any
 
 from kit import ranks
 from kit.chat_templates import fitted
-from kit.checkpointing.saving import check_weights, restore_adapter
+from kit.checkpointing.adapter_weights import check_weights, restore_adapter
 from kit.cli.progress import progress
 from kit.cli.signals import StopRequest
 from kit.generation.engine import Engine

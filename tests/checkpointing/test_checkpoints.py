@@ -14,13 +14,15 @@ from types import SimpleNamespace
 import pytest
 
 import train_lora
+from kit.checkpointing.adapter_weights import check_weights
 from kit.checkpointing.checkpoints import checkpoints_in, damage, newest_whole, step_of
-from kit.checkpointing.failures import RunStopped, explained, is_out_of_memory
+from kit.checkpointing.failures import RunStopped, explained
 from kit.checkpointing.mirror import Mirror
 from kit.checkpointing.resuming import check_run_folder, cut_logs, mirror_of, open_run_folder, where_to_start
-from kit.checkpointing.saving import check_weights, checkpointing
+from kit.checkpointing.saving import checkpointing
 from kit.cli import errors
 from kit.cli.errors import Problems, UserError
+from kit.cli.machine_failures import is_out_of_memory
 from kit.cli.signals import StopRequest
 from kit.settings.knobs import Settings
 from kit.storage import run_lock
@@ -205,6 +207,7 @@ LISTENING = """
 import signal, sys, time
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)  # a background job, as the tests may be, starts with SIGINT ignored
+from kit.cli.machine_failures import is_out_of_memory
 from kit.cli.signals import StopRequest
 stop = StopRequest()
 with stop.listening():

@@ -7,7 +7,9 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
+from kit.cli.errors import UserError
 from kit.models.base_check import PADS, mend_padding
+from kit.storage.model_files import template_in
 from tests.conftest import run_script, short_training
 
 
@@ -73,6 +75,16 @@ def test_a_base_that_could_not_be_asked_or_exported_is_refused_before_training(c
     assert words in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("chat_template.jinja", b"\xff"), ("tokenizer_config.json", b""), ("tokenizer_config.json", b'{"chat_template":')],
+)
+def test_a_damaged_file_of_a_model_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name} cannot be read .*: fetch the model again"):
+        template_in(tmp_path)
 
 
 def test_a_pad_token_that_is_the_end_of_turn_is_mended_recorded_and_exported(chain, tmp_path):
