@@ -84,7 +84,7 @@ def _set(settings: dict[str, Any]) -> dict[str, Any]:
     return {
         name: re.sub(r"[^\s,]*/", "", value) if name in _WITH_FILES else value
         for name, value in settings.items()
-        if name in KNOBS and not KNOBS[name].metadata.get("free") and name not in _TOLD
+        if name in KNOBS and not KNOBS[name].metadata.get("changeable") and name not in _TOLD
         and value != getattr(usual, name)
     }  # fmt: skip
 

@@ -21,7 +21,7 @@ def check_alike(settings: Settings, questions: list[Row], rewards: Rewards) -> N
     """
     known: dict[str, Any] = {
         name: value for name, value in settings.as_config().items()
-        if name not in KNOBS or not KNOBS[name].metadata.get("free")
+        if name not in KNOBS or not KNOBS[name].metadata.get("changeable")
     }  # fmt: skip
     known["the task"] = task_in_use().source
     known["the questions"] = fingerprint(questions)

@@ -38,12 +38,12 @@ def check_same_run(
         name: value for name, value in recorded.get("settings", {}).items() if not goes_without_saying(name, value)
     }
     now = settings.as_config()
-    free = {name for name, spec in KNOBS.items() if spec.metadata.get("free")} | {*_DATA_KNOBS, *BATCH_KNOBS}
-    free |= left_open(settings) | _ELSEWHERE
+    changeable = {name for name, spec in KNOBS.items() if spec.metadata.get("changeable")}
+    changeable |= {*_DATA_KNOBS, *BATCH_KNOBS} | left_open(settings) | _ELSEWHERE
     differs = [
         f"{name} {before.get(name, default_of(name))} → {now.get(name)}"
         for name in dict.fromkeys([*before, *now])
-        if name not in free
+        if name not in changeable
         and not (name == "max_steps" and goes_further(run, settings))
         and before.get(name, default_of(name)) != now.get(name)
         and not _is_moved_base(name, now, run)
@@ -103,7 +103,7 @@ def default_of(name: str) -> Any:
 
 def left_open(settings: Settings) -> set[str]:
     """The knobs that are chosen for the machine and that the user did not set."""
-    return {name for name, spec in KNOBS.items() if spec.metadata.get("open")} - settings.given
+    return {name for name, spec in KNOBS.items() if spec.metadata.get("chosen")} - settings.given
 
 
 def _is_moved_base(name: str, now: dict[str, Any], run: RunFolder) -> bool:

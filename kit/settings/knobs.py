@@ -24,9 +24,9 @@ OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fuse
 def knob(default: Any, reason: str, group: str, **options: Any) -> Any:
     """A dataclass field that is also a command line option; ``reason`` is its help text.
 
-    A ``free`` one may be another when a run is continued: it does not change what is learned. One that is ``open`` is
-    chosen for the machine or the data where the user does not set it; ``before`` is what runs had that were recorded
-    before it was there. One that is not ``recorded`` stays out of run.yaml.
+    A ``changeable`` one may be another when a run is continued: it does not change what is learned. One that is
+    ``chosen`` is chosen for the machine or the data where the user does not set it; ``before`` is what runs had that
+    were recorded before it was there. One that is not ``recorded`` stays out of run.yaml.
     """
     return field(default=default, metadata={"reason": reason, "group": group, **options})
 
@@ -38,12 +38,11 @@ class Settings:
     model: str = knob("unsloth/Qwen2.5-0.5B-Instruct", "Hub id or folder of the base model", "model")
     load_in_4bit: bool = knob(True, "hold the frozen base weights in 4 bits", "model")
     cpu_dtype: str = knob("auto", "of passes on a processor: bfloat16 where its products are clearly faster", "model",
-                          choices=("auto", "float32", "bfloat16"), open=True)  # fmt: skip
-    vllm: str = knob(
-        "auto", "rollouts through vLLM: auto, off, or require", "model", choices=("auto", "off", "require"), free=True
-    )
+                          choices=("auto", "float32", "bfloat16"), chosen=True)  # fmt: skip
+    vllm: str = knob("auto", "rollouts through vLLM: auto, off, or require", "model",
+                     choices=("auto", "off", "require"), changeable=True)  # fmt: skip
     gpu_memory_utilization: float = knob(0.5, "the share of the card's free memory that vLLM may take", "model",
-                                          below=1.0, free=True, open=True)  # fmt: skip
+                                          below=1.0, changeable=True, chosen=True)  # fmt: skip
 
     dataset: str = knob("openai/gsm8k", "Hub id, or file (JSON Lines or array, CSV, Parquet) of the questions", "data")
     dataset_config: str = knob("", "which configuration of a Hub data set", "data")
@@ -68,10 +67,10 @@ class Settings:
     learning_rate: float = knob(3e-5, "peak rate; the one of verl's LoRA recipe for 0.5B", "training")
     num_generations: int = knob(8, "completions for each question (the group size)", "training", least=2)
     per_device_train_batch_size: int = knob(8, "completions in one forward pass", "training", alias="--batch-size",
-                                            open=True)  # fmt: skip
-    gradient_accumulation_steps: int = knob(4, "forward passes for each optimizer step", "training", open=True)
+                                            chosen=True)  # fmt: skip
+    gradient_accumulation_steps: int = knob(4, "forward passes for each optimizer step", "training", chosen=True)
     max_prompt_length: int = knob(512, "longer prompts are left out, with a sentence", "training")
-    max_completion_length: int = knob(512, "where a completion is cut off", "training", open=True)
+    max_completion_length: int = knob(512, "where a completion is cut off", "training", chosen=True)
     temperature: float = knob(1.0, "of the rollouts; 1.0 samples from the policy itself", "training")
     sampling_correction: str = knob(
         "token_truncate", "of the difference between vLLM's probabilities and the trainer's, a token or a completion "
@@ -94,7 +93,7 @@ class Settings:
     max_grad_norm: float = knob(0.2, "gradients are clipped to this norm", "training")
     optim: str = knob(
         "adamw_8bit", "8 bits save memory on a card; on a CPU adamw_torch_fused is chosen", "training",
-        choices=OPTIMIZERS, open=True,
+        choices=OPTIMIZERS, chosen=True,
     )  # fmt: skip
     seed: int = knob(1, "of the adapter, the data order and the sampling", "training", least=0, below=2**32)
 
@@ -102,7 +101,7 @@ class Settings:
         "auto", "first train on the model's own replies in format, to so many questions asked with a worked example; "
         "auto: where less than half of its completions are in format, or of its groups have spread. It teaches the "
         "form, and hardly any sums", "start",
-        choices=("auto", "off"), number=True, open=True, before="off",
+        choices=("auto", "off"), number=True, chosen=True, before="off",
     )  # fmt: skip
     worked_example: str = knob("", "a YAML file with question and reply, to be shown instead of the task's", "start")
 
@@ -113,44 +112,45 @@ class Settings:
     )  # fmt: skip
 
     output_dir: str = knob("runs/qwen2.5-0.5b-gsm8k", "the run folder; everything the run makes goes there", "output",
-                           free=True)  # fmt: skip
+                           changeable=True)  # fmt: skip
     overwrite: bool = knob(False, "empty a run folder that is occupied, and its copy in --mirror, and start anew",
-                           "output", free=True, recorded=False)  # fmt: skip
-    sample_every: int = knob(1, "steps between two entries of samples.jsonl", "output", free=True)
+                           "output", changeable=True, recorded=False)  # fmt: skip
+    sample_every: int = knob(1, "steps between two entries of samples.jsonl", "output", changeable=True)
 
-    show_every: int = knob(10, "steps between two sample replies on the console", "output", free=True)
+    show_every: int = knob(10, "steps between two sample replies on the console", "output", changeable=True)
     report_to: str = knob("none", "besides metrics.jsonl: tensorboard, wandb or trackio, as TRL has them", "output",
-                          choices=("none", "tensorboard", "wandb", "trackio"), free=True)  # fmt: skip
+                          choices=("none", "tensorboard", "wandb", "trackio"), changeable=True)  # fmt: skip
 
     eval_every: int = knob(20, "steps between two held-out scores of the policy; 0 is never", "held-out score", least=0,
-                           free=True)  # fmt: skip
+                           changeable=True)  # fmt: skip
     eval_questions: int = knob(100, "set aside for it and never trained on; by default a tenth of the data at most, "
                                "and none of fewer than 200",
-                               "held-out score", least=0, open=True, before=0)  # fmt: skip
+                               "held-out score", least=0, chosen=True, before=0)  # fmt: skip
     keep: str = knob("best", "adapter/ is the best step by held-out score where the last seems worse, or the last",
-                     "held-out score", choices=("best", "last"), free=True)  # fmt: skip
+                     "held-out score", choices=("best", "last"), changeable=True)  # fmt: skip
     patience: int = knob(0, "end after so many held-out scores in a row that are no better than the best; 0 is never",
-                         "held-out score", least=0, free=True)  # fmt: skip
+                         "held-out score", least=0, changeable=True)  # fmt: skip
 
-    save_steps: int = knob(50, "steps between two checkpoints", "checkpoints", free=True)
-    save_minutes: float = knob(10.0, "and a checkpoint whenever so many minutes have passed", "checkpoints", free=True)
+    save_steps: int = knob(50, "steps between two checkpoints", "checkpoints", changeable=True)
+    save_minutes: float = knob(10.0, "and a checkpoint whenever so many minutes have passed", "checkpoints",
+                               changeable=True)  # fmt: skip
     keep_checkpoints: int = knob(2, "how many are kept; should the last be damaged, the one before is used",
-                                 "checkpoints", free=True)  # fmt: skip
+                                 "checkpoints", changeable=True)  # fmt: skip
     mirror: str = knob("", "copy each checkpoint to this folder too, such as a mounted Google Drive", "checkpoints",
-                       free=True)  # fmt: skip
+                       changeable=True)  # fmt: skip
 
     finish: bool = knob(False, "make the newest checkpoint of --output-dir its adapter, or the best step (see --keep), "
-                        "and train no further", "checkpoints", free=True, recorded=False)  # fmt: skip
+                        "and train no further", "checkpoints", changeable=True, recorded=False)  # fmt: skip
     step: int = knob(0, "with --finish, the checkpoint of this step; 0 is the newest, or the best", "checkpoints",
-                     least=0, free=True, recorded=False)  # fmt: skip
+                     least=0, changeable=True, recorded=False)  # fmt: skip
 
-    plan: bool = knob(False, "print whether the run fits, and what it takes, and train nothing", "plan", free=True,
-                      recorded=False)  # fmt: skip
+    plan: bool = knob(False, "print whether the run fits, and what it takes, and train nothing", "plan",
+                      changeable=True, recorded=False)  # fmt: skip
     gpu: str = knob("", "plan for this card instead of the one that is here, such as t4 or rtx4070-laptop-8gb", "plan",
-                    free=True, recorded=False)  # fmt: skip
+                    changeable=True, recorded=False)  # fmt: skip
 
     gpus: int = knob(1, "with --plan, for so many cards that share a step's completions; training has one for each "
-                     "process that accelerate launch --num_processes N starts", "plan", free=True)  # fmt: skip
+                     "process that accelerate launch --num_processes N starts", "plan", changeable=True)  # fmt: skip
 
     given: frozenset[str] = field(default=frozenset(), compare=False)  # the knobs that the user set
     further: dict[str, Any] = field(default_factory=dict)  # more fields of TRL's GRPOConfig; from a file only

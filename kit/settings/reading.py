@@ -88,7 +88,7 @@ def _parser(description: str) -> Parser:
     groups = {title: parser.add_argument_group(title) for title in titles}
     for name, spec in KNOBS.items():
         info = spec.metadata
-        default = f"default{' *' if info.get('open') else ''}: {_shown(spec.default)}"
+        default = f"default{' *' if info.get('chosen') else ''}: {_shown(spec.default)}"
         options: dict[str, Any] = {"help": f"{info['reason']} ({default})".replace("%", "%%")}
         if spec.type == "bool":
             options["action"] = argparse.BooleanOptionalAction
