@@ -89,9 +89,9 @@ def train_and_report(settings: Settings, problems: Problems) -> None:
         reached = train(plan, questions, rewards, run, mirror, stop, write_report)
     if ranks.is_first():
         drop_outdated_rows(run)
-        write_report(run)
-        if mirror:
+        if mirror:  # first: a report that cannot be written must not cost the copy
             mirror.finish()
+        write_report(run)
     if not run.has_adapter:
         if ranks.is_first():
             print(f"stopped after step {reached}: {same_command(plan.settings)} goes on from there", file=sys.stderr)
@@ -194,7 +194,7 @@ def finish_now(settings: Settings, problems: Problems) -> None:
         print(better.sentence)
     else:
         print(f"adapter/ is that of step {step}.")
-    print("The command that trained it, with more --max-steps, goes on from the newest checkpoint.")
+    print(goes_further_with(run))
     print_next_commands(run)
 
 
@@ -204,8 +204,18 @@ def finish_again(settings: Settings) -> None:
     if mirror:
         mirror.finish()
     write_report(run)
-    print(f"{run.path} is trained to its last step; --overwrite would start anew.")
+    print(f"{run.path} is finished, after step {run.last_step}. {goes_further_with(run)} --overwrite starts anew.")
     print_next_commands(run)
+
+
+def goes_further_with(run: RunFolder) -> str:
+    """What has a finished run go on: a repeated command, as a notebook's cells are, must not undo ``--finish``."""
+    settings = run.read()["settings"]
+    patience = " and --patience 0" if settings.get("patience") else ""
+    return (
+        f"The command that trained it, with --max-steps above {settings['max_steps']}{patience}, goes on from the "
+        "newest checkpoint."
+    )
 
 
 def print_next_commands(run: RunFolder) -> None:

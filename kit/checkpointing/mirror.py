@@ -5,13 +5,14 @@ A mirror never stops training: what fails is said, and tried again with the next
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from kit.checkpointing.checkpoints import MANIFEST, checkpoints_in, damage, newest_whole
+from kit.checkpointing.checkpoints import MANIFEST, checkpoints_in, damage, newest_whole, step_of
 from kit.cli.errors import UserError, first_line
 from kit.storage.atomic import replace_whole
 from kit.storage.run_folder import RunFolder
@@ -38,10 +39,14 @@ class Mirror:
         """Fill an empty run folder from the mirror, which stays as it is; was there something to restore?
 
         Raises:
-            UserError: the mirror cannot be read, or the run folder not be written.
+            UserError: the mirror cannot be read, or the run folder not be written; or the mirror is further than a
+                run that is there, which would replace it.
         """
         try:
-            if self.run.exists() or not self.copy.exists():
+            if not self.copy.exists():
+                return False
+            if self.run.exists():
+                self._refuse_if_ahead()
                 return False
             self._restore()
         except OSError as error:
@@ -50,6 +55,16 @@ class Mirror:
                 "disks are there and have room, and run the same command again"
             ) from None
         return True
+
+    def _refuse_if_ahead(self) -> None:
+        here, there = (
+            max(map(step_of, checkpoints_in(folder.checkpoints)), default=0) for folder in (self.run, self.copy)
+        )
+        if there > here:
+            raise UserError(
+                f"the copy {self.copy.path} is at step {there} and {self.run.path} at step {here}: move the latter "
+                "away to go on from the copy, or the copy to go on from here"
+            )
 
     def _restore(self) -> None:
         self.run.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -60,6 +75,9 @@ class Mirror:
             _copy_folder(best, self.run.best / best.name)
         if self.copy.has_adapter:
             _copy_folder(self.copy.adapter, self.run.adapter)
+        if self.copy.warm_start.is_dir():
+            _copy_folder(self.copy.warm_start, self.run.warm_start)
+        _copy_replies(self.copy.held_out, self.run.held_out)
         for file in self._logs(self.copy):
             _copy_file(file, self.run.path / file.name)
 
@@ -106,6 +124,9 @@ class Mirror:
                 _copy_folder(self.run.adapter, self.copy.adapter)
             elif self.copy.has_adapter:  # the run goes further
                 shutil.rmtree(self.copy.adapter)
+            if self.run.warm_start.is_dir() and not self.copy.warm_start.exists():
+                _copy_folder(self.run.warm_start, self.copy.warm_start)
+            _copy_replies(self.run.held_out, self.copy.held_out)
             for file in self._logs(self.run):
                 _copy_file(file, self.copy.path / file.name)
             for old in checkpoints_in(self.copy.checkpoints):
@@ -131,12 +152,15 @@ def _mount_of(folder: Path) -> Path:
 
 def restored(run: RunFolder) -> list[Path]:
     """What of a run folder comes from its mirror, and is there alone where a restore was cut off."""
-    return [run.checkpoints, run.best, run.adapter, *_files(run)]
+    return [run.checkpoints, run.best, run.adapter, run.warm_start, run.held_out, *_files(run)]
 
 
 def _files(run: RunFolder) -> tuple[Path, ...]:
     # run.yaml last: with it, the copy counts as a run
-    return run.metrics_file, run.samples_file, run.warm_start_file, run.screen_file, run.settings_file
+    return (
+        run.metrics_file, run.samples_file, run.warm_start_replies, run.warm_start_file, run.screen_answers,
+        run.screen_file, run.settings_file,
+    )  # fmt: skip
 
 
 def _is_copy(checkpoint: Path, target: Path) -> bool:
@@ -147,6 +171,18 @@ def _is_copy(checkpoint: Path, target: Path) -> bool:
     with suppress(UserError):  # what cannot be read is copied anew
         return damage(target) is None
     return False
+
+
+def _copy_replies(source: Path, target: Path) -> None:
+    """The files of held-out replies, those alone that are new or others than before."""
+    target.mkdir(exist_ok=True)
+    for file in target.glob("*.jsonl"):
+        if not (source / file.name).exists():
+            file.unlink()
+    for file in source.glob("*.jsonl"):
+        copy = target / file.name
+        if not copy.exists() or not filecmp.cmp(file, copy, shallow=False):
+            _copy_file(file, copy)
 
 
 def _copy_folder(source: Path, target: Path) -> None:

@@ -29,7 +29,7 @@ def _known_folders(settings: Settings) -> list[RunFolder]:
 
 
 def is_trained(settings: Settings) -> bool:
-    """Is the run that the settings name trained to the last step that they ask for?"""
+    """Is the run that the settings name finished, and are no more steps asked for than when it was?"""
     return any(folder.has_adapter and not goes_further(folder, settings) for folder in _known_folders(settings)[:1])
 
 
@@ -133,7 +133,7 @@ def open_run_folder(settings: Settings) -> tuple[RunFolder, Mirror | None]:
     if run.has_adapter and goes_further(run, settings):
         schedule = settings.lr_scheduler_type
         anew = "" if "constant" in schedule else f"; the {schedule} learning rate is that of so many steps from now on"
-        print(f"{run.path} was finished with fewer steps: it goes on to step {settings.max_steps}{anew}")
+        print(f"{run.path} was finished after fewer steps: it goes on to step {settings.max_steps}{anew}")
         _set_back(run)
     return run, mirror
 

@@ -189,6 +189,11 @@ class RunFolder:
         """The lines of metrics.jsonl, one a step; that of step 0, the base's held-out score, is left out."""
         return [row for row in read_jsonl(self.metrics_file) if row["step"]]
 
+    @property
+    def last_step(self) -> int:
+        """The last step that metrics.jsonl has; 0 before the first."""
+        return max((int(row["step"]) for row in self.steps()), default=0)
+
     def gguf_file(self, quantization: str) -> Path:
         """Where the GGUF of one type goes: ``gguf/NAME.<type>.gguf``."""
         return self.gguf / f"{self.path.resolve().name}.{quantization}.gguf"

@@ -50,7 +50,6 @@ def finish_early(run: RunFolder, step: int = 0, keep: str = "") -> tuple[int, Be
     source = run.best_adapter(better.step) if better else checkpoint
     shutil.copytree(source, partial, ignore=shutil.ignore_patterns(*_OF_TRAINING))
     cut_logs(run, reached)
-    record["settings"]["max_steps"] = reached
     run.write(record | {"adapter": better.record if better else {"step": reached}})
     replace_whole(partial, run.adapter)
     return reached, better

@@ -186,8 +186,17 @@ def go_on_in_order(trainer: Any, checkpoint: Path) -> None:
     """Have a trainer that goes on from ``checkpoint`` ask the questions in the order of a run that nobody stopped.
 
     TRL shuffles them anew in each pass, with random numbers that no checkpoint holds: after one in the second pass,
-    transformers would begin that pass in the order of the first.
+    transformers would begin that pass in the order of the first. And transformers 4 takes the rows of a pass from the
+    checkpoint, whatever the arguments say, while TRL's sampler takes those: of a step that is split otherwise now, as
+    after running out of memory, half the questions would never be asked.
     """
+    batches_of = trainer.get_train_dataloader
+
+    def batches() -> Any:
+        trainer._train_batch_size = trainer.args.train_batch_size
+        return batches_of()
+
+    trainer.get_train_dataloader = batches
     passes = int(json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["epoch"])
     sampler_of = trainer._get_train_sampler
 

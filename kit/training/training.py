@@ -105,9 +105,13 @@ def train(
         with answering(policy):
             rows = screened(trainer.train_dataset, trained_on, engine, tokenizer.chat_template, settings, run, stop)
         trainer.train_dataset = rows
+        if mirror:
+            mirror.update()
         if not ranks.agree_on(stop) and start is None:
             held_out.begin(policy, tokenizer, lambda: warm.begin(policy, tokenizer, engine))
             ranks.by_first(lambda: run.write(record | warm.facts()))
+            if mirror:  # it may be long until the first checkpoint
+                mirror.update()
         reached, stands_still = done, False
         if start and done >= settings.max_steps:  # a kill came between its last checkpoint and its adapter
             restore_adapter(policy, Path(start))

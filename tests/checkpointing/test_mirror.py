@@ -54,6 +54,39 @@ def test_the_best_step_and_the_adapter_come_back_and_go_as_in_the_run(run, tmp_p
     assert not list(mirror.copy.best.iterdir())
 
 
+def test_what_comes_before_the_first_step_is_mirrored_too(run, tmp_path):
+    shutil.copytree(run.checkpoints / "step-4", run.warm_start)
+    run.held_out.mkdir()
+    before = [run.warm_start_replies, run.warm_start_file, run.screen_answers, run.screen_file]
+    for file in (*before, run.held_out / "base.jsonl", run.held_out / "step-9.jsonl"):
+        file.write_text(f"{file.name}\n")
+    mirror = Mirror(run, tmp_path / "drive", say=pytest.fail)
+    mirror.finish()
+    (run.held_out / "step-9.jsonl").unlink()  # the run went back to an earlier step
+    (run.held_out / "base.jsonl").write_text("other replies\n")
+    for step in (2, 4):  # only the newest comes back
+        shutil.rmtree(run.checkpoints / f"step-{step}", ignore_errors=True)
+    mirror.finish()
+    held = {file.relative_to(run.path): content for file, content in _files(run.path).items()}
+    shutil.rmtree(run.path)
+    assert mirror.restore()
+    assert {file.relative_to(run.path): content for file, content in _files(run.path).items()} == held
+
+
+def test_a_copy_that_is_further_than_the_run_is_not_replaced(run, tmp_path):
+    settings = Settings(output_dir=str(run.path), mirror=str(tmp_path / "drive"))
+    mirror_of(run, settings).finish()
+    shutil.rmtree(run.checkpoints / "step-6")
+    held = _files(tmp_path / "drive")
+    for call in (open_run_folder, lambda settings: train_lora.finish_now(settings, Problems())):
+        with pytest.raises(UserError, match=r"copy .* is at step 6 and .* at step 4: move the latter away"):
+            call(settings)
+    assert _files(tmp_path / "drive") == held
+    shutil.move(run.path, tmp_path / "away")
+    open_run_folder(settings)
+    assert newest_whole(run.checkpoints, pytest.fail).name == "step-6"
+
+
 def _files(folder):
     return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 

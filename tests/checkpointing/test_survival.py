@@ -68,7 +68,7 @@ def test_stopped_moved_to_a_new_machine_and_continued_it_is_the_same_run(chain, 
     assert samples == sorted(samples)
     assert [samples.count(step) for step in (1, 2, 3)] == [16, 16, 16]
     assert adapter(run.path) == adapter(chain / "short")
-    assert "is trained to its last step" in finish(call)
+    assert "is finished, after step" in finish(call)
 
 
 def test_own_rewards_on_own_columns_and_another_call_of_the_same_run(chain, tmp_path):
@@ -92,7 +92,7 @@ def test_own_rewards_on_own_columns_and_another_call_of_the_same_run(chain, tmp_
         assert sample["gold"] == str(number + 2)
         assert sample["rewards"]["by_level"] == pytest.approx(number + 2 + number % 3 / 10)
     (tmp_path / "moved.py").write_text(mine)
-    assert "is trained to its last step" in finish(call(tmp_path / "moved.py"))
+    assert "is finished, after step" in finish(call(tmp_path / "moved.py"))
     (tmp_path / "moved.py").write_text(mine.replace("/ 10", "/ 5"))
     assert "the reward function by_level is another one" in finish(call(tmp_path / "moved.py"), status=2)
 

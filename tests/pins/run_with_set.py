@@ -29,7 +29,7 @@ _SHARED = {
 _MEET_THEM = (
     "test_chain.py", "export", "evaluation/test_evaluation.py", "training/test_preflight.py",
     "generation/test_generation_settings.py", "models/test_vllm_fallback.py", "checkpointing/test_checkpoints.py",
-    "task/test_user_rewards.py",
+    "task/test_user_rewards.py", "training/test_finishing.py",
 )  # fmt: skip
 
 

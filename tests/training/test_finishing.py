@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from kit.checkpointing.checkpoints import checkpoints_in, step_of
-from kit.checkpointing.resuming import open_run_folder
+from kit.checkpointing.resuming import is_trained, open_run_folder
 from kit.cli.errors import UserError
-from kit.settings.knobs import Settings
+from kit.settings.knobs import BATCH_KNOBS, Settings
 from kit.storage.run_folder import RunFolder, append_jsonl, read_jsonl
 from kit.training.finishing import finish_early
 from kit.training.training import begun
@@ -34,7 +34,7 @@ def whole(chain):
 
 def test_killed_finished_early_and_continued_it_is_the_run_that_nobody_stopped(chain, whole):
     part = RunFolder(chain / "part")
-    arguments = command(chain, part.path, "--max-steps", "4")
+    arguments = command(chain, part.path, "--max-steps", "3")
     killed_once((part.checkpoints / "step-2").exists, *arguments)
     assert not part.has_adapter
     said = run_script("train_lora.py", "--output-dir", part.path, "--finish").stdout
@@ -50,7 +50,9 @@ def test_killed_finished_early_and_continued_it_is_the_run_that_nobody_stopped(c
     )  # fmt: skip
     assert "5 questions" in scored.stdout
     run_script("merge_and_export.py", part.path, "--gguf", "q8_0")
-    assert "goes on to step 4" in run_script(*arguments).stdout
+    again = run_script(*arguments).stdout  # as a notebook does whose cells are run from top to bottom
+    assert f"is finished, after step {step}. The command that trained it, with --max-steps above 3, goes on" in again
+    assert "goes on to step 4" in run_script(*command(chain, part.path, "--max-steps", "4")).stdout
     assert adapter(part.adapter) == adapter(whole.adapter)
     assert [row["step"] for row in part.steps()] == [1, 2, 3, 4]
 
@@ -63,7 +65,7 @@ def test_a_finished_run_goes_further_from_its_last_step(chain, whole):
 
     call("2")
     trained = adapter(run.adapter)
-    assert "is trained to its last step" in call("2").stdout
+    assert "is finished, after step 2" in call("2").stdout
     assert adapter(run.adapter) == trained
     shutil.rmtree(run.adapter)  # a kill between the last checkpoint and the adapter
     call("2")
@@ -74,6 +76,17 @@ def test_a_finished_run_goes_further_from_its_last_step(chain, whole):
     assert adapter(run.adapter) == adapter(whole.adapter)
     fewer = call("3", check=False)
     assert (fewer.returncode, "max_steps 4 → 3" in fewer.stderr) == (2, True)
+
+
+def test_a_run_goes_on_with_its_steps_split_otherwise(chain, whole):
+    """As after running out of memory: half the rows a pass. transformers 4 would take those of the checkpoint."""
+    run = RunFolder(chain / "split")
+    run_script(*command(chain, run.path, "--max-steps", "2"))
+    rows, passes = (run.read()["settings"][name] for name in BATCH_KNOBS)
+    split = ("--batch-size", rows // 2, "--gradient-accumulation-steps", passes * 2)
+    run_script(*command(chain, run.path, "--max-steps", "4", *split))
+    asked = [[(line["step"], line["question"]) for line in read_jsonl(of.samples_file)] for of in (whole, run)]
+    assert asked[0] == asked[1]
 
 
 def test_a_second_pass_over_the_questions_goes_on_in_its_own_order(chain):
@@ -106,7 +119,8 @@ def test_the_newest_whole_checkpoint_or_the_one_that_is_named(run):
         finish_early(run, 6)
     assert finish_early(run) == (4, None)
     assert adapter(run.adapter) == adapter(run.checkpoints / "step-4")
-    assert run.read()["settings"]["max_steps"] == 4
+    assert is_trained(Settings(output_dir=str(run.path), max_steps=9))  # the same command does not undo it
+    assert not is_trained(Settings(output_dir=str(run.path), max_steps=10))
 
 
 def test_without_a_checkpoint_there_is_nothing_to_finish(run):
