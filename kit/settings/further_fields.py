@@ -116,7 +116,7 @@ def goes_without_saying(name: str, value: Any) -> bool:
     return as_it_is is not None and value in ((as_it_is, False) if as_it_is == "no" else (as_it_is,))  # YAML's no
 
 
-def further_field(name: str, value: Any, source: str, knobs: Iterable[str], max_steps: int) -> Any:
+def further_field(name: str, value: Any, source: str, knobs: Iterable[str], max_steps: int | None) -> Any:
     """The value of a field of GRPOConfig that is no knob, in the field's own type.
 
     Raises:
@@ -125,7 +125,9 @@ def further_field(name: str, value: Any, source: str, knobs: Iterable[str], max_
     if name in _NOT_FROM_A_FILE:
         raise UserError(f"{source}{name} cannot be set here: {_NOT_FROM_A_FILE[name]}")
     if name == "warmup_ratio":  # a field with transformers 4, which warmup_steps overrules
-        steps = f", {value} of {max_steps} steps is {round(value * max_steps)}" if isinstance(value, float) else ""
+        steps = ", that part of the steps that --plan names without it"  # where the epochs decide
+        if max_steps is not None and isinstance(value, float):
+            steps = f", {value} of {max_steps} steps is {round(value * max_steps)}"
         raise UserError(f"{source}{name} cannot be set here: use --warmup-steps{steps}")
     if name not in trainer_fields():
         hint = nearest(str(name), [*knobs, *ALIASES, *trainer_fields()]) or ": --help lists the settings"

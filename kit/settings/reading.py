@@ -45,6 +45,9 @@ def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Setting
     is_record = False
     if config and (said := problems.catch(_read_config, Path(at_home(config)))):
         from_file, is_record = said
+    of_its_card = _OF_ITS_CARD  # a run.yaml's card may be another
+    if "steps_per_generation" in from_file:  # which is counted in its passes
+        of_its_card = _OF_ITS_CARD - set(BATCH_KNOBS)
     settings = Settings()
     further: dict[str, Any] = {}
     for source, values in ((f"--config {config}: ", from_file), ("", arguments)):
@@ -53,13 +56,15 @@ def read_settings(argv: Sequence[str] | None, description: str) -> tuple[Setting
                 further[name] = value
             elif (converted := problems.catch(_convert, name, value, source)) is not None:
                 setattr(settings, name, converted)
-                if not (source and is_record and name in _OF_ITS_CARD):  # a run.yaml's card may be another
+                if not (source and is_record and name in of_its_card):
                     settings.given |= {name}
+    by_epochs = "num_train_epochs" in further and "max_steps" not in settings.given
     for name, value in further.items():
         if not goes_without_saying(name, value):
             converted = problems.catch(
-                further_field, name, value, f"--config {config}: ", KNOBS, max_steps=settings.max_steps
-            )
+                further_field, name, value, f"--config {config}: ", KNOBS,
+                max_steps=None if by_epochs else settings.max_steps,
+            )  # fmt: skip
             settings.further |= {} if converted is None else {name: converted}
     problems.catch(_take_epochs, settings)
     problems.catch(_count_cards, settings)
@@ -233,6 +238,11 @@ def _fit_to_record(settings: Settings, recorded: dict[str, Any]) -> None:
 
 
 def _check_groups(settings: Settings) -> None:
+    if "steps_per_generation" in settings.further and "per_device_train_batch_size" not in settings.given:
+        raise UserError(
+            "steps_per_generation counts passes, and how many completions go through in one the plan chooses for the "
+            "card: say per_device_train_batch_size too, or generation_batch_size, the completions of a batch, instead"
+        )
     if not set(BATCH_KNOBS) <= settings.given:
         return  # the plan makes the product fit
     if settings.completions_per_step % settings.num_generations == 0:

@@ -165,8 +165,15 @@ class WarmStart:
         self, policy: Any, tokenizer: Any, engine: Callable[[], Engine]
     ) -> tuple[list[OwnReply], dict[str, Any]]:
         """The replies to learn from, none where they are too few, and what is to be said of them."""
+        questions = self._short_enough(tokenizer)
+        if len(questions) < _FEWEST:
+            self._write(self._facts() | {"done": False})
+            print(
+                f"no warm start: it takes the replies to {_FEWEST} questions at least, and there are {len(questions)}"
+            )
+            return [], {}
         with answering(policy):
-            replies = self._replies(engine(), self._short_enough(tokenizer), tokenizer.chat_template)
+            replies = self._replies(engine(), questions, tokenizer.chat_template)
         kept = _worth_learning(replies)
         facts = self._facts() | _counted(replies, kept)
         if self._stop.signal is not None or len(kept) >= _FEWEST:
@@ -188,7 +195,7 @@ class WarmStart:
         if self._settings.warm_start != "auto":
             return asked(int(self._settings.warm_start))
         first = asked(WARM_START_QUESTIONS)[:WARM_START_QUESTIONS]  # a run that goes on may have more already
-        wanted = questions_for_enough_right(first)
+        wanted = min(questions_for_enough_right(first), len(questions))
         if wanted <= len(first) or self._stop.signal is not None:
             return first
         right = f"{len(_right(first))} of {len(first)}"

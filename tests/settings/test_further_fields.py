@@ -23,8 +23,8 @@ def read(tmp_path):
         ('run_name: "007"', "007"),
         ('hub_model_id: "1e5"', "1e5"),
         ("run_name: 7", "7"),
-        ('steps_per_generation: "2"', 2),
-        ("steps_per_generation: 2.0", 2),
+        ('num_iterations: "2"', 2),
+        ("steps_per_generation: 2.0\nper_device_train_batch_size: 8", 2),
         ("weight_decay: 1e-2", 0.01),
         ("mask_truncated_completions: true", True),
         ("generation_kwargs: {min_new_tokens: 3}", {"min_new_tokens": 3}),
@@ -55,6 +55,8 @@ def test_a_field_has_its_own_type(read, text, value):
         ("max_steps: -1", "it must be 1 or more"),
         ("num_train_epochs: 0", "it must be greater than 0"),
         ("num_train_epochs: many", "give a number"),
+        ("num_train_epochs: 1\nmax_steps: -1\nwarmup_ratio: 0.1", "that part of the steps that --plan names"),
+        ("steps_per_generation: 8", "say per_device_train_batch_size too, or generation_batch_size"),
     ],
 )
 def test_what_cannot_be_served_is_refused_with_its_remedy(read, text, words):

@@ -130,6 +130,19 @@ def test_auto_asks_for_as_many_replies_as_that_and_a_run_that_goes_on_for_the_sa
     assert asked == [128, 384, 128, 384]
 
 
+def test_no_more_replies_are_promised_than_there_are_questions(tmp_path, monkeypatch, capsys):
+    made = [{"in_format": True, "strict": place < 3} for place in range(20)]
+    monkeypatch.setattr(warm_start, "replies_in_parts", lambda _, questions, *__: made[: len(questions)])
+    settings, _ = read_settings(["--warm-start", "auto"], "")
+    warm = WarmStart(settings, RunFolder(tmp_path), [{}] * 20, ([], []), {}, StopRequest())
+    assert len(warm._replies(None, [{}] * 20, "")) == 20
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(warm, "_short_enough", lambda _: [{}] * 7)
+    assert warm._material(None, None, pytest.fail) == ([], {})
+    assert "it takes the replies to 8 questions at least, and there are 7" in capsys.readouterr().out
+    assert decided(tmp_path) == {"done": False}
+
+
 def test_too_few_in_format_are_not_learned_from(chain, tmp_path):
     said = run_script(*command(chain, tmp_path, "--warm-start", 3)).stdout
     assert "too few to learn from" in said
