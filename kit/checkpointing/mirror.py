@@ -159,7 +159,7 @@ def _files(run: RunFolder) -> tuple[Path, ...]:
     # run.yaml last: with it, the copy counts as a run
     return (
         run.metrics_file, run.samples_file, run.warm_start_replies, run.warm_start_file, run.screen_answers,
-        run.screen_file, run.settings_file,
+        run.screen_file, run.trained_on_file, run.settings_file,
     )  # fmt: skip
 
 

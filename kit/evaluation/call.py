@@ -114,4 +114,9 @@ def _output_folder(args: argparse.Namespace) -> Path:
         raise UserError(f"{args.paths[0]} lies in no run folder: say where the scores go with --output-dir DIR")
     if output.exists() and not output.is_dir():
         raise UserError(f"--output-dir {output} is a file: name a folder")
+    if run and RunFolder(output).exists() and output.resolve() != run.path.resolve():
+        raise UserError(
+            f"--output-dir {output} is another run than {run.path}, whose scores would stand there as its own: name a "
+            "folder that is no run, or leave it out"
+        )
     return output

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from kit.cli.errors import UserError
 from kit.evaluation.answering import EvaluationSettings
@@ -18,6 +17,7 @@ from kit.storage.run_folder import RunFolder, run_folder_of
 from kit.storage.weight_files import ADAPTER_WEIGHTS
 from kit.task.questions import Row, fingerprint
 from kit.task.task import is_task_of, task_in_use
+from kit.task.trained_questions import asked_in_training
 
 _OF_A_RUN = ("system_prompt", "decimal_mark", "max_completion_length")  # what a run's answers depend on
 
@@ -36,8 +36,8 @@ def cautions(args: argparse.Namespace, questions: list[Row], settings: Evaluatio
     named = [run_folder_of(Path(path)) for path in (*args.paths, args.baseline) if path]
     runs = list({run.path.resolve(): run for run in named if run}.values())
     said = {_name(run): _of_questions(run, args, questions) for run in runs}
-    for run in runs[1:]:
-        said[_name(run)] += _of_settings(run, settings)
+    for number, run in enumerate(runs):
+        said[_name(run)] += _of_settings(run, settings, is_first=number == 0)
     return said
 
 
@@ -78,35 +78,31 @@ def _of_questions(run: RunFolder, args: argparse.Namespace, questions: list[Row]
     trained = run.read()
     used, asked = str(trained["settings"].get("dataset", args.dataset)), called(args.dataset)
     said = []
-    if trained.get("data", {}).get("fingerprint") == fingerprint(questions) or _is_of(trained["settings"], args):
-        said.append(f"{asked} holds the questions that {_name(run)} was trained on: name new ones with --dataset for a "
-                    "score")  # fmt: skip
+    seen = asked_in_training(run, questions)
+    if seen is None:  # a run of an older kit
+        seen = len(questions) if trained.get("data", {}).get("fingerprint") == fingerprint(questions) else 0
+    if seen:
+        which = f"{asked} holds the questions" if seen == len(questions) else (
+            f"{seen} of the {len(questions)} questions of {asked} are ones")  # fmt: skip
+        said.append(f"{which} that {_name(run)} was trained on: name new ones with --dataset for a score")
     if args.dataset == DEFAULT_DATASET != used:
         said.append(f"{_name(run)} was trained on {called(used)}, and asked {asked}'s {args.split} questions: "
                     "--dataset names others")  # fmt: skip
     return said
 
 
-def _is_of(trained: dict[str, Any], args: argparse.Namespace) -> bool:
-    """Are the questions those of the data that a training took, or some of them?"""
-    used, split = str(trained.get("dataset")), str(trained.get("split"))
-    (split, _, trained_part), (asked, _, part) = split.partition("["), args.split.partition("[")
-    if trained_part and (trained_part != part if part else args.limit):  # two parts, which may be apart
-        return False
-    if Path(args.dataset).is_file():  # of the whole file, the fingerprint says more: it may hold others by now
-        return bool(part or args.limit) and Path(used).resolve() == Path(args.dataset).resolve()
-    return (used, split, trained.get("dataset_config") or "") == (args.dataset, asked, args.dataset_config)
-
-
-def _of_settings(run: RunFolder, settings: EvaluationSettings) -> list[str]:
-    """Of a run beside the first, by whose task and settings all rows are asked."""
+def _of_settings(run: RunFolder, settings: EvaluationSettings, is_first: bool) -> list[str]:
+    """What is asked otherwise than in training: of the first run as the call says, of the others as the first is."""
     trained, asked = run.read(), settings.recorded()
     own = trained["settings"] | {"system_prompt": trained.get("system_prompt")}
     differs = [name for name in _OF_A_RUN if own.get(name) not in (None, asked[name])]
     differs += [] if is_task_of(trained, task_in_use()) else ["task"]
     if not differs:
         return []
+    said = f"{_name(run)} was trained with another {' and '.join(differs)}"
+    if is_first:
+        return [f"{said} than it is asked with"]
     return [
-        f"{_name(run)} was trained with another {' and '.join(differs)}, and is asked here as all others are: to see "
-        "how good it is, score it alone, and set the two side by side with --compare"
+        f"{said}, and is asked here as all others are: to see how good it is, score it alone, and set the two side by "
+        "side with --compare"
     ]

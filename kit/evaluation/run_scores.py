@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kit.cli.errors import UserError
 from kit.evaluation.scores import Scores
 from kit.evaluation.scores_file import exports_of, fingerprint_now, path_of, read_scores, save, with_rows
@@ -55,13 +57,23 @@ def drop_outdated_rows(run: RunFolder) -> None:
 def _is_another_now(run: RunFolder, row: Scores) -> bool:
     """Is another model of this run where the row's was? A file that was deleted is no other; of an adapter that is gone
     the training goes on."""
-    path = path_of(row).resolve()
-    if run.path.resolve() not in path.parents:
+    if (place := _place_in(run, path_of(row))) is None:
         return False
     try:
-        return fingerprint_now(row) != row["fingerprint"]
+        return fingerprint_now(row | {"path": str(place)}) != row["fingerprint"]
     except (UserError, OSError, KeyError, ValueError):
-        return path == run.adapter.resolve() and not run.has_adapter
+        return place.resolve() == run.adapter.resolve() and not run.has_adapter
+
+
+def _place_in(run: RunFolder, path: Path) -> Path | None:
+    """Where in the run's folder a row's model lies, also where that was renamed or is seen from another place since;
+    ``None`` for models that lie elsewhere."""
+    if run.path.resolve() in path.resolve().parents:
+        return path
+    inside = path.parts[-2:] if path.parent.name == run.gguf.name else path.parts[-1:]
+    if path.exists() or not inside or inside[0] not in (run.adapter.name, run.merged.name, run.gguf.name):
+        return None
+    return run.path.joinpath(*inside)
 
 
 def _is_of_another(row: Scores, run: RunFolder) -> bool:

@@ -20,6 +20,7 @@ from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder, run_folder_of
 from kit.versions import installed_versions
 
+_OF_GGUF = "llama.cpp"
 _FIRST = ("base", "adapter", "merged")
 _OF_SAMPLES = ("samples", "temperature", "seed")  # greedy replies do not depend on them
 
@@ -70,10 +71,22 @@ def with_rows(folder: Path, scores: Scores, rows: list[Scores], baseline: str) -
     compared = baseline if any(row["name"] == baseline for row in rows) else None
     greedy = {row["name"]: lines_of(folder, row, scores.get("fingerprint", "")) for row in rows}
     exports = exports_of(scores, rows)
-    remarks = [*chain(*known.values()), *exports, *add_comparisons(rows, greedy, compared)]
+    remarks = [*chain(*known.values()), *exports, *_by_other_engines(rows), *add_comparisons(rows, greedy, compared)]
     return scores | {
         "baseline": compared, "cautions": known, "exports": exports, "remarks": remarks, "rows": rows,
     }  # fmt: skip
+
+
+def _by_other_engines(rows: list[Scores]) -> list[str]:
+    """A sentence where Hugging Face weights were not all answered alike, as in two calls; GGUF files never are."""
+    how = {}
+    for row in rows:
+        if row.get("engine") not in (None, _OF_GGUF):
+            how[row["name"]] = f"{row['engine']} in {row['precision'].partition(',')[0]}"
+    if len(set(how.values())) < 2:
+        return []
+    each = ", ".join(f"{name} by {made}" for name, made in how.items())
+    return [f"not answered alike: {each}; near-ties are decided otherwise then. --vllm and --dtype choose one for all"]
 
 
 def exports_of(scores: Scores, rows: list[Scores]) -> list[str]:

@@ -78,7 +78,10 @@ def _verify(folder: Path, record: ExportRecord, evidence: Evidence) -> None:
 def _passed(record: ExportRecord) -> Merged:
     run = record.run
     sha256 = "-".join(file_hash(file)[:16] for file in sorted(run.merged.glob("*.safetensors")))
+    before = record.content.get("merged") or {}
     record.content["merged"] = {"base": run.merge_base(), "sha256": sha256}
+    if not run.has_adapter and before.get("sha256") == sha256 and "adapter_sha256" in before:
+        record.content["merged"]["adapter_sha256"] = before["adapter_sha256"]  # of which it still is
     if run.has_adapter:
         record.content["merged"]["adapter_sha256"] = file_hash(run.adapter / ADAPTER_WEIGHTS)
     return Merged(run.merged, run.merge_base(), sha256)

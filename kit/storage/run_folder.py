@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from kit.storage.atomic import write_whole
 from kit.storage.hub import sixteen_bit_name
 from kit.storage.weight_files import ADAPTER_WEIGHTS
 
+_DEEPEST = 3  # folders down from a run folder, as gguf/base/x.gguf is
 ADAPTER_KIND = "adapter"  # of a GGUF file, where others have the type of their weights
 
 
@@ -124,6 +126,11 @@ class RunFolder:
     @property
     def screen_answers(self) -> Path:
         return self.path / "screen.jsonl"
+
+    @property
+    def trained_on_file(self) -> Path:
+        """A mark of each question that is trained on."""
+        return self.path / "trained_on.txt"
 
     @property
     def held_out(self) -> Path:
@@ -264,9 +271,11 @@ def is_there(path: Path) -> bool:
 
 def run_folder_of(path: Path) -> RunFolder | None:
     """The run folder that ``path`` is, or lies in (as ``adapter/`` and ``gguf/x.gguf`` do); ``None`` elsewhere."""
-    for folder in (path, path.parent, path.parent.parent):
-        if RunFolder(folder).exists():
-            return RunFolder(folder)
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - a link lies where it is, not where it leads
+    for place in (whole, *whole.parents[:_DEEPEST]):
+        if RunFolder(place).exists():
+            shown = Path(os.path.relpath(place))
+            return RunFolder(place if path.is_absolute() or ".." in shown.parts else shown)
     return None
 
 

@@ -21,6 +21,7 @@ from kit.storage.run_folder import RunFolder
 from kit.task.held_out import set_aside
 from kit.task.questions import Row
 from kit.task.reward_columns import with_columns
+from kit.task.trained_questions import write_trained_on
 from kit.task.user_rewards import Rewards, maxima
 from kit.training.base_fetching import fetching
 from kit.training.best_step import clear_bests
@@ -76,6 +77,7 @@ def train(
     settings = plan.settings
     mended = "; ".join(filter(None, (mend_padding(tokenizer, settings.model), mend_thinking(tokenizer))))
     trained_on, others = set_aside(questions, settings.eval_questions, settings.seed)
+    ranks.by_first(lambda: write_trained_on(run, trained_on))
     dataset = as_dataset(trained_on, tokenizer, settings)
     log, progress = RunLog(run, settings, done, maxima(functions), report), StepProgress()
     arguments = trainer_arguments(settings, plan.choice, weights, run, plan.layout)

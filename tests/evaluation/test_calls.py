@@ -5,14 +5,13 @@ import json
 import re
 import sys
 from itertools import chain
-from types import SimpleNamespace
 
 import pytest
 
 import evaluate
 from kit.cli.errors import UserError
 from kit.evaluation.call import baseline_of, check_everything
-from kit.evaluation.cautions import _is_of, cautions, of_exports
+from kit.evaluation.cautions import cautions, of_exports
 from kit.evaluation.failures import explained
 from kit.numbers.reading import use_decimal_mark
 from kit.storage.atomic import file_hash
@@ -20,6 +19,7 @@ from kit.storage.run_folder import RunFolder
 from kit.task.prompt_length import reckoned_prompt_length
 from kit.task.questions import fingerprint
 from kit.task.task import take_task
+from kit.task.trained_questions import write_trained_on
 from tests.generation.test_artefacts import adapter, model
 
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
@@ -89,41 +89,39 @@ def test_a_further_run_that_was_trained_otherwise_is_told_so(told, tmp_path):
     assert told("one", "other")[0].startswith("other was trained with another max_completion_length and task, and is")
 
 
-def test_questions_of_a_further_runs_training_are_told_too(told, tmp_path):
-    other = RunFolder(tmp_path / "other")
-    settings = other.read()["settings"] | {"dataset": str(tmp_path / "q.jsonl"), "split": "train"}
-    other.write(other.read() | {"settings": settings})
+def test_questions_that_a_run_was_trained_on_are_told_however_they_come(told, called, tmp_path):
+    one, other = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "other")
+    (question,) = called("one")[2]
+    write_trained_on(other, [question | {"question": " 7 /  2?"}])
+    assert told("one") == []
     assert "q.jsonl holds the questions that other was trained on: name new ones with --dataset for a score" in told(
         "one", "other", "--limit", "1"
     )
+    write_trained_on(one, [question])
+    (tmp_path / "more.jsonl").write_text((tmp_path / "q.jsonl").read_text() + '{"question": "9 / 2?", "answer": "4,5"}')
+    (said,) = told("one", "--dataset", str(tmp_path / "more.jsonl"))
+    assert said.startswith("1 of the 2 questions of more.jsonl are ones that one was trained on: name new ones")
+    assert told("one", "--dataset", str(tmp_path / "more.jsonl"), "--split", "test[1:]") == []
 
 
-@pytest.mark.parametrize(
-    ("trained", "asked", "limit", "told"),
-    [
-        ("train", "train", None, True), ("train", "test", None, False), ("train", "train[:200]", None, True),
-        ("train[:200]", "train[:200]", None, True), ("train[:200]", "train[200:]", None, False),
-        ("train[:200]", "train", None, True), ("train[200:]", "train", 100, False), ("train", "train", 100, True),
-    ],
-)  # fmt: skip
-def test_a_part_of_what_was_trained_on_is_trained_on_too(trained, asked, limit, told):
-    args = SimpleNamespace(dataset="someone/sums", dataset_config="", split=asked, limit=limit)
-    assert _is_of({"dataset": "someone/sums", "split": trained}, args) is told
-
-
-def test_what_the_score_is_of_is_told_where_it_is_not_what_one_thinks(told, called, tmp_path):
+def test_of_a_run_of_an_older_kit_all_of_its_questions_are_known_again(told, called, tmp_path):
     run = RunFolder(tmp_path / "one")
-    record = run.read()
-    same = {"data": {"fingerprint": fingerprint(called("one")[2])}}
-    of_that_file = {"settings": record["settings"] | {"dataset": str(tmp_path / "q.jsonl"), "split": "train"}}
-    for said, options, is_told in (
-        ({}, (), False), (same, (), True), (of_that_file, (), False), (of_that_file, ("--limit", "1"), True),
-        (of_that_file, ("--split", "test[:100%]"), True),
-    ):  # fmt: skip
-        run.write(record | said)
-        assert any("q.jsonl holds the questions that one was trained on" in each for each in told("one", *options)) == (
-            is_told
-        )
+    run.write(run.read() | {"data": {"fingerprint": fingerprint(called("one")[2])}})
+    assert any("q.jsonl holds the questions that one was trained on" in said for said in told("one"))
+
+
+def test_a_run_that_is_asked_otherwise_than_it_was_trained_says_so(told):
+    assert told("one", "--max-completion-length", "200") == []
+    (said,) = told("one", "--max-completion-length", "2048", "--decimal-mark", "comma")
+    assert said == "one was trained with another max_completion_length than it is asked with"
+
+
+def test_another_runs_model_never_takes_the_place_of_ones_own(called, tmp_path):
+    _, artefacts, *_ = called("one/warm_start", "other/adapter")
+    assert artefacts[0].name == "warm_start"
+    assert artefacts[1].name.endswith("other-adapter")
+    with pytest.raises(UserError, match=r"is another run than .*whose scores would stand there as its own"):
+        called("one/adapter", "--output-dir", str(tmp_path / "other"))
 
 
 def test_memory_and_disk_that_run_out_while_answering_are_said(called, tmp_path):

@@ -1,8 +1,10 @@
 """No evaluation deletes another's replies, asks for one that is there, or lets scores.json speak of others."""
 
 import json
+import re
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +23,7 @@ from kit.generation.artefacts import find_artefacts
 from kit.generation.engine import Completion
 from kit.generation.runtime import Runtime, Server
 from kit.storage.atomic import file_hash
-from kit.storage.run_folder import RunFolder
+from kit.storage.run_folder import RunFolder, run_folder_of
 from kit.task.questions import fingerprint
 
 QUESTIONS = [{"question": f"{n} + {n}?", "answer": str(2 * n)} for n in range(12)]
@@ -275,6 +277,38 @@ def test_a_file_that_was_deleted_and_a_run_that_was_renamed_keep_their_scores(sc
     (scored.gguf / "x.gguf").write_bytes(b"GGUF of a new run in its place")
     drop_outdated_rows(renamed)
     assert len(read_scores(renamed.scores_file)["rows"]) == 1
+
+
+def test_a_run_that_was_renamed_shows_no_scores_of_what_it_was_before(scored, tmp_path):
+    moved = RunFolder(scored.path.rename(tmp_path / "moved"))
+    drop_outdated_rows(moved)
+    assert len(read_scores(moved.scores_file)["rows"]) == 1
+    (moved.gguf / "x.gguf").write_bytes(b"GGUF, made anew")
+    drop_outdated_rows(moved)
+    assert not moved.scores_file.exists()
+
+
+def test_rows_of_two_engines_in_one_table_are_told_apart(scored):
+    scores = read_scores(scored.scores_file)
+    (gguf,) = scores["rows"]
+    base = gguf | {"name": "base", "engine": "vllm", "precision": "bfloat16"}
+    for engine, precision, said in (
+        ("vllm", "bfloat16, 16-bit base", []),
+        ("transformers", "float32, 16-bit base", ["base by vllm in bfloat16, adapter by transformers in float32"]),
+        ("vllm", "float32, 4-bit base", ["base by vllm in bfloat16, adapter by vllm in float32"]),
+    ):
+        adapter = gguf | {"name": "adapter", "engine": engine, "precision": precision}
+        remarks = scores_file.with_rows(scored.path, scores, [base, adapter, gguf], "base")["remarks"]
+        assert [re.findall("not answered alike: (.*);", remark)[0] for remark in remarks if "alike" in remark] == said
+
+
+@pytest.mark.parametrize("place", ["x.gguf", "base/x.f16.gguf", "../adapter", "../merged/model.safetensors", ".."])
+def test_a_path_within_a_run_is_of_the_run_from_wherever_it_is_named(scored, monkeypatch, place):
+    monkeypatch.chdir(scored.gguf)
+    assert run_folder_of(Path(place)).path.resolve() == scored.path
+    assert run_folder_of(Path("../..")) is None
+    monkeypatch.chdir(scored.path.parent)
+    assert run_folder_of(Path("out/gguf") / place).path == Path("out")
 
 
 def test_what_is_said_of_an_export_is_said_as_it_is_now(scored):

@@ -52,6 +52,16 @@ def edit_json(file, change):
     file.write_text(json.dumps(content), encoding="utf-8")
 
 
+def test_what_merged_was_made_of_is_known_while_training_goes_on(run):
+    """Its adapter is not there until the end; what is exported by then is still of the one before."""
+    record = ExportRecord(run, say=lambda _: None)
+    made_of = record.content["merged"]["adapter_sha256"]
+    evidence = evidence_of(run)
+    shutil.rmtree(run.adapter)
+    merged_as_it_is(record, evidence)
+    assert record.content["merged"]["adapter_sha256"] == made_of
+
+
 def test_a_good_export_passes_with_its_numbers(run):
     recorded = json.loads(run.export_file.read_text(encoding="utf-8"))
     assert all(result["passed"] for checks in recorded["checks"].values() for result in checks.values())
