@@ -17,6 +17,8 @@ from kit.export.modelfile import gguf_of, ollama_name
 from kit.storage.atomic import write_whole
 from kit.storage.hub import is_remote
 from kit.storage.run_folder import RunFolder, read_jsonl
+from kit.storage.run_rows import policy_of
+from kit.task.trained_questions import number_trained_on
 
 _GREEDY = '{"temperature": 0}'
 
@@ -33,7 +35,7 @@ def write_card(run: RunFolder, repository: str | None = None) -> Path:
     parts = [
         _front_matter(trained),
         f"# {run.path.resolve().name}",
-        _about(trained),
+        _about(run, trained),
         _scores(run),
         _files(export),
         _commands(run, trained, repository),
@@ -57,18 +59,29 @@ def _front_matter(trained: dict[str, Any]) -> str:
     return f"---\n{yaml.safe_dump(about, sort_keys=False)}---"
 
 
-def _about(trained: dict[str, Any]) -> str:
+def _screened(run: RunFolder) -> int | None:
+    """How many questions ``--screen`` kept, where it was used."""
+    if not run.screen_file.exists():
+        return None
+    return len(json.loads(run.screen_file.read_text(encoding="utf-8"))["kept"])
+
+
+def _about(run: RunFolder, trained: dict[str, Any]) -> str:
     settings = trained["settings"]
     base = settings["model"] if is_remote(settings["model"]) else Path(settings["model"]).name
     prompt = f"\n\n```text\n{trained['system_prompt']}\n```"
     if "adopted" in trained:
         return f"`{base}` with an adapter that was trained elsewhere. Its scores are with this system prompt:{prompt}"
     data, steps = trained["data"], trained.get("adapter", {}).get("step", settings["max_steps"])
-    questions = data["questions"] - settings.get("eval_questions", 0)
+    questions = number_trained_on(run)
+    if questions is None:  # a run of an older kit
+        questions = data["questions"] - settings.get("eval_questions", 0)
+    screened = _screened(run)
+    kept = f"{screened} of " if screened is not None else ""
     warm = trained.get("warm_start", {})
     start = f", after a warm start on {warm['learned_from']} of its own replies in format" if warm.get("done") else ""
     return (
-        f"`{base}` fine-tuned with GRPO on {questions} questions (fingerprint `{data['fingerprint']}`) for "
+        f"`{base}` fine-tuned with GRPO on {kept}{questions} questions (fingerprint `{data['fingerprint']}`) for "
         f"{steps} steps{start}. It was trained with this system prompt and needs it:{prompt}"
     )
 
@@ -149,15 +162,15 @@ def _recipe(trained: dict[str, Any]) -> str:
 def _how_it_went(run: RunFolder, trained: dict[str, Any]) -> str:
     """The held-out answers of the run, and each alarm that it raised, once."""
     rows = read_jsonl(run.metrics_file)
-    scores = [(row["step"], row["heldout"]) for row in rows if row.get("heldout")]
+    scores = [(policy_of(row), row["heldout"]) for row in rows if row.get("heldout")]
     alarms = {alarm["name"]: (row["step"], alarm["says"]) for row in rows[::-1] for alarm in row.get("alarms", [])}
     lines = [f"- step {step}, *{name}*: {says}" for name, (step, says) in list(alarms.items())[::-1]]
     if scores:
-        right = ", ".join(f"{score['flexible']['accuracy']:.0%} at step {step}" for step, score in scores)
-        kept = trained.get("adapter", {}).get("step", scores[-1][0])
+        right = ", ".join(f"{policy} {score['flexible']['accuracy']:.0%}" for policy, score in scores)
+        kept = policy_of(trained["adapter"]) if "adapter" in trained else scores[-1][0]
         lines.insert(
             0,
             f"{scores[0][1]['questions']} questions of the training data were set aside. Right in any form: {right}. "
-            f"This is the adapter of step {kept}.\n",
+            f"This adapter: {kept}.\n",
         )
     return "\n".join(["## How training went", "", *lines]) if lines else ""

@@ -11,6 +11,7 @@ from typing import Any
 from kit.report.held_out_chart import HeldOutScore
 from kit.report.replies import ReplySet
 from kit.storage.run_folder import RunFolder
+from kit.storage.run_rows import policy_of
 
 _PAIRS = 3
 _STEP = re.compile(rb'\{"step": \d+')  # as RolloutBatch.samples writes them
@@ -29,12 +30,11 @@ def state(run: RunFolder, record: dict[str, Any], done: int) -> str:
     if not run.has_adapter:
         return f"step {done} of {record.get('settings', {}).get('max_steps', 0)}"
     finished = f"finished after {done} steps"
-    kept = record.get("adapter", {}).get("step", done)
-    return (
-        finished
-        if kept == done
-        else f"{finished}, its adapter is that of step {kept}, whose held-out answers were better"
-    )
+    kept = {"step": done} | record.get("adapter", {})
+    if kept["step"] == done:
+        return finished
+    the = "" if kept["step"] else "the "
+    return f"{finished}, its adapter is that of {the}{policy_of(kept)}, whose held-out answers were better"
 
 
 def numbers(
@@ -134,9 +134,7 @@ def _of_held_out(points: list[HeldOutScore], adapter: dict[str, Any]) -> list[tu
     """From the base to the adapter that the run has; until it has one, and where nobody asked it, to the last look."""
     if not points:
         return []
-    kept = "warm start" if "warm_start" in adapter else f"step {adapter['step']}" if adapter.get("step") else ""
-    if adapter.get("step") == 0 and not kept:
-        kept = "base"
+    kept = policy_of(adapter) if "step" in adapter else ""
     shown = next((point for point in points if point.of == kept), points[-1])
     return [
         (

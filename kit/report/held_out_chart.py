@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from kit.report.charts import LEFT, RIGHT, WIDTH, axis, figure, ticks
 from kit.report.score_chart import READINGS, in_words, told
+from kit.storage.run_rows import policy_of
 
 _HEIGHT, _TOP, _BOTTOM = 230, 36, 26
 _BASE_ALONE = 0.1  # of the width, left to the base where a warm start comes between it and the first step
@@ -26,12 +27,7 @@ class HeldOutScore:
 
 def held_out_scores(logged: Sequence[dict[str, Any]]) -> list[HeldOutScore]:
     """The points in the lines of metrics.jsonl: that of the base, the warm start's if there was one, the steps'."""
-    found = []
-    for row in logged:
-        if row.get("heldout"):
-            before = "warm start" if row.get("warm_start") else "base"
-            found.append(HeldOutScore(row["step"], f"step {row['step']}" if row["step"] else before, row["heldout"]))
-    return found
+    return [HeldOutScore(row["step"], policy_of(row), row["heldout"]) for row in logged if row.get("heldout")]
 
 
 def held_out_chart(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 
 class HeldOutRow(TypedDict):
@@ -52,6 +53,17 @@ class StepRow(TypedDict, total=False):
     heldout: HeldOutRow  # of the policy after this step
     warm_start: bool  # of step 0: after the warm start
     alarms: list[dict[str, str]]
+
+
+def policy_of(row: Mapping[str, Any]) -> str:
+    """Which policy a line of metrics.jsonl, or what run.yaml says of the adapter, is of: step 0 may be two.
+
+    >>> [policy_of(row) for row in ({"step": 0}, {"step": 0, "warm_start": True}, {"step": 20})]
+    ['base', 'warm start', 'step 20']
+    """
+    if row["step"]:
+        return f"step {row['step']}"
+    return "warm start" if row.get("warm_start") else "base"
 
 
 class SampleRow(TypedDict):

@@ -10,6 +10,7 @@ from kit.evaluation.transcripts import transcript_file
 from kit.export.model_card import write_card
 from kit.settings.knobs import Settings
 from kit.storage.run_folder import RunFolder, append_jsonl
+from kit.task.trained_questions import write_trained_on
 
 WORSE = {"name": "worse than the base", "says": "It is making the model worse."}
 
@@ -27,14 +28,22 @@ def test_held_out_answers_and_alarms_are_told(tmp_path):
     }  # fmt: skip
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(trained))
     append_jsonl(
-        run.metrics_file, {"step": 0, "heldout": score(18)}, {"step": 10, "heldout": score(20)}, {"step": 11},
+        run.metrics_file, {"step": 0, "heldout": score(18)}, {"step": 0, "heldout": score(19), "warm_start": True},
+        {"step": 10, "heldout": score(20)}, {"step": 11},
         {"step": 20, "heldout": score(3), "alarms": [WORSE]}, {"step": 40, "heldout": score(2), "alarms": [WORSE]},
     )  # fmt: skip
     card = write_card(run).read_text()
-    assert "Right in any form: 18% at step 0, 20% at step 10, 3% at step 20, 2% at step 40." in card
-    assert "This is the adapter of step 10." in card
+    assert "Right in any form: base 18%, warm start 19%, step 10 20%, step 20 3%, step 40 2%." in card
+    assert "This adapter: step 10." in card
+    assert "fine-tuned with GRPO on 800 questions" in card
     assert card.count("*worse than the base*") == 1
     assert "step 20, *worse than the base*: It is making" in card
+    run.write(trained | {"adapter": {"step": 0, "warm_start": True}})
+    write_trained_on(run, [{"question": f"{number}?"} for number in range(790)])
+    run.screen_file.write_text('{"kept": [1, 2, 3]}')
+    card = write_card(run).read_text()
+    assert "This adapter: warm start." in card
+    assert "fine-tuned with GRPO on 3 of 790 questions" in card
 
 
 def test_scores_are_of_this_run_and_say_what_was_asked(tmp_path):
