@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from queue import SimpleQueue
 
 from kit.generation.engine import Completion, Conversation, Finished
 
@@ -13,15 +14,48 @@ def asked_at_once(
 ) -> Iterator[Finished]:
     """A completion for each conversation, as soon as it is there; whoever is done takes the next prompt at once.
 
+    Where one fails, no further one is asked, and those under way are waited for: they cost as much as others. Its
+    threads are daemons, unlike a pool's, for which Python waits at its end: after Ctrl-C that may be an hour.
+
     Args:
         ask: gets the completion of a conversation, which it is given with its place.
         conversations: that are asked.
         at_once: how many at the same time.
+
+    Raises:
+        Exception: what ``ask`` raised first.
     """
-    pool = ThreadPoolExecutor(at_once)
+    places, finished = iter(range(len(conversations))), SimpleQueue[tuple[int, Completion | Exception] | None]()
+    next_place, ends = threading.Lock(), threading.Event()
+
+    def work() -> None:
+        while not ends.is_set():
+            with next_place:
+                place = next(places, None)
+            if place is None:
+                break
+            try:
+                finished.put((place, ask(conversations[place], place)))
+            except Exception as error:
+                ends.set()
+                finished.put((place, error))
+        finished.put(None)
+
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(min(at_once, len(conversations)))]
+    for worker in workers:
+        worker.start()
+    first_error: Exception | None = None
+    working = len(workers)
     try:
-        asked = {pool.submit(ask, messages, place): place for place, messages in enumerate(conversations)}
-        for reply in as_completed(asked):
-            yield [(asked[reply], reply.result())]
+        while working:
+            result = finished.get()
+            if result is None:
+                working -= 1
+            elif isinstance(result[1], Exception):
+                first_error = first_error or result[1]
+            else:
+                yield [(result[0], result[1])]
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        ends.set()
+    if first_error:
+        raise first_error

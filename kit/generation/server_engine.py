@@ -11,6 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from kit.chat_api import answered
 from kit.chat_templates import UNTHINKING
@@ -18,6 +20,11 @@ from kit.cli.errors import UserError, first_line
 from kit.generation.asked_at_once import asked_at_once
 from kit.generation.engine import Completion, Conversation, Finished, Sampling
 
+# A server that is busy is asked again a few times, after a second, two, four, or what it says itself.
+_PATIENT = Retry(
+    connect=4, read=0, status=4, other=0, status_forcelist=(429, 502, 503), allowed_methods=None, backoff_factor=0.5,
+    raise_on_status=False,
+)  # fmt: skip
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 # What servers would take from a model's own settings where a request leaves it out, under each one's name for it.
 _NO_SETTINGS_OF_ITS_OWN = {
@@ -82,7 +89,7 @@ class ServerEngine:
             "temperature": sampling.temperature, "seed": sampling.seed + place, "chat_template_kwargs": UNTHINKING,
             **_NO_SETTINGS_OF_ITS_OWN,
         }  # fmt: skip
-        with _session(self._address) as session:
+        with _session(self._address, _PATIENT) as session:
             answer = answered(session, base_address(self._address), request)
         return Completion(answer.text, answer.tokens, "length" if answer.truncated else "stop")
 
@@ -92,9 +99,11 @@ def base_address(address: str) -> str:
     return address.rstrip("/").removesuffix("/v1")
 
 
-def _session(address: str) -> requests.Session:
+def _session(address: str, retries: Retry | int = 0) -> requests.Session:
     """With the key that some servers ask for, where the environment has it; to this machine, by no proxy."""
     session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retries))
     session.trust_env = urlsplit(address).hostname not in _THIS_MACHINE
     if key := os.environ.get("OPENAI_API_KEY"):
         session.headers["Authorization"] = f"Bearer {key}"
