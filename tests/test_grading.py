@@ -57,6 +57,16 @@ NUMBERS = {
     "\\sqrt{16}": None, "sqrt(16)": None, "\\sqrt[3]{27}": None, "9\\pi": None, "9π": None, "2/3π": None, "π/4": None,
     "5x": None, "5 x": None, "5xy": None, "3i": None, "ln 2": None, "log 8": None, "cos 60": None, "10!": None,
     "18 + x": None,
+    # a line that ends above it
+    "The total number of eggs is\n18": 18, "Total\n\\boxed{18}": 18, "```python\n18\n```": 18, "Hours\n1/2": HALF,
+    "Cost in dollars\n1,200": 1200, "half of\n18": None, "Eggs sold -\n18": None, "-\n18": None, "negative\n18": None,
+    # a sign with something between
+    "-$\u00a018": -18, "-R$\u00a018.00": -18, "-€\u202f18": -18, "-$  18": -18, "-\\$\\,18": -18,
+    "negative **18**": -18, "**Negative** 18": -18, "minus **18**": -18, "negative\u00a018": -18, "-[18]": None,
+    "-“18”": None, "-<b>18</b>": None, "20 minus **2**": None,
+    "3 and two thirds": None, "2 and three fourths": None, "18 and one fifth": None, "3 y tres cuartos": None,
+    "60\\ \\frac{\\text{miles}}{\\text{hour}}": 60, "60\\frac{km}{h}": 60, "\\textcolor{red}{18}": 18,
+    "\\color{red}{18}": 18, "\\Large 18": 18, "18\\textup{ cm}": 18, "1\\tag{5}{8}": None,
     "x + 18": None, "5(x + 1)": None, "5k": None, "$5k$": None, "3 dozen": None, "18 and a half": None,
     "18 squared": None, "1 half": None, "1 third of the cake": None, "2 tercios": None, "5 fifth graders": 5,
     "3 third-party apps": 3,

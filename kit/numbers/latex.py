@@ -18,12 +18,15 @@ _FRACTIONS = {"frac", "dfrac", "tfrac", "cfrac", "nicefrac", "sfrac"}
 _WRAPPERS = {
     "text", "textbf", "textit", "textrm", "textsf", "texttt", "textnormal", "mathrm", "mathbf", "mathit", "mathsf",
     "mathtt", "mathbb", "boldsymbol", "bm", "mbox", "hbox", "emph", "underline", "boxed", "fbox", "operatorname",
+    "textup", "textsc",
 }  # fmt: skip
-_DROPPED = {"begin", "end", "tag", "label", "hspace", "vspace", "phantom"}  # with what is in their braces
+_DROPPED = {"begin", "end", "tag", "label", "hspace", "vspace", "phantom", "color"}  # with what is in their braces
+_OF_ONE = _WRAPPERS | {"tag", "label", "hspace", "vspace", "phantom", "color"}  # one pair of braces; others take two
 _SAYS_NOTHING = {
     "left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "displaystyle", "textstyle", "limits", "quad",
     "qquad", "space", "par", "newline", "hfill", "checkmark", "square", "blacksquare", "Box", "qed", "therefore",
     "implies", "to", "rightarrow", "Rightarrow", "Longrightarrow", "iff", "because", "item", "bf", "rm", "it",
+    "small", "large", "Large", "LARGE", "huge", "Huge",
 }  # fmt: skip
 _SIGNS = {
     "times": "×", "cdot": "·", "ast": "*", "div": "÷", "pm": "±", "mp": "±", "le": "≤", "leq": "≤", "leqslant": "≤",
@@ -37,6 +40,7 @@ _SHORT = {"!": "", "(": " ", ")": " ", "[": " ", "]": " ", "{": " ", "}": " ", "
 
 _TOKEN = re.compile(r"\\[A-Za-z]++\*?|\\.|[{}]|[^\\{}]++|\\", re.DOTALL)
 _OPTIONAL = re.compile(r"\s*+\[[^\]]*+\]")
+_UNIT = re.compile(r"[A-Za-z]{2,}|[hs]")  # of \frac{km}{h}
 _WHOLE = re.compile(r"(-?)([0-9][0-9,]*+)")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{|\\[\\{}]|[{}]")
 _DEEPEST = 8  # braces in braces; what lies deeper is not understood
@@ -148,7 +152,7 @@ class _Rewriter:
             self.out.append(content)
             return
         self.waiting.arguments.append(content)
-        if self.waiting.name in _WRAPPERS or len(self.waiting.arguments) == 2:
+        if self.waiting.name in _OF_ONE or len(self.waiting.arguments) == 2:
             self._settle()
 
     def _settle(self) -> None:
@@ -160,6 +164,8 @@ class _Rewriter:
             self.out.append(EDGE if command.name == "tag" else "")  # 1\tag{5}8 is no 18
         elif command.name in _WRAPPERS:
             self.out += command.arguments
+        elif command.name == "textcolor":
+            self.out += command.arguments[1:]
         elif command.name in _FRACTIONS:
             self.out.append(_fraction(command.arguments))
         else:
@@ -167,6 +173,8 @@ class _Rewriter:
 
 
 def _fraction(arguments: list[str]) -> str:
+    if len(arguments) == 2 and all(_UNIT.fullmatch(argument.strip()) for argument in arguments):
+        return "/".join(argument.strip() for argument in arguments)
     over, under = (
         [_WHOLE.fullmatch(argument.strip()) for argument in arguments] if len(arguments) == 2 else (None, None)
     )

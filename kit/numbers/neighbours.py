@@ -48,7 +48,8 @@ _MULTIPLE = """dozens?|docenas?|mil|mille|tausend|mill?ionen|milliarden?|milliar
     |(?:half|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|mitad|tercios?|quintos?|sextos?|octavos?)
      (?=[ ](?:of|de)[ ]|[ ]*(?:[.,;:!?)<*]|$))
     |squared|cubed|factorial|(?:elevado[ ])?al[ ](?:cuadrado|cubo)|elevado[ ]a|(?:\\w+[ ])?(?:below[ ]zero|bajo[ ]cero)
-    |(?:and|y)[ ](?:(?:an?|one|two|three|un|una)[ -])?(?:half|third|fourth|quarters?|medi[oa]|tercio|cuarto)"""
+    |(?:and|y)[ ](?:(?:an?|one|two|three|four|five|six|seven|un|una|dos|tres|cuatro)[ -])?(?:half|halves|medi[oa]
+     |(?:third|fourth|quarter|fifth|sixth|seventh|eighth|ninth|tenth|tercio|cuarto|quinto|octavo)s?)"""
 _FUNCTION = "sqrt|cbrt|root|log|ln|lg|exp|a?sin|a?cos|a?tan|abs|mod"
 
 # A letter that stands for a number, "5x", and not for a unit, "5m", or a time, "9 a.m.".
@@ -95,14 +96,16 @@ _LEFT = re.compile(
     )$""",
     re.VERBOSE,
 )
-_WORD = re.compile(rf"(?:[{_CASED}]|[{_CASED}0-9]_)$")  # "x2", "H2O", "x_1"
-_SIGN = re.compile(rf"(?:([-+]?)({_CURRENCY})[ ]?)?([-+]?)$")
-_MARKED_SIGN = re.compile(rf"[-+](?:{_MARKS}|[])'\"’”])+$")  # "-**18**", "(-)18"
+# These end where the number begins, "\Z"; "$" would also take what ends the line above.
+_WORD = re.compile(rf"(?:[{_CASED}]|[{_CASED}0-9]_)\Z")  # "x2", "H2O", "x_1"
+_SIGN = re.compile(rf"(?:([-+]?)({_CURRENCY}){_GAP})?([-+]?)\Z")
+# "-**18**", "(-)18", "-[18]", "-<b>18</b>"
+_MARKED_SIGN = re.compile(rf"[-+](?:{_MARKS}|[][(){{}}'\"‘’“”]|<[/A-Za-z][^<>]*+>)+\Z")
 _MARKS_BEFORE_WORD = re.compile(rf"{_GAP}{_MARKS}++(?={_GAP}[^\W\d_])")  # "$5$ million", "5 *million*"
 _SPACED_MILLION = re.compile(rf"{_GAP}m(?![A-Za-z0-9$])")
 _SPACED_DOLLAR = re.compile(r"[ ]\$")
 _LOOSE_SIGN = re.compile(r"[-+]\s+$")
-_WORD_SIGN = re.compile(r"(?<![A-Za-z])(negative|minus|menos)[ ]$", re.IGNORECASE)
+_WORD_SIGN = re.compile(rf"(?<![A-Za-z])(negative|minus|menos)(?:{_MARKS}|\s)+\Z", re.IGNORECASE)
 _LARGER_PART = re.compile(
     rf"""[0-9]{_GAP}(?:hours?|hrs?|h|minutes?|mins?|days?|weeks?|months?|years?|feet|foot|ft|pounds?|lbs?|dollars?|horas?
     |minutos?|días?|semanas?|meses|años?),?{_GAP}(?:(?:and|y)[ ])?$""",
@@ -178,7 +181,7 @@ def _sign(sign: str, rest: str) -> Sign:
     if not sign:
         if word := _WORD_SIGN.search(rest):
             is_operator = word[1].lower() != "negative" and any(map(str.isdigit, rest))
-            return Sign.IN_DOUBT if is_operator else Sign.MINUS
+            return Sign.IN_DOUBT if is_operator or "\n" in word[0] else Sign.MINUS
         return Sign.IN_DOUBT if _LOOSE_SIGN.search(rest) or _MARKED_SIGN.search(rest) else Sign.PLUS
     if len(sign) > 1 or (rest and (rest[-1].isalnum() or rest[-1] in "-+)")):
         return Sign.IN_DOUBT
