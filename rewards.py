@@ -115,10 +115,9 @@ def choose_rewards(wanted: str) -> tuple[list[Reward], list[float]]:
     rewards: list[Reward] = []
     weights: list[float] = []
     problems: list[str] = []
-    recipe = RECIPES.get(wanted.strip())
-    for part in [f"{name}:{weight}" for name, weight in recipe.items()] if recipe else wanted.split(","):
+    for part in _with_recipes(wanted):
         try:
-            reward, weight = _choose_one(*at_home(part.strip()).split(":"))
+            reward, weight = _choose_one(*(text.strip() for text in at_home(part).split(":")))
         except UserError as error:
             problems += error.problems
             continue
@@ -135,7 +134,19 @@ def choose_rewards(wanted: str) -> tuple[list[Reward], list[float]]:
     return rewards, weights
 
 
+def _with_recipes(wanted: str) -> list[str]:
+    """What ``--rewards`` names one by one, a recipe by its parts."""
+    parts = [part.strip() for part in wanted.split(",") if part.strip()]
+    each = [[f"{name}:{weight}" for name, weight in RECIPES.get(part, {}).items()] or [part] for part in parts]
+    return [name for names in each for name in names] or [wanted]
+
+
 def _choose_one(name: str, *rest: str) -> tuple[Reward, float]:
+    if name in RECIPES:
+        raise UserError(
+            f"--rewards: {name} is a whole recipe, whose parts have weights of their own: leave out the weight, or "
+            "write " + ",".join(f"{part}:{weight:g}" for part, weight in RECIPES[name].items())
+        )
     if name.endswith(".py"):
         if not rest:
             raise UserError(f"--rewards: {name} is a file, name the function in it as {name}:FUNCTION")
@@ -208,7 +219,7 @@ def explain(reply: str, answer: str, wanted: str = DEFAULT_RECIPE, columns: dict
     """
     lines = []
     rewards, weights = choose_rewards(wanted)
-    earned = 0.0
+    earned = most = 0.0
     for reward, weight in zip(rewards, weights, strict=True):
         known = {"completions", "log_extra", "log_metric", *_arguments(answer, columns)}
         if lacking := sorted(set(reward.required()) - known):
@@ -216,11 +227,17 @@ def explain(reply: str, answer: str, wanted: str = DEFAULT_RECIPE, columns: dict
             where = "only a training has" if hidden else "a .jsonl can give: each line its question and columns"
             lines.append(f"{reward.__name__:<14}    ? x {weight:<6g}wants {', '.join(lacking)}, which {where}")
             continue
-        value = _paid(reward, reply, answer, columns) or 0.0
+        value = _paid(reward, reply, answer, columns)
+        if value is None:
+            lines.append(
+                f"{reward.__name__:<14}   -- x {weight:<6g}None: it cannot judge this reply, which is left out"
+            )
+            continue
         earned += weight * value
+        most += weight
         why = f"{reward.__name__} of {reward.file}" if reward.file else reason(reward.__name__, reply, answer)
         lines.append(f"{reward.__name__:<14}{value:5.2f} x {weight:<6g}{why}")
-    return "\n".join([*lines, f"{'total':<14}{earned:5.2f} of {sum(weights):g}"])
+    return "\n".join([*lines, f"{'total':<14}{earned:5.2f} of {most:g}"])
 
 
 def read_replies(source: str, answer: str | None) -> list[tuple[str, str, dict[str, Any]]]:

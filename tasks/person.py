@@ -6,6 +6,8 @@ The data hold the object:
 
 import json
 
+from kit.prompts import parse_reply
+
 SCHEMA = {"name": str, "age": int, "city": str}
 
 SYSTEM_PROMPT = """\
@@ -28,7 +30,7 @@ REWARDS = {"correctness": 3, "fields": 1, "shape": 0.5, "soft_format": 0.5}
 def fields(completions, answer, **_):
     """The share of the fields that are right."""
     return [
-        sum(said.get(name) == right for name, right in json.loads(gold).items()) / len(SCHEMA)
+        sum(name in said and said[name] == right for name, right in json.loads(gold).items()) / len(SCHEMA)
         for said, gold in zip(map(_object, completions), answer, strict=True)
     ]
 
@@ -42,10 +44,13 @@ def shape(completions, **_):
 
 
 def _object(completion):
-    """The object between the answer tags; empty where there is none."""
+    """The object between the answer tags, also in a fence of Markdown; empty where there is none."""
     text = completion if isinstance(completion, str) else completion[-1]["content"]
+    block = parse_reply(text).answer or ""
+    if block.startswith("```") and block.endswith("```"):
+        block = block[3:-3].removeprefix("json")
     try:
-        said = json.loads(text.partition("<answer>")[2].partition("</answer>")[0])
+        said = json.loads(block)
     except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}

@@ -55,6 +55,14 @@ def test_explain_reads_the_transcripts_that_the_kit_writes(tmp_path, explained):
     assert explained(file, "--answer", "18").count("4.75 of 4.75") == 2  # the command line wins
 
 
+def test_explain_tells_what_could_not_judge_from_what_paid_nothing(tmp_path, explained):
+    (tmp_path / "mine.py").write_text("def unsure(completions, **_):\n    return [None] * len(completions)\n")
+    (tmp_path / "reply.txt").write_text(GOOD)
+    said = explained(tmp_path / "reply.txt", "--answer", "18", "--rewards", f"sums,{tmp_path / 'mine.py'}:unsure:2")
+    assert "unsure           -- x 2     None: it cannot judge this reply" in said
+    assert said.endswith("total          4.75 of 4.75\n")
+
+
 def test_explain_takes_zero_null_and_conversations(tmp_path, explained):
     file = tmp_path / "samples.jsonl"
     zero = {"reply": format_reply("5 - 5 = 0", "0"), "gold": 0}

@@ -27,7 +27,8 @@ class Own(AnswerKind):
 
     Args:
         is_right: says of an answer and the right one, which is the data's text, whether it is right.
-        read_answer: makes an answer of a block's text; ``None``, or a ValueError, says that there is none.
+        read_answer: makes an answer of a block's text; ``None``, or a ValueError or ArithmeticError, says that there
+            is none.
         source: what the functions are made of.
         file: they stand in.
     """
@@ -52,7 +53,7 @@ class Own(AnswerKind):
             return Said(text, text)
         try:
             value = self.read_answer(text)
-        except ValueError:  # as int() and json.loads() say it
+        except (ValueError, ArithmeticError, RecursionError):  # as int(), Fraction, Decimal and json.loads() say it
             return None
         except Exception as error:
             raise self._broken("read_answer", error, text) from error

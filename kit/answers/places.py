@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from kit.answers.kind import Answer
 from kit.numbers.latex import boxes
-from kit.prompts import lone_answer_block
+from kit.prompts import form, lone_answer_block
 
 _MARKS = "*_`\"'“”‘’«»$"  # markup and quotes around an answer
 _ENDS = ".,;:!"
@@ -48,8 +48,8 @@ def box(text: str, read: Callable[[str], Answer | None]) -> str | None:
 
 
 def last_line(text: str) -> str:
-    """The last line that says something; of "the answer is X", X."""
-    lines = [line for line in text.splitlines() if bare(line)]
+    """The last line that says something, a tag ending it as a line break does; of "the answer is X", X."""
+    lines = [line for line in re.sub(form().any_tag.pattern, "\n", text, flags=re.I).splitlines() if bare(line)]
     return re.split(r"(?:answer|respuesta)\W*?(?:\b(?:is|es)\b\s*:?|[:=])", lines[-1], flags=re.I)[-1] if lines else ""
 
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kit.answers.choice import Choice
 from kit.answers.own import Own
 from kit.cli.errors import UserError, first_line
 from kit.grading import answer_kind, gold_answer, is_correct, strict_answer
@@ -18,6 +19,8 @@ from kit.task.row_texts import answer_text, as_chat, last_question, text_of, val
 # "question" and "answer", the texts of the data set; "gold", the checked value as a text; "columns", the row as it came
 Row = dict[str, Any]
 
+# Columns in which Alpaca's data, multiple choice and questions about a text have what belongs to the question.
+_ASKED_TOO = ("input", "choices", "options", "endings", "context", "passage")
 HUB_CONFIGS = {"openai/gsm8k": "main"}  # data sets that cannot be loaded without naming a configuration
 PROBLEMS_SHOWN = 5
 
@@ -120,6 +123,8 @@ def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:
     if not asked.strip():
         raise ValueError(f"has nothing in {question_column!r}: write a question, or remove the row")
     kind, value = answer_kind(), _wanted(raw, answer_column, "--answer-column")
+    if isinstance(kind, Choice):
+        value = _as_choice(value)
     answer = answer_text(value, answer_column, "--answer-column", kind.takes_values)
     try:
         (asked + answer).encode()
@@ -136,6 +141,13 @@ def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:
     return {"question": asked, "answer": answer, "gold": gold, "columns": raw}
 
 
+def _as_choice(value: Any) -> Any:
+    """As a task file writes it: true for YAML's and JSON's, 2 for the 2.0 that a column with gaps has."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _can_be_given(gold: str) -> bool:
     """Is a reply right that says just this?"""
     try:
@@ -146,7 +158,7 @@ def _can_be_given(gold: str) -> bool:
 
 def _wanted(raw: dict[str, Any], column: str, option: str) -> Any:
     value = value_at(raw, column)
-    if value in (None, ""):
+    if value in (None, "") or value != value:  # NaN, which pandas writes for a gap
         has = "" if column in raw else f"it has {', '.join(map(str, raw)) or 'no columns'}: "
         raise ValueError(f"has no {column!r}; {has}add it, or name the right column with {option}")
     return value
@@ -169,15 +181,21 @@ def _with_two_answers(rows: list[Row]) -> str | None:
 
 
 def _not_asked(rows: list[Row]) -> str | None:
-    """Data in Alpaca's form hold what the instruction is about in a column of its own."""
-    left_out = sum(
-        bool(row["columns"].get("input")) and row["columns"].get("instruction") == row["question"] for row in rows
-    )
-    return (
-        f"{left_out} rows have an input beside the instruction, which is not asked: put both into one column"
-        if left_out
-        else None
-    )
+    """Data in the form of others hold a part of what is to be asked in a column of its own."""
+    for name in _ASKED_TOO:
+        if left_out := sum(_is_beside(name, row) for row in rows):
+            return f"{left_out} rows have {name} beside the question, which is not asked: put both into one column"
+    return None
+
+
+def _is_beside(name: str, row: Row) -> bool:
+    """Does a column hold something that the question does not say? Of a list or a dict its first text decides."""
+    value = row["columns"].get(name)
+    if name == "input" and "instruction" not in row["columns"]:
+        return False
+    while isinstance(value, (list, dict)) and value:
+        value = next(iter(value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str) and bool(value.strip()) and value.strip() not in row["question"]
 
 
 def _read_hub(dataset: str, split: str, config: str) -> list[PlacedRow]:

@@ -109,7 +109,7 @@ def _text_in(place: str, item: Any) -> str | None:
 
 def _content(content: Any) -> str | None:
     """The text of a message; of one in parts, where all of them are text."""
-    if isinstance(content, list) and all(isinstance(part, dict) and "text" in part for part in content):
+    if isinstance(content, list) and all(isinstance(part, dict) and part.get("text") is not None for part in content):
         return "\n".join(str(part["text"]) for part in content)
     return content if isinstance(content, str) else None
 

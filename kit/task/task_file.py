@@ -119,7 +119,6 @@ def read_task(name: str) -> Task:
         "example": lambda: _example(said),
         "rewards": lambda: _rewards(said, functions, file),
     }
-    source = source or hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
     for part, reader in readers.items():
         try:
             parts[part] = reader()
@@ -129,6 +128,7 @@ def read_task(name: str) -> Task:
             problems.append(f"--task {file}: {error}")
     if problems:
         raise UserError(*problems)
+    source = source or hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
     form, example = parts["form"], parts.pop("example")
     shown = WorkedExample(example["question"], format_reply(example["reasoning"], example["answer"], form))
     return Task(file.stem, file, example=shown, gold=example["gold"], source=source, **parts)

@@ -39,6 +39,7 @@ def test_plain_columns_of_other_names(tmp_path):
         ('{"question": "9 + 9?"}', "line 2: has no 'answer'"),
         ('{"question": "9 + 9?", "answer": "#### twelve"}', "line 2: no single number"),
         ("[1, 2]", "line 2: is no JSON object"),
+        ('{"question": NaN, "answer": 5}', "line 2: has no 'question'"),
         (r'{"question": "9 + 9 \ud83d?", "answer": "18"}', r"line 2: holds half a character \(\\ud83d\)"),
     ],
 )
@@ -84,9 +85,23 @@ def test_what_is_odd_about_the_data_is_said(tmp_path, capsys):
     load_questions(write(tmp_path, *map(json.dumps, rows)), question_column="instruction")
     said = capsys.readouterr().out
     assert "1 questions stand there with different answers, such as 'Add.' (4 and 5)" in said
-    assert "1 rows have an input beside the instruction" in said
+    assert "1 rows have input beside the question, which is not asked" in said
     load_questions(write(tmp_path, GOOD, GOOD))
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("choices", {"text": ["3", "4"], "label": ["A", "B"]}, True), ("options", ["three", "four"], True),
+        ("context", "It is Monday.", True), ("options", ["2", "4"], False), ("context", "", False),
+        ("input", "x", False),
+    ],
+)  # fmt: skip
+def test_what_others_ask_from_a_second_column_is_said(tmp_path, capsys, name, value, said):
+    row = {"question": "2 + 2? (2) or (4)", "answer": 4, name: value}
+    load_questions(write(tmp_path, json.dumps(row)))
+    assert (f"1 rows have {name} beside the question" in capsys.readouterr().out) is said
 
 
 def test_answers_that_are_no_numbers_are_shown_the_way(tmp_path):

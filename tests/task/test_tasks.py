@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from textwrap import dedent
 
 import pytest
 
@@ -117,6 +118,7 @@ def test_what_a_reply_out_of_form_says():
     assert flexible_answer("<answer>C</answer> and so on, or D") == flexible_answer(r"It is \boxed{C}, not D.") == "C"
     take_task("countdown")
     assert verdicts("9 + 4 = 13. The answer is **9 + 4**.", '{"numbers": [9, 4], "target": 13}')["flexible"]
+    assert verdicts("<reasoning>so</reasoning>\n<answer>9 + 4", '{"numbers": [9, 4], "target": 13}')["flexible"]
     take_task("choice")
     assert flexible_answer("It is a dog.") is None
     assert verdicts("B", "B") == {"strict": False, "flexible": True, "in_format": False}
@@ -137,6 +139,66 @@ def test_what_a_reply_out_of_form_says():
 def test_json_is_its_value(own, answer, right):
     own("answer: json\nexample: {question: q, reasoning: so, answer: {a: 1}}")
     assert is_right(answer, '{"a": true, "b": [1]}') is right
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<reasoning>So.</reasoning>\n<answer>Rome", "<answer>Rome</answer>\n<answer>Rome</answer>",
+        "<reasoning>So</reasoning>\nRome</answer>", "<Answer>Rome</Answer>", "It is so.\nRome",
+    ],
+)  # fmt: skip
+def test_a_text_out_of_form_is_read_up_to_its_tags(own, reply):
+    own("answer: text\nexample: {question: q, reasoning: so it is, answer: Lima}")
+    assert flexible_answer(reply) == gold_answer("Rome")
+
+
+def test_a_reader_that_cannot_read_a_reply_says_that_it_is_no_answer(own):
+    """As Fraction, Decimal and json.loads say it."""
+    reader = """
+        from decimal import Decimal
+        from fractions import Fraction
+        import json
+        READERS = {"F": Fraction, "D": Decimal, "J": json.loads}
+        SYSTEM_PROMPT = ""
+        EXAMPLE = {"question": "q", "reasoning": "so it is", "answer": "F1/2"}
+
+        def read_answer(text):
+            return READERS[text[0]](text[1:]) if text[0] in READERS else None
+
+        def is_right(answer, gold):
+            return answer == read_answer(gold)
+        """
+    own(dedent(reader).replace('SYSTEM_PROMPT = ""\n', ""), "mine.py")
+    for block in ("F1/0", "Dx", "J" + "[" * 100_000, "Jx"):
+        assert strict_answer(said(block)) is None
+    assert is_right("F2/4", "F1/2")
+
+
+@pytest.mark.parametrize(
+    ("choices", "rows", "golds"),
+    [("[true, false]", (True, "False"), ["true", "false"]), ("[1, 2]", (2.0, 1), ["2", "1"])],
+)
+def test_data_say_true_and_whole_numbers_as_the_choices_are_written(own, tmp_path, choices, rows, golds):
+    own(f"answer: {choices}\nexample: {{question: q, reasoning: so it is, answer: {golds[0]}}}")
+    file = tmp_path / "data.jsonl"
+    file.write_text("\n".join(json.dumps({"question": f"Is it {row}?", "answer": row}) for row in rows))
+    assert [row["gold"] for row in load_questions(str(file))] == golds
+
+
+def test_a_person_in_a_fence_is_paid_and_one_without_reasoning_or_half_known_is_not():
+    take_task("person")
+    rewards, weights = choose_rewards(task_in_use().rewards)
+
+    def paid(reply, gold):
+        chat = [[{"role": "assistant", "content": reply}]]
+        each = [reward(prompts=[[]], completions=chat, answer=[gold]) for reward in rewards]
+        return sum(weight * result for weight, (result,) in zip(weights, each, strict=True))
+
+    ana = '{"name": "Ana", "age": 34, "city": "Rome"}'
+    assert paid(said(f"```json\n{ana}\n```"), ana) == paid(said(ana), ana) == sum(weights)
+    assert paid(f"<answer>{ana}</answer>", ana) == 0
+    assert paid(said("no"), ana.replace("34", "null")) == 0.5  # for its form alone
 
 
 def test_text_is_its_letters(own):
@@ -270,6 +332,7 @@ PLAIN = "example: {question: q, reasoning: so, answer: 7}\n"
         (PLAIN + "answer: number\nrewards: [correctness]", "rewards must be a recipe"),
         ("answer: number", "example must hold question, reasoning and answer"),
         ("answer: number\nexample: {question: q, reasoning: so, answer: 7, gold: 8}", "not right, beside its gold '8'"),
+        ("answer: number\nexample: {question: q, reasoning: so it is, answer: 1,200}", "example holds 200"),
         ("- 1", "must hold lines of the form"),
         ("answer: [", "cannot be read"),
     ],
