@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.cli.errors import UserError, first_line
 from kit.numbers.reading import decimal_mark
+from kit.task.row_texts import as_chat
 
 if TYPE_CHECKING:
     import pyarrow
@@ -102,8 +103,15 @@ def _json_line(line: str) -> Any:
 
 
 def _is_one_object(rows: list[PlacedRow], text: str) -> bool:
-    """Is it an object over several lines, or columns as pandas writes them (``{"answer": {"0": "7"}, ...}``)?"""
+    """Is it an object over several lines, or columns as pandas writes them (``{"answer": {"0": "7"}, ...}`` or
+    ``{"answer": ["7"], ...}``), or rows in another object (``{"data": [...]}``)?"""
     if len(rows) == 1 and isinstance(only := rows[0][1], dict) and only:
+        columns = list(only.values())
+        if all(isinstance(column, list) and column for column in columns):
+            items = [item for column in columns for item in column]
+            if not any(isinstance(item, (dict, list)) for item in items):
+                return len({len(column) for column in columns}) == 1
+            return len(columns) == 1 and as_chat(columns[0]) is None
         indexes = [list(column) if isinstance(column, dict) else None for column in only.values()]
         return indexes[0] is not None and "0" in indexes[0] and indexes == indexes[:1] * len(indexes)
     if not rows or not all(isinstance(row, ValueError) for _, row in rows):

@@ -108,8 +108,11 @@ def load_reward(file: str, name: str) -> Reward:
                 "take the / out of its arguments"
             )
     maximum = getattr(function, "maximum", None)
-    maximum = None if callable(maximum) else maximum
-    return Reward(function, name, file, source_hash(path, name), None if maximum is None else float(maximum))
+    try:
+        most = None if maximum is None or callable(maximum) else float(maximum)
+    except (TypeError, ValueError):
+        raise UserError(f"--rewards: {name}.maximum of {file} is {maximum!r:.40}: make it a number") from None
+    return Reward(function, name, file, source_hash(path, name), most)
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:

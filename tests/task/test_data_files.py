@@ -72,6 +72,8 @@ REFUSED = {
     "entry.json": ('[{"question": "9 + 9?", "answer": "18"}, {"question": "9 + 9?"}]', "row 1: has no 'answer'"),
     "open.json": ('[{"question": "9 + 9?",\n "answer": "18"},\n', "is not JSON"),
     "pandas.json": ('{"question": {"0": "9 + 9?"}, "answer": {"0": "18"}}', "orient='records'"),
+    "columns.json": ('{"question": ["9 + 9?", "8 + 8?"], "answer": [18, 16]}', "is one JSON object, not rows"),
+    "data.json": ('{"data": [{"question": "9 + 9?", "answer": "18"}]}', "is one JSON object, not rows"),
     "object.json": ('{"data":\n [{"question": "9 + 9?", "answer": "18"}]}', "is one JSON object, not rows"),
     "latin.jsonl": (b'{"question": "\xbf9 + 9?", "answer": "18"}', "save it as UTF-8"),
     "book.xlsx": (b"PK\x03\x04rest", "save it as CSV"),

@@ -126,6 +126,7 @@ def test_an_own_function_may_have_the_name_of_one_of_the_kits(own):
 REFUSED = {
     "no **kwargs": ("def f(prompts, completions, answer):\n    pass", "add \\*\\*kwargs"),
     "no arguments": ("def f():\n    pass", "add \\*\\*kwargs"),
+    "a most": ("def f(completions, **kw):\n    pass\nf.maximum = 'two'", "maximum of .* is 'two': make it a number"),
     "a class": ("class f:\n    def __init__(self, limit=1, **kw):\n        pass", "is a class, name an object"),
     "by position": ("def f(completions, /, **kw):\n    pass", "take the / out"),
     "no function": ("f = 3", "has no function 'f'"),
