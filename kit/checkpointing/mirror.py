@@ -16,6 +16,7 @@ from kit.checkpointing.checkpoints import MANIFEST, checkpoints_in, damage, newe
 from kit.cli.errors import UserError, first_line
 from kit.storage.atomic import replace_whole
 from kit.storage.run_folder import RunFolder
+from kit.storage.weight_files import ADAPTER_WEIGHTS
 
 _TRIES_AT_THE_END = 3
 
@@ -35,8 +36,11 @@ class Mirror:
         self._mount = _mount_of(folder)
         self._pool = ThreadPoolExecutor(1)
 
-    def restore(self) -> bool:
+    def restore(self, is_finished: bool = False) -> bool:
         """Fill an empty run folder from the mirror, which stays as it is; was there something to restore?
+
+        Args:
+            is_finished: the run that is there needs no checkpoint any more.
 
         Raises:
             UserError: the mirror cannot be read, or the run folder not be written; or the mirror is further than a
@@ -46,7 +50,8 @@ class Mirror:
             if not self.copy.exists():
                 return False
             if self.run.exists():
-                self._refuse_if_ahead()
+                if not is_finished:
+                    self._refuse_if_ahead()
                 return False
             self._restore()
         except OSError as error:
@@ -57,9 +62,14 @@ class Mirror:
         return True
 
     def _refuse_if_ahead(self) -> None:
-        here, there = (
-            max(map(step_of, checkpoints_in(folder.checkpoints)), default=0) for folder in (self.run, self.copy)
-        )
+        def newest(folder: RunFolder) -> int:
+            whole = newest_whole(folder.checkpoints, say=lambda _: None, remove=False)
+            return step_of(whole) if whole else 0
+
+        here = newest(self.run)
+        if all(step_of(copy) <= here for copy in checkpoints_in(self.copy.checkpoints)):
+            return
+        there = newest(self.copy)
         if there > here:
             raise UserError(
                 f"the copy {self.copy.path} is at step {there} and {self.run.path} at step {here}: move the latter "
@@ -117,7 +127,7 @@ class Mirror:
                 if not _is_copy(checkpoint, target):
                     _copy_folder(checkpoint, target)
             for best in self.run.best.glob("step-*[0-9]"):
-                if not (self.copy.best / best.name).exists():
+                if not _is_same_best(best, self.copy.best / best.name):
                     self.copy.best.mkdir(exist_ok=True)
                     _copy_folder(best, self.copy.best / best.name)
             if self.run.has_adapter:
@@ -161,6 +171,14 @@ def _files(run: RunFolder) -> tuple[Path, ...]:
         run.metrics_file, run.samples_file, run.warm_start_replies, run.warm_start_file, run.screen_answers,
         run.screen_file, run.trained_on_file, run.settings_file,
     )  # fmt: skip
+
+
+def _is_same_best(best: Path, copy: Path) -> bool:
+    """Of step 0 there may be two, the base's and that of the warm start, which takes its place."""
+    if step_of(best) or not copy.exists():
+        return copy.exists()
+    held = copy / ADAPTER_WEIGHTS
+    return held.exists() and filecmp.cmp(best / ADAPTER_WEIGHTS, held, shallow=False)
 
 
 def _is_copy(checkpoint: Path, target: Path) -> bool:

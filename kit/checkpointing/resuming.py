@@ -128,7 +128,7 @@ def open_run_folder(settings: Settings) -> tuple[RunFolder, Mirror | None]:
             mirror.start_anew()
         _empty(run.path.resolve())  # which may be a link to another disk
     run.checkpoints.mkdir(exist_ok=True)
-    if mirror and mirror.restore():
+    if mirror and mirror.restore(is_finished=run.exists() and run.has_adapter and not goes_further(run, settings)):
         print(f"restored from {mirror.copy.path}")
     if run.has_adapter and goes_further(run, settings):
         schedule = settings.lr_scheduler_type

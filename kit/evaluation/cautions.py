@@ -79,8 +79,8 @@ def _of_questions(run: RunFolder, args: argparse.Namespace, questions: list[Row]
     used, asked = str(trained["settings"].get("dataset", args.dataset)), called(args.dataset)
     said = []
     seen = asked_in_training(run, questions)
-    if seen is None:  # a run of an older kit
-        seen = len(questions) if trained.get("data", {}).get("fingerprint") == fingerprint(questions) else 0
+    if trained.get("data", {}).get("fingerprint") == fingerprint(questions):  # all of its data, also those set aside
+        seen = len(questions)
     if seen:
         which = f"{asked} holds the questions" if seen == len(questions) else (
             f"{seen} of the {len(questions)} questions of {asked} are ones")  # fmt: skip

@@ -37,10 +37,8 @@ def drop_outdated_rows(run: RunFolder) -> None:
     if not (scores := known_scores(run)):
         return
     outdated = [row for row in scores["rows"] if _is_another_now(run, row)]
-    if any(
-        run.holds_as_export(path_of(row)) for row in outdated
-    ):  # with the export those go that it did not make again
-        outdated += [row for row in scores["rows"] if run.holds_as_export(path_of(row)) and not path_of(row).exists()]
+    if any(_exported(run, row) for row in outdated):  # with the export those go that it did not make again
+        outdated += [row for row in scores["rows"] if (file := _exported(run, row)) and not file.exists()]
     kept = [row for row in scores["rows"] if row not in outdated]
     exports, before = exports_of(scores, kept), scores.get("exports", [])
     if gone := [row["name"] for row in scores["rows"] if row in outdated]:
@@ -57,7 +55,7 @@ def drop_outdated_rows(run: RunFolder) -> None:
 def _is_another_now(run: RunFolder, row: Scores) -> bool:
     """Is another model of this run where the row's was? A file that was deleted is no other; of an adapter that is gone
     the training goes on."""
-    if (place := _place_in(run, path_of(row))) is None:
+    if (place := _place_in(run, row)) is None:
         return False
     try:
         return fingerprint_now(row | {"path": str(place)}) != row["fingerprint"]
@@ -65,15 +63,23 @@ def _is_another_now(run: RunFolder, row: Scores) -> bool:
         return place.resolve() == run.adapter.resolve() and not run.has_adapter
 
 
-def _place_in(run: RunFolder, path: Path) -> Path | None:
+def _place_in(run: RunFolder, row: Scores) -> Path | None:
     """Where in the run's folder a row's model lies, also where that was renamed or is seen from another place since;
-    ``None`` for models that lie elsewhere."""
+    ``None`` for models that lie, or lay, elsewhere: those have other names than the run's own."""
+    path, name = path_of(row), row["name"]
     if run.path.resolve() in path.resolve().parents:
         return path
-    inside = path.parts[-2:] if path.parent.name == run.gguf.name else path.parts[-1:]
-    if path.exists() or not inside or inside[0] not in (run.adapter.name, run.merged.name, run.gguf.name):
+    if path.exists():
         return None
-    return run.path.joinpath(*inside)
+    if path.parent.name == run.gguf.name and (path.name.endswith(f"{name}.gguf") or name == "adapter-gguf"):
+        return run.gguf / path.name
+    return run.path / name if name == path.name and name in (run.adapter.name, run.merged.name) else None
+
+
+def _exported(run: RunFolder, row: Scores) -> Path | None:
+    """The place of a row that is of the run's merged weights or GGUF files."""
+    place = _place_in(run, row)
+    return place if place and run.holds_as_export(place) else None
 
 
 def _is_of_another(row: Scores, run: RunFolder) -> bool:

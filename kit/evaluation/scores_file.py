@@ -20,7 +20,7 @@ from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder, run_folder_of
 from kit.versions import installed_versions
 
-_OF_GGUF = "llama.cpp"
+_OF_GGUF, _OF_SERVER = "llama.cpp", "server"
 _FIRST = ("base", "adapter", "merged")
 _OF_SAMPLES = ("samples", "temperature", "seed")  # greedy replies do not depend on them
 
@@ -81,12 +81,16 @@ def _by_other_engines(rows: list[Scores]) -> list[str]:
     """A sentence where Hugging Face weights were not all answered alike, as in two calls; GGUF files never are."""
     how = {}
     for row in rows:
-        if row.get("engine") not in (None, _OF_GGUF):
-            how[row["name"]] = f"{row['engine']} in {row['precision'].partition(',')[0]}"
+        engine, precision = row.get("engine"), row.get("precision", "")
+        if engine in (None, _OF_GGUF) or path_of(row).suffix == ".gguf":
+            continue
+        how[row["name"]] = f"{engine} in {precision if engine == _OF_SERVER else precision.partition(',')[0]}"
     if len(set(how.values())) < 2:
         return []
     each = ", ".join(f"{name} by {made}" for name, made in how.items())
-    return [f"not answered alike: {each}; near-ties are decided otherwise then. --vllm and --dtype choose one for all"]
+    is_here = not any(made.startswith(_OF_SERVER) for made in how.values())
+    way_out = ". --vllm and --dtype choose one for all" if is_here else ""
+    return [f"not answered alike: {each}; near-ties are decided otherwise then{way_out}"]
 
 
 def exports_of(scores: Scores, rows: list[Scores]) -> list[str]:

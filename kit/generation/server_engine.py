@@ -20,10 +20,10 @@ from kit.cli.errors import UserError, first_line
 from kit.generation.asked_at_once import asked_at_once
 from kit.generation.engine import Completion, Conversation, Finished, Sampling
 
-# A server that is busy is asked again a few times, after a second, two, four, or what it says itself.
+# A server that is busy is asked again a few times, after a second, two, four; one that says "in an hour" is not obeyed.
 _PATIENT = Retry(
     connect=4, read=0, status=4, other=0, status_forcelist=(429, 502, 503), allowed_methods=None, backoff_factor=0.5,
-    raise_on_status=False,
+    raise_on_status=False, respect_retry_after_header=False,
 )  # fmt: skip
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 # What servers would take from a model's own settings where a request leaves it out, under each one's name for it.

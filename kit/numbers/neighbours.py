@@ -48,8 +48,10 @@ _MULTIPLE = """dozens?|docenas?|mil|mille|tausend|mill?ionen|milliarden?|milliar
     |(?:half|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|mitad|tercios?|quintos?|sextos?|octavos?)
      (?=[ ](?:of|de)[ ]|[ ]*(?:[.,;:!?)<*]|$))
     |squared|cubed|factorial|(?:elevado[ ])?al[ ](?:cuadrado|cubo)|elevado[ ]a|(?:\\w+[ ])?(?:below[ ]zero|bajo[ ]cero)
-    |(?:and|y)[ ](?:(?:an?|one|two|three|four|five|six|seven|un|una|dos|tres|cuatro)[ -])?(?:half|halves|medi[oa]
-     |(?:third|fourth|quarter|fifth|sixth|seventh|eighth|ninth|tenth|tercio|cuarto|quinto|octavo)s?)"""
+    |(?:and|y)[ -](?:half|third|fourth|quarters?|medi[oa]|tercio|cuarto
+     |(?:an?|one|two|three|four|five|six|seven|eight|nine|una?|dos|tres|cuatro|cinco|seis|siete|ocho|nueve)[ -]
+      (?:half|halves|medi[oa]|(?:third|fourth|quarter|fifth|sixth|seventh|eighth|ninth|tenth|tercio|cuarto|quinto|octavo
+      |noveno|décimo)s?))"""
 _FUNCTION = "sqrt|cbrt|root|log|ln|lg|exp|a?sin|a?cos|a?tan|abs|mod"
 
 # A letter that stands for a number, "5x", and not for a unit, "5m", or a time, "9 a.m.".
@@ -105,7 +107,10 @@ _MARKS_BEFORE_WORD = re.compile(rf"{_GAP}{_MARKS}++(?={_GAP}[^\W\d_])")  # "$5$ 
 _SPACED_MILLION = re.compile(rf"{_GAP}m(?![A-Za-z0-9$])")
 _SPACED_DOLLAR = re.compile(r"[ ]\$")
 _LOOSE_SIGN = re.compile(r"[-+]\s+$")
-_WORD_SIGN = re.compile(rf"(?<![A-Za-z])(negative|minus|menos)(?:{_MARKS}|\s)+\Z", re.IGNORECASE)
+# Not "non-negative 18", nor "al menos 18", "por lo menos 18", "más o menos 18": at least, about.
+_WORD_SIGN = re.compile(
+    rf"(?<![A-Za-z])(?<!non-)(?<!al )(?<!lo )(?<! o )(negative|minus|menos)(?:{_MARKS}|\s)+\Z", re.IGNORECASE
+)
 _LARGER_PART = re.compile(
     rf"""[0-9]{_GAP}(?:hours?|hrs?|h|minutes?|mins?|days?|weeks?|months?|years?|feet|foot|ft|pounds?|lbs?|dollars?|horas?
     |minutos?|días?|semanas?|meses|años?),?{_GAP}(?:(?:and|y)[ ])?$""",

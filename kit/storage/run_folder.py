@@ -271,11 +271,12 @@ def is_there(path: Path) -> bool:
 
 def run_folder_of(path: Path) -> RunFolder | None:
     """The run folder that ``path`` is, or lies in (as ``adapter/`` and ``gguf/x.gguf`` do); ``None`` elsewhere."""
-    whole = Path(os.path.abspath(path))  # noqa: PTH100 - a link lies where it is, not where it leads
+    # What is not there may be a Hub id, which lies nowhere, whatever the working directory lies in.
+    whole = Path(os.path.abspath(path)) if path.exists() else path  # noqa: PTH100 - a link lies where it is
     for place in (whole, *whole.parents[:_DEEPEST]):
         if RunFolder(place).exists():
-            shown = Path(os.path.relpath(place))
-            return RunFolder(place if path.is_absolute() or ".." in shown.parts else shown)
+            shown = place if path.is_absolute() else Path(os.path.relpath(place))
+            return RunFolder(place if ".." in shown.parts else shown)
     return None
 
 

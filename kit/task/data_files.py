@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from kit.cli.errors import UserError, first_line
 from kit.numbers.reading import decimal_mark
-from kit.task.row_texts import as_chat
 
 if TYPE_CHECKING:
     import pyarrow
@@ -32,6 +31,8 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # PowerShell's > writes it
 _LONG = 64  # a list of more numbers is an embedding, and nobody's answer
 _EXCELS_SEPARATOR = re.compile(r"sep=([,;\t]|\\t)\r?\n")
 _THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}\.[0-9]{3}")
+
+_AROUND_ROWS = ("data", "rows", "train", "test", "validation", "examples", "instances", "questions")  # names, of lists
 
 # Where a row stands, and the row; or in its stead, as a ValueError, why the place holds none.
 PlacedRow = tuple[str, Any]
@@ -109,9 +110,9 @@ def _is_one_object(rows: list[PlacedRow], text: str) -> bool:
         columns = list(only.values())
         if all(isinstance(column, list) and column for column in columns):
             items = [item for column in columns for item in column]
-            if not any(isinstance(item, (dict, list)) for item in items):
-                return len({len(column) for column in columns}) == 1
-            return len(columns) == 1 and as_chat(columns[0]) is None
+            is_of_columns = len(columns[0]) > 1 and len({len(column) for column in columns}) == 1
+            is_of_rows = len(columns) == 1 and next(iter(only)) in _AROUND_ROWS
+            return is_of_rows or (is_of_columns and not any(isinstance(item, (dict, list)) for item in items))
         indexes = [list(column) if isinstance(column, dict) else None for column in only.values()]
         return indexes[0] is not None and "0" in indexes[0] and indexes == indexes[:1] * len(indexes)
     if not rows or not all(isinstance(row, ValueError) for _, row in rows):

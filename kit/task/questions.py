@@ -124,7 +124,7 @@ def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:
         raise ValueError(f"has nothing in {question_column!r}: write a question, or remove the row")
     kind, value = answer_kind(), _wanted(raw, answer_column, "--answer-column")
     if isinstance(kind, Choice):
-        value = _as_choice(value)
+        value = _as_choice(kind, value)
     answer = answer_text(value, answer_column, "--answer-column", kind.takes_values)
     try:
         (asked + answer).encode()
@@ -141,11 +141,14 @@ def _checked_row(raw: object, question_column: str, answer_column: str) -> Row:
     return {"question": asked, "answer": answer, "gold": gold, "columns": raw}
 
 
-def _as_choice(value: Any) -> Any:
-    """As a task file writes it: true for YAML's and JSON's, 2 for the 2.0 that a column with gaps has."""
+def _as_choice(kind: Choice, value: Any) -> Any:
+    """As the task file writes it, where it does: true for JSON's, 2 for the 2.0 that a column with gaps has."""
+    written = value
     if isinstance(value, bool):
-        return str(value).lower()
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+        written = str(value).lower()
+    elif isinstance(value, float) and value.is_integer() and kind.read(str(value)) is None:
+        written = str(int(value))
+    return written if isinstance(written, str) and kind.read(written) else value
 
 
 def _can_be_given(gold: str) -> bool:

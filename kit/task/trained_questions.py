@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 from kit.storage.atomic import write_whole
-from kit.storage.run_folder import RunFolder
+from kit.storage.run_folder import RunFolder, read_jsonl
 from kit.task.questions import Row
 
 
@@ -22,8 +24,12 @@ def number_trained_on(run: RunFolder) -> int | None:
 
 
 def asked_in_training(run: RunFolder, questions: list[Row]) -> int | None:
-    """How many of the questions the run was trained on; ``None`` where it does not say."""
-    if (marks := _marks(run)) is None:
+    """How many of the questions the run was trained on; of one of an older kit, which did not keep them, those whose
+    completions it kept. ``None`` where it does not say."""
+    marks = _marks(run)
+    if marks is None and run.samples_file.exists():
+        marks = [_mark(sample) for sample in read_jsonl(run.samples_file)]
+    if marks is None:
         return None
     trained_on = set(marks)
     return sum(_mark(row) in trained_on for row in questions)
@@ -34,6 +40,6 @@ def _marks(run: RunFolder) -> list[str] | None:
     return file.read_text(encoding="utf-8").split() if file.exists() else None
 
 
-def _mark(row: Row) -> str:
+def _mark(row: Mapping[str, Any]) -> str:
     """The same for a question that is spaced or capitalised otherwise."""
     return hashlib.sha256(" ".join(str(row["question"]).split()).casefold().encode()).hexdigest()[:16]

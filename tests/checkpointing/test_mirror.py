@@ -81,10 +81,35 @@ def test_a_copy_that_is_further_than_the_run_is_not_replaced(run, tmp_path):
     for call in (open_run_folder, lambda settings: train_lora.finish_now(settings, Problems())):
         with pytest.raises(UserError, match=r"copy .* is at step 6 and .* at step 4: move the latter away"):
             call(settings)
+    shutil.copytree(run.checkpoints / "step-4", run.checkpoints / "step-6")
+    truncate(run.checkpoints / "step-6" / "optimizer.pt")  # a full disk: the copy has the only whole one
+    with pytest.raises(UserError, match=r"copy .* is at step 6 and .* at step 4"):
+        open_run_folder(settings)
     assert _files(tmp_path / "drive") == held
     shutil.move(run.path, tmp_path / "away")
     open_run_folder(settings)
     assert newest_whole(run.checkpoints, pytest.fail).name == "step-6"
+
+
+def test_a_finished_run_needs_none_of_its_checkpoints(run, tmp_path):
+    run.write({"settings": {"max_steps": 6}, "adapter": {"step": 6}})
+    shutil.copytree(run.checkpoints / "step-6", run.adapter)
+    settings = Settings(output_dir=str(run.path), mirror=str(tmp_path / "drive"), max_steps=6)
+    mirror_of(run, settings).finish()
+    shutil.rmtree(run.checkpoints)  # for room
+    open_run_folder(settings)
+    with pytest.raises(UserError, match="move the latter away"):
+        open_run_folder(dataclasses.replace(settings, max_steps=12))
+
+
+def test_the_best_of_step_0_is_that_of_the_warm_start_once_there_is_one(run, tmp_path):
+    mirror = Mirror(run, tmp_path / "drive", say=pytest.fail)
+    shutil.copytree(run.checkpoints / "step-4", run.best_adapter(0))  # the base's
+    mirror.finish()
+    shutil.rmtree(run.best_adapter(0))
+    shutil.copytree(run.checkpoints / "step-6", run.best_adapter(0))
+    mirror.finish()
+    assert list(_files(mirror.copy.best).values()) == list(_files(run.best).values())
 
 
 def _files(folder):

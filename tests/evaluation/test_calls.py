@@ -15,7 +15,7 @@ from kit.evaluation.cautions import cautions, of_exports
 from kit.evaluation.failures import explained
 from kit.numbers.reading import use_decimal_mark
 from kit.storage.atomic import file_hash
-from kit.storage.run_folder import RunFolder
+from kit.storage.run_folder import RunFolder, append_jsonl
 from kit.task.prompt_length import reckoned_prompt_length
 from kit.task.questions import fingerprint
 from kit.task.task import take_task
@@ -106,7 +106,12 @@ def test_questions_that_a_run_was_trained_on_are_told_however_they_come(told, ca
 
 def test_of_a_run_of_an_older_kit_all_of_its_questions_are_known_again(told, called, tmp_path):
     run = RunFolder(tmp_path / "one")
-    run.write(run.read() | {"data": {"fingerprint": fingerprint(called("one")[2])}})
+    record = run.read()
+    run.write(record | {"data": {"fingerprint": fingerprint(called("one")[2])}})
+    assert any("q.jsonl holds the questions that one was trained on" in said for said in told("one"))
+    run.write(record)
+    assert told("one") == []
+    append_jsonl(run.samples_file, {"step": 1, "question": "7 / 2?"})
     assert any("q.jsonl holds the questions that one was trained on" in said for said in told("one"))
 
 

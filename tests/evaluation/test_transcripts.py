@@ -283,21 +283,31 @@ def test_a_run_that_was_renamed_shows_no_scores_of_what_it_was_before(scored, tm
     moved = RunFolder(scored.path.rename(tmp_path / "moved"))
     drop_outdated_rows(moved)
     assert len(read_scores(moved.scores_file)["rows"]) == 1
+    scores = read_scores(moved.scores_file)
+    gone = {"another's": "adapter", "base": "merged"}  # as a run's whose base was another run's merged model
+    others = [scores["rows"][0] | {"name": name, "path": f"/gone/{place}"} for name, place in gone.items()]
+    unmade = scores["rows"][0] | {"name": "q4_0", "path": str(scored.gguf / "out.q4_0.gguf")}
+    for place in gone.values():
+        (moved.path / place).mkdir()
+    moved.scores_file.write_text(json.dumps(scores | {"rows": [*scores["rows"], *others, unmade]}))
+    drop_outdated_rows(moved)
+    assert len(read_scores(moved.scores_file)["rows"]) == 4
     (moved.gguf / "x.gguf").write_bytes(b"GGUF, made anew")
     drop_outdated_rows(moved)
-    assert not moved.scores_file.exists()
+    assert [row["name"] for row in read_scores(moved.scores_file)["rows"]] == list(gone)
 
 
 def test_rows_of_two_engines_in_one_table_are_told_apart(scored):
     scores = read_scores(scored.scores_file)
     (gguf,) = scores["rows"]
-    base = gguf | {"name": "base", "engine": "vllm", "precision": "bfloat16"}
+    base = gguf | {"name": "base", "path": "m", "engine": "vllm", "precision": "bfloat16"}
     for engine, precision, said in (
         ("vllm", "bfloat16, 16-bit base", []),
         ("transformers", "float32, 16-bit base", ["base by vllm in bfloat16, adapter by transformers in float32"]),
         ("vllm", "float32, 4-bit base", ["base by vllm in bfloat16, adapter by vllm in float32"]),
+        ("server", "as served, m", ["base by vllm in bfloat16, adapter by server in as served, m"]),
     ):
-        adapter = gguf | {"name": "adapter", "engine": engine, "precision": precision}
+        adapter = gguf | {"name": "adapter", "path": "m", "engine": engine, "precision": precision}
         remarks = scores_file.with_rows(scored.path, scores, [base, adapter, gguf], "base")["remarks"]
         assert [re.findall("not answered alike: (.*);", remark)[0] for remark in remarks if "alike" in remark] == said
 
@@ -305,8 +315,11 @@ def test_rows_of_two_engines_in_one_table_are_told_apart(scored):
 @pytest.mark.parametrize("place", ["x.gguf", "base/x.f16.gguf", "../adapter", "../merged/model.safetensors", ".."])
 def test_a_path_within_a_run_is_of_the_run_from_wherever_it_is_named(scored, monkeypatch, place):
     monkeypatch.chdir(scored.gguf)
+    Path(place).parent.mkdir(exist_ok=True)
+    Path(place).is_dir() or Path(place).touch()
     assert run_folder_of(Path(place)).path.resolve() == scored.path
     assert run_folder_of(Path("../..")) is None
+    assert run_folder_of(Path("someone/their-model")) is None  # a Hub id, which lies nowhere
     monkeypatch.chdir(scored.path.parent)
     assert run_folder_of(Path("out/gguf") / place).path == Path("out")
 

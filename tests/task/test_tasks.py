@@ -177,8 +177,11 @@ def test_a_reader_that_cannot_read_a_reply_says_that_it_is_no_answer(own):
 
 @pytest.mark.parametrize(
     ("choices", "rows", "golds"),
-    [("[true, false]", (True, "False"), ["true", "false"]), ("[1, 2]", (2.0, 1), ["2", "1"])],
-)
+    [
+        ("[true, false]", (True, "False"), ["true", "false"]), ("[1, 2]", (2.0, 1), ["2", "1"]),
+        ("[0.5, 1.0]", (1.0, 0.5), ["1.0", "0.5"]),
+    ],
+)  # fmt: skip
 def test_data_say_true_and_whole_numbers_as_the_choices_are_written(own, tmp_path, choices, rows, golds):
     own(f"answer: {choices}\nexample: {{question: q, reasoning: so it is, answer: {golds[0]}}}")
     file = tmp_path / "data.jsonl"
