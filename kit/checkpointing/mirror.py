@@ -193,6 +193,8 @@ def _is_copy(checkpoint: Path, target: Path) -> bool:
 
 def _copy_replies(source: Path, target: Path) -> None:
     """The files of held-out replies, those alone that are new or others than before."""
+    if not source.is_dir():
+        return
     target.mkdir(exist_ok=True)
     for file in target.glob("*.jsonl"):
         if not (source / file.name).exists():

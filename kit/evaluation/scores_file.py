@@ -20,7 +20,7 @@ from kit.storage.atomic import write_whole
 from kit.storage.run_folder import RunFolder, run_folder_of
 from kit.versions import installed_versions
 
-_OF_GGUF, _OF_SERVER = "llama.cpp", "server"
+_OF_SERVER = "server"
 _FIRST = ("base", "adapter", "merged")
 _OF_SAMPLES = ("samples", "temperature", "seed")  # greedy replies do not depend on them
 
@@ -82,7 +82,7 @@ def _by_other_engines(rows: list[Scores]) -> list[str]:
     how = {}
     for row in rows:
         engine, precision = row.get("engine"), row.get("precision", "")
-        if engine in (None, _OF_GGUF) or path_of(row).suffix == ".gguf":
+        if engine is None or path_of(row).suffix == ".gguf":
             continue
         how[row["name"]] = f"{engine} in {precision if engine == _OF_SERVER else precision.partition(',')[0]}"
     if len(set(how.values())) < 2:

@@ -72,12 +72,9 @@ def find_artefacts(paths: list[str], base_4bit: bool = False, base: str | None =
         UserError: a path is none of these.
     """
     found: dict[str, Artefact] = {}
-    runs = [run_folder_of(Path(path)) for path in paths]
-    first = next((run.path.resolve() for run in runs if run), None)  # whose artefacts keep their short names
-    strangers: set[str] = set()  # which lie in another run's folder
-    own: set[str] = set()
+    own: set[str] = set()  # of the first run folder, whose artefacts keep their short names
     problems: list[str] = []
-    for path, lies_in in zip(paths, runs, strict=True):
+    for path in paths:
         run = RunFolder(Path(path), base)
         try:
             inside = _of_run(run, base_4bit) if run.exists() else [_single(path, base_4bit, base)]
@@ -86,12 +83,11 @@ def find_artefacts(paths: list[str], base_4bit: bool = False, base: str | None =
             problems += error.problems
             continue
         own = own or (set(held) if run.exists() else set())
-        if lies_in and lies_in.path.resolve() != first:
-            strangers |= {place for place in held if lies_in.path.resolve() in Path(place).parents}
         found |= held if run.exists() else {place: held[place] for place in held if place not in found}
     if problems:
         raise UserError(*problems)
-    return _with_unique_names(found, own, strangers)
+    home = next(filter(None, (run_folder_of(Path(path)) for path in paths)), None)
+    return _with_unique_names(found, own, home)
 
 
 def artefact_at(path: str, artefacts: list[Artefact]) -> Artefact:
@@ -228,13 +224,18 @@ def recorded_base(adapter: Path) -> str:
     return base
 
 
-def _with_unique_names(found: dict[str, Artefact], own: set[str], strangers: set[str]) -> list[Artefact]:
-    """Artefacts of the same name are told apart by their paths, and those of another run have theirs in any case: its
-    ``merged`` must not stand for the first's. A name is also the name of a file, its transcript."""
+def _with_unique_names(found: dict[str, Artefact], own: set[str], home: RunFolder | None) -> list[Artefact]:
+    """Artefacts of the same name are told apart by their paths, and those of another run than ``home`` have theirs in
+    any case: its ``merged`` must not stand for home's. A name is also the name of a file, its transcript."""
+
+    def is_strange(place: str) -> bool:
+        run = run_folder_of(Path(place))
+        return run is not None and home is not None and run.path.resolve() != home.path.resolve()
+
     names = [artefact.name for artefact in found.values()]
     named: dict[str, Artefact] = {}
     for place, artefact in sorted(found.items(), key=lambda item: item[0] not in own):
-        alone = place in own or (names.count(artefact.name) == 1 and place not in strangers)
+        alone = place in own or (names.count(artefact.name) == 1 and not is_strange(place))
         name = re.sub(r"[^\w.-]+", "-", artefact.name if alone else artefact.path).strip("-.") or "model"
         number = next(n for n in range(1, len(names) + 1) if (name if n == 1 else f"{name}-{n}") not in named)
         named[name if number == 1 else f"{name}-{number}"] = artefact

@@ -316,7 +316,8 @@ def test_rows_of_two_engines_in_one_table_are_told_apart(scored):
 def test_a_path_within_a_run_is_of_the_run_from_wherever_it_is_named(scored, monkeypatch, place):
     monkeypatch.chdir(scored.gguf)
     Path(place).parent.mkdir(exist_ok=True)
-    Path(place).is_dir() or Path(place).touch()
+    if not Path(place).is_dir():
+        Path(place).touch()
     assert run_folder_of(Path(place)).path.resolve() == scored.path
     assert run_folder_of(Path("../..")) is None
     assert run_folder_of(Path("someone/their-model")) is None  # a Hub id, which lies nowhere
